@@ -1,0 +1,2 @@
+//! Replays one seed of the simulator, or searches many.
+fn main() {}

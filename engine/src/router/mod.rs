@@ -1,0 +1,159 @@
+//! The home router of a room: order, admit, shed, batch, remember.
+//!
+//! Pure: offers and ticks in, flushes and verdicts out. Owns everything that must be decided once
+//! for all viewers. Never knows a connection, a socket or a clock; [`Origin`] is an address to
+//! answer to, never looked into.
+
+use crate::seam::Tick;
+use bytes::Bytes;
+use std::sync::{Arc, OnceLock};
+use uproar_proto::control::{Content, RoomSettings};
+use uproar_proto::error::Code;
+use uproar_proto::ids::{Epoch, RoomId, Seq};
+use uproar_proto::v1;
+
+/// A shard's number on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// Number of classes; tables are indexed by `v1::Class as usize`.
+pub const CLASSES: usize = 4;
+
+/// Where a verdict goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A connection of a shard; `generation` tells whether the slot is still the same one.
+    Connection { shard: ShardId, conn: u32, generation: u8 },
+    /// A backend's request, by a number its home gave it, and the message's place in it.
+    Backend { request: u64, index: u32 },
+}
+
+/// Who offered a message, as far as the home needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Seeded hash of the user (or of the guest's connection): one candidate per sender.
+    pub key: u64,
+    /// As shown to viewers.
+    pub user: Arc<str>,
+    /// Exempt from slow mode, per-user limits and mutes: moderators and backends.
+    pub exempt: bool,
+}
+
+/// A message on its way to the home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub class: v1::Class,
+    pub sender: Sender,
+    pub origin: Origin,
+    /// 1 to 16 bytes.
+    pub client_msg_id: Bytes,
+    pub content: Content,
+    /// When the shard received it: latency and expiry count from here, and samples are ordered
+    /// by it.
+    pub received: Tick,
+    pub received_unix_ms: u64,
+}
+
+/// What a shard sends to a home for one room: at most N candidates a window, and folded likes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    pub candidates: Vec<Candidate>,
+    /// Sum of the counts of folded like frames.
+    pub likes: u64,
+    /// How many like frames (for the books: each was offered, each is merged).
+    pub like_frames: u64,
+}
+
+/// A message that has its place in the room's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub seq: Seq,
+    pub class: v1::Class,
+    pub user: Arc<str>,
+    pub content: Content,
+    pub client_msg_id: Bytes,
+    pub received: Tick,
+    pub received_unix_ms: u64,
+}
+
+/// Messages flushed together, encoded at most once per wire variant, shared by all shards.
+#[derive(Debug)]
+pub struct Batch {
+    pub room: RoomId,
+    pub epoch: Epoch,
+    /// Contiguous seq; may be empty where only counters changed.
+    pub messages: Vec<Admitted>,
+    /// Pushed with this batch: a counter frame costs no send of its own.
+    pub viewers: Option<u64>,
+    pub likes: Option<u64>,
+    /// When it was flushed.
+    pub flushed: Tick,
+    encoded: [OnceLock<Bytes>; VARIANTS],
+}
+
+/// Wire variants: the length of `Batch::encoded`.
+pub const VARIANTS: usize = 5;
+
+impl Batch {
+    #[must_use]
+    pub fn new(
+        room: RoomId,
+        epoch: Epoch,
+        messages: Vec<Admitted>,
+        viewers: Option<u64>,
+        likes: Option<u64>,
+        flushed: Tick,
+    ) -> Batch {
+        Batch { room, epoch, messages, viewers, likes, flushed, encoded: Default::default() }
+    }
+
+    /// The bytes of a variant, made by `encode` the first time any shard asks.
+    pub fn encoded(&self, variant: usize, encode: impl FnOnce(&Batch) -> Bytes) -> &Bytes {
+        self.encoded[variant].get_or_init(|| encode(self))
+    }
+
+    /// Messages by class.
+    #[must_use]
+    pub fn by_class(&self) -> [u32; CLASSES] {
+        let mut counts = [0; CLASSES];
+        for message in &self.messages {
+            counts[message.class as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// What became of one offered message (likes get none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub origin: Origin,
+    pub client_msg_id: Bytes,
+    pub outcome: v1::Outcome,
+    pub seq: Seq,
+    pub code: Option<Code>,
+    pub retry_after_ms: u32,
+}
+
+/// What a shard is told when it attaches to a room: the room's present state, from which the
+/// shard serves joins and resumes by itself.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    pub epoch: Epoch,
+    pub seq: Seq,
+    /// Recent batches, oldest first; each batch's messages are contiguous, and so are the batches.
+    pub history: Vec<Arc<Batch>>,
+    pub settings: Arc<RoomSettings>,
+    pub viewers: u64,
+    pub likes: u64,
+    /// Banned sender keys and until when (wall clock, milliseconds).
+    pub bans: Vec<(u64, u64)>,
+}
+
+/// What a home puts out; the shard that hosts the home carries it to where it belongs.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// To every attached shard.
+    Flush(Arc<Batch>),
+    /// To where the verdict's origin says.
+    Verdict(Verdict),
+}

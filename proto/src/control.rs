@@ -1,0 +1,243 @@
+//! What control may ask of the engine, and the figures it may read. Engine and control know each
+//! other by this module alone.
+//!
+//! `control` is never called on the live path: nothing here is awaited by a shard.
+
+use crate::error::Code;
+use crate::ids::RoomId;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a room is set to. Shown and set over HTTP; every field has a default in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoomSettings {
+    /// Free text of the application; at most 16 keys, 16 KiB in all.
+    pub attributes: BTreeMap<String, String>,
+    /// Messages a second the room admits (system messages are apart); 1 to 10,000.
+    pub rate_per_s: u32,
+    /// Messages a second one user may offer before `SLOW_DOWN`; 1 to 1,000.
+    pub user_rate_per_s: u32,
+    /// Seconds between two messages of one user; 0: no slow mode.
+    pub slow_mode_s: u32,
+    /// The largest content, in bytes.
+    pub payload_bytes_max: u32,
+    /// Viewers the room takes; 0: no bound but the node's.
+    pub viewers_max: u32,
+    /// Whether guests may publish here.
+    pub guests_publish: bool,
+}
+
+impl Default for RoomSettings {
+    fn default() -> RoomSettings {
+        RoomSettings {
+            attributes: BTreeMap::new(),
+            rate_per_s: 20, // the numeric contract of a live room: 20 msg/s on every screen
+            user_rate_per_s: 5,
+            slow_mode_s: 0,
+            payload_bytes_max: 4096,
+            viewers_max: 0,
+            guests_publish: true,
+        }
+    }
+}
+
+impl RoomSettings {
+    /// The first rule the settings break, in words: which field, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show to whoever sent them.
+    pub fn check(&self, payload_bytes_max: u32) -> Result<(), String> {
+        let attribute_bytes: usize = self.attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let ranges = [
+            ("rate_per_s", self.rate_per_s, 1, 10_000),
+            ("user_rate_per_s", self.user_rate_per_s, 1, 1_000),
+            ("slow_mode_s", self.slow_mode_s, 0, 86_400),
+            ("payload_bytes_max", self.payload_bytes_max, 1, payload_bytes_max),
+        ];
+        for (name, value, min, max) in ranges {
+            if value < min || value > max {
+                return Err(format!("{name} is {value}; allowed is {min} to {max}"));
+            }
+        }
+        if self.attributes.len() > 16 {
+            return Err(format!("attributes has {} keys; allowed are 16", self.attributes.len()));
+        }
+        if attribute_bytes > 16 * 1024 {
+            return Err(format!("attributes hold {attribute_bytes} bytes; allowed are 16384"));
+        }
+        Ok(())
+    }
+}
+
+/// A room as the node sees it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomInfo {
+    /// Its name.
+    pub room: String,
+    /// As set.
+    pub settings: RoomSettings,
+    /// Hexadecimal; compared for equality only.
+    pub epoch: String,
+    /// The newest seq.
+    pub seq: u64,
+    /// Connections in the room, exact but for what is on its way between shards.
+    pub viewers: u64,
+    /// Likes since the room began.
+    pub likes: u64,
+    /// Shards with at least one member.
+    pub shards: u32,
+}
+
+/// A message from a backend. It passes the room's limit as any other of its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendMessage {
+    /// Shown as the sender.
+    pub user: String,
+    /// What is shed first; backends may use every class but `Like`.
+    pub class: crate::v1::Class,
+    /// The content.
+    pub content: Content,
+    /// 1 to 16 bytes; comes back in the outcome's place, not deduplicated.
+    pub client_msg_id: Bytes,
+}
+
+/// What a message carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// UTF-8, checked.
+    Text(Bytes),
+    /// Any bytes.
+    Data(Bytes),
+}
+
+impl Content {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Text(b) | Content::Data(b) => b.len(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What became of a backend's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The verdict.
+    pub outcome: crate::v1::Outcome,
+    /// Accepted: its seq.
+    pub seq: u64,
+    /// Not accepted: why.
+    pub code: Option<Code>,
+    /// Not accepted: when to try again, milliseconds.
+    pub retry_after_ms: u32,
+}
+
+/// Called once, on a shard's thread, with the answer; must not block.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, Code>) + Send>;
+
+/// What control may ask of the engine. Each is carried to the room's home and answered from there.
+pub enum Command {
+    /// Creates a room; `AlreadyExists`, `TooManyRooms`.
+    Create { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
+    /// Tells what a room is now; `RoomNotFound`.
+    Get { room: RoomId, reply: Reply<RoomInfo> },
+    /// Replaces the settings; members learn attributes at their next join.
+    Update { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
+    /// Ends a room: members get `Left` with `ROOM_CLOSED`.
+    Close { room: RoomId, reply: Reply<()> },
+    /// Offers messages to a room; one outcome each, in order, once all are decided.
+    Publish { room: RoomId, messages: Vec<BackendMessage>, reply: Reply<Vec<Published>> },
+    /// Removes a user's connections from a room, and refuses the user for `ban_s` seconds.
+    Kick { room: RoomId, user: String, ban_s: u32, reply: Reply<u32> },
+    /// The user's publishes are refused for `mute_s` seconds (0 ends a mute).
+    Mute { room: RoomId, user: String, mute_s: u32, reply: Reply<()> },
+}
+
+/// One figure for `/metrics`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Metric name without unit tricks: `uproar_closes_total`.
+    pub name: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+    /// How to read it.
+    pub kind: SampleKind,
+    /// Label names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: SampleValue,
+}
+
+/// How a figure is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+/// A figure's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A counter or gauge.
+    Number(f64),
+    /// Cumulative counts by upper bound, then sum and count.
+    Histogram {
+        /// (upper bound, observations at or under it), ascending, without +Inf.
+        buckets: Vec<(f64, u64)>,
+        /// Sum of all observations.
+        sum: f64,
+        /// Number of all observations.
+        count: u64,
+    },
+}
+
+/// What the node is and does, for `/v1/node`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Version of the binary.
+    pub version: String,
+    /// `uring` or `epoll`.
+    pub io: String,
+    /// Why that driver was chosen.
+    pub io_reason: String,
+    /// Shard threads.
+    pub shards: u32,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections that fit.
+    pub connections_max: u64,
+    /// Rooms now.
+    pub rooms: u64,
+    /// Whether the node is draining.
+    pub draining: bool,
+    /// Seconds since start.
+    pub uptime_s: u64,
+}
+
+/// The engine as control sees it.
+pub trait Engine: Send + Sync {
+    /// Hands a command to its room's home. Where the home's queue is full the reply is called at
+    /// once with `QueueFull`.
+    fn command(&self, command: Command);
+    /// Rooms by name after `after`, at most `limit`, from every shard.
+    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>);
+    /// Every figure the engine exports.
+    fn metrics(&self) -> Vec<Sample>;
+    /// What the node is.
+    fn node(&self) -> NodeInfo;
+    /// Whether new connections are taken (false while starting and draining).
+    fn ready(&self) -> bool;
+}

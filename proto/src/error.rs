@@ -1,0 +1,119 @@
+//! The one table of codes. The number's range tells a client what to do:
+//! 1xxx retry here, 2xxx fix and retry, 3xxx do not retry, 4xxx reconnect (elsewhere).
+//!
+//! Each row is the enum variant, the number on the wire, the WebSocket close code used where the
+//! code ends a connection, the metric label, and the text for people. `PROTOCOL.md` holds the
+//! same table; a test compares them.
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, ws $ws:literal, $label:literal, $text:literal;)*) => {
+        /// A stable error code: see the module's text for its ranges.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Code { $(#[doc = $text] $variant = $number,)* }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// The code of a number; `None` for one this version does not know.
+            #[must_use]
+            pub fn from_number(number: u32) -> Option<Code> {
+                match number { $($number => Some(Code::$variant),)* _ => None }
+            }
+
+            /// The close code a WebSocket gets when this code ends its connection (RFC 6455, 7.4).
+            #[must_use]
+            pub fn websocket_close(self) -> u16 {
+                match self { $(Code::$variant => $ws,)* }
+            }
+
+            /// `SCREAMING_SNAKE` name: `name` on the wire and the label in metrics.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $label,)* }
+            }
+
+            /// For people; may change.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    SlowDown = 1001, ws 1013, "SLOW_DOWN", "too many messages from this user; retry after the given time";
+    SlowMode = 1002, ws 1013, "SLOW_MODE", "the room is in slow mode; retry after the given time";
+    RoomBusy = 1003, ws 1013, "ROOM_BUSY", "the room admits fewer messages than were offered; this one was shed";
+    QueueFull = 1004, ws 1013, "QUEUE_FULL", "a queue of the server is full; retry after the given time";
+    Expired = 1005, ws 1013, "EXPIRED", "the message could not be sent within the deadline";
+    TooManyRooms = 1006, ws 1013, "TOO_MANY_ROOMS", "this node holds as many rooms as it may; retry later";
+    BadRoom = 2001, ws 1008, "BAD_ROOM", "a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -";
+    RoomNotFound = 2002, ws 1008, "ROOM_NOT_FOUND", "there is no such room, and rooms are not created by joining here";
+    TokenExpired = 2003, ws 1008, "TOKEN_EXPIRED", "the token has expired; connect with a new one";
+    TokenInvalid = 2004, ws 1008, "TOKEN_INVALID", "the token is not one this server accepts";
+    TokenRequired = 2005, ws 1008, "TOKEN_REQUIRED", "guests are not admitted here; connect with a token";
+    NotMember = 2006, ws 1008, "NOT_MEMBER", "join the room first";
+    TooLarge = 2007, ws 1009, "TOO_LARGE", "the content is larger than this room takes";
+    Empty = 2008, ws 1008, "EMPTY", "a message needs text or data";
+    BadId = 2009, ws 1008, "BAD_ID", "client_msg_id is 1 to 16 bytes";
+    TooManyJoins = 2010, ws 1008, "TOO_MANY_JOINS", "this connection is in as many rooms as it may be";
+    Forbidden = 2011, ws 1008, "FORBIDDEN", "the token does not permit this";
+    RoomClosed = 2012, ws 1008, "ROOM_CLOSED", "the room is closed";
+    Muted = 2013, ws 1008, "MUTED", "this user may not speak in the room now";
+    RoomFull = 2014, ws 1008, "ROOM_FULL", "the room holds as many viewers as it may";
+    BadRequest = 2015, ws 1008, "BAD_REQUEST", "the request is not valid; the text tells what and where";
+    AlreadyExists = 2016, ws 1008, "ALREADY_EXISTS", "there is such a room already";
+    AlreadyJoined = 2017, ws 1008, "ALREADY_JOINED", "this connection is in the room already";
+    BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
+    FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
+    BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";
+    BadUtf8 = 3004, ws 1007, "BAD_UTF8", "text is not UTF-8";
+    Kicked = 3005, ws 1008, "KICKED", "removed by a moderator";
+    Banned = 3006, ws 1008, "BANNED", "this user is banned";
+    OriginRefused = 3007, ws 1008, "ORIGIN_REFUSED", "pages of this origin may not connect here";
+    BadProxyHeader = 3008, ws 1002, "BAD_PROXY_HEADER", "a trusted proxy sent a bad PROXY protocol v2 header";
+    Flooding = 3009, ws 1008, "FLOODING", "this connection sent more frames a second than allowed";
+    ProtocolOrder = 3010, ws 1002, "PROTOCOL_ORDER", "the first frame is connect, and there is one of it";
+    BadCompression = 3011, ws 1002, "BAD_COMPRESSION", "a compressed message could not be inflated within the bound";
+    HandshakeTimeout = 4001, ws 1008, "HANDSHAKE_TIMEOUT", "no connect within the handshake deadline";
+    IdleTimeout = 4002, ws 1001, "IDLE_TIMEOUT", "two heartbeats were missed";
+    Draining = 4003, ws 1012, "DRAINING", "the server is going away; reconnect after a random wait";
+    AddressLimit = 4004, ws 1013, "ADDRESS_LIMIT", "too many connections from this address";
+    ServerFull = 4005, ws 1013, "SERVER_FULL", "the server holds as many connections as it may";
+    TooSlow = 4006, ws 1013, "TOO_SLOW", "this connection did not take its replies in time";
+    Internal = 4007, ws 1011, "INTERNAL", "the server failed; this is a defect";
+}
+
+impl Code {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// Whether the same request may succeed later, unchanged.
+    #[must_use]
+    pub fn retry(self) -> bool {
+        matches!(self.number(), 1000..=1999 | 4000..=4999)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_round_trip() {
+        for (i, a) in Code::ALL.iter().enumerate() {
+            assert_eq!(Code::from_number(a.number()), Some(*a));
+            for b in &Code::ALL[i + 1..] {
+                assert_ne!(a.number(), b.number());
+                assert_ne!(a.name(), b.name());
+            }
+        }
+        assert_eq!(Code::from_number(9999), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! The identifiers that cross a wire or a queue. One meaning each; none is used for another.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in a room's stream within one epoch. The first message of an epoch has seq 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// A random value that names one life of a room; compared for equality only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+/// The name of a room: 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomId(Arc<str>);
+
+/// The longest room name, in bytes: fits a UUID with a prefix, and bounds every table keyed by it.
+pub const ROOM_ID_BYTES_MAX: usize = 64;
+
+impl RoomId {
+    /// Checks and takes a name; `None` where it breaks the rule above.
+    #[must_use]
+    pub fn new(name: &str) -> Option<RoomId> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+        let ok = !name.is_empty() && name.len() <= ROOM_ID_BYTES_MAX && name.bytes().all(legal);
+        ok.then(|| RoomId(Arc::from(name)))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "room:{}", self.0)
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for RoomId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_name_is_bounded_and_plain() {
+        assert!(RoomId::new("stage-1:main_A.b").is_some());
+        assert!(RoomId::new("").is_none());
+        assert!(RoomId::new("a b").is_none());
+        assert!(RoomId::new("gr\u{fc}n").is_none());
+        assert!(RoomId::new(&"x".repeat(64)).is_some());
+        assert!(RoomId::new(&"x".repeat(65)).is_none());
+    }
+}

@@ -1,0 +1,24 @@
+//! What a token claims. Minted by control, verified by the engine's shards; no key lives here.
+
+use serde::{Deserialize, Serialize};
+
+/// The claims of an uproar JWT (HS256 or EdDSA). Unknown claims are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The user: 1 to 64 bytes.
+    pub sub: String,
+    /// Expiry, seconds since 1970. Required: a token without end cannot be taken back.
+    pub exp: u64,
+    /// Rooms the token is good for; a trailing `*` matches any ending. Absent: every room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<Vec<String>>,
+    /// Classes the user may publish: `chat`, `like`, `gift`, `system`. Absent: chat and like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<String>>,
+    /// May moderate: exempt from slow mode, per-user limits and mutes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moderate: bool,
+}
+
+/// The longest user name, in bytes.
+pub const USER_BYTES_MAX: usize = 64;

@@ -1,0 +1,2 @@
+//! uproar
+fn main(){}
