@@ -5,7 +5,19 @@
 //! control plane on the live path, never stores anything.
 #![deny(unsafe_code)]
 
+pub mod cluster;
+pub mod config;
+mod engine;
+pub mod hash;
+pub mod io;
+pub mod metrics;
+pub mod router;
 pub mod seam;
+pub mod shard;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+pub use engine::{Engine, start};
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees
 /// the same order every time.
@@ -14,8 +26,3 @@ pub type Map<K, V> = std::collections::HashMap<K, V, hash::Seeded>;
 /// As [`Map`], without values.
 #[expect(clippy::disallowed_types, reason = "this is the definition of the seeded set")]
 pub type Set<K> = std::collections::HashSet<K, hash::Seeded>;
-
-pub mod hash;
-
-pub mod config;
-pub mod router;

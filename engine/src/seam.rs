@@ -66,7 +66,8 @@ pub enum Event {
     /// Bytes came in.
     Received { conn: ConnSlot, bytes: Range<u32> },
     /// The peer will send no more (0), or the socket failed (its errno). Sent once; the machine
-    /// answers with `Close` when it has nothing left to send.
+    /// answers with `Close` when it has nothing left to send. A socket that fails after it was
+    /// half-closed is told once more, with its errno: nothing can be sent any more.
     Eof { conn: ConnSlot, errno: i32 },
     /// The `Send` that was action number `action` of the last `perform` took only `sent_bytes`
     /// bytes after its `skip_bytes` (0: refused). A send that was taken whole posts nothing.
@@ -262,6 +263,9 @@ pub trait Machine {
         actions: &mut Actions,
         outbox: &mut Vec<(u16, Self::Message)>,
     );
+    /// Takes back a message that could not be handed to machine `to`: its queue and this thread's
+    /// backlog for it are full, or it is done for good. Called between turns.
+    fn undeliverable(&mut self, to: u16, message: Self::Message);
     /// When it wants a turn even if nothing happens; `Tick(0)`: at once.
     fn next_wakeup(&self) -> Tick;
     /// The frames its actions name.

@@ -4,6 +4,16 @@
 //! for all viewers. Never knows a connection, a socket or a clock; [`Origin`] is an address to
 //! answer to, never looked into.
 
+pub mod admit;
+mod books;
+pub mod count;
+pub mod history;
+pub mod home;
+pub mod shed;
+pub mod window;
+
+pub use books::Books;
+
 use crate::seam::Tick;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -156,4 +166,36 @@ pub enum Output {
     Flush(Arc<Batch>),
     /// To where the verdict's origin says.
     Verdict(Verdict),
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A message with this seq.
+    pub(crate) fn admitted(seq: u64) -> Admitted {
+        Admitted {
+            seq: Seq(seq),
+            class: v1::Class::Chat,
+            user: Arc::from("u"),
+            content: Content::Text(Bytes::from_static(b"hi")),
+            client_msg_id: Bytes::from_static(b"1"),
+            received: Tick(0),
+            received_unix_ms: 0,
+        }
+    }
+
+    /// A message of sender number `sender`, received at `at`.
+    pub(crate) fn candidate(sender: u64, class: v1::Class, at: u64) -> Candidate {
+        let user = Arc::from(sender.to_string());
+        Candidate {
+            class,
+            sender: Sender { key: crate::hash::mix(sender), user, exempt: false },
+            origin: Origin::Connection { shard: ShardId(0), conn: sender as u32, generation: 0 },
+            client_msg_id: Bytes::from_static(b"1"),
+            content: Content::Text(Bytes::from_static(b"hi")),
+            received: Tick(at),
+            received_unix_ms: at / 1000,
+        }
+    }
 }

@@ -1,0 +1,276 @@
+//! The engine as the binary and control see it: starts the shards, hands them commands, sums
+//! their figures, drains them.
+//!
+//! Owns no state of a room. Replies leave a shard over a relay: a shard has a descriptor table of
+//! its own, and must not wake somebody else's runtime from it.
+
+use crate::cluster::home::home_of;
+use crate::config::Config;
+
+use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
+use crate::metrics::{self, Figure, ShardMetrics};
+use crate::router::ShardId;
+use crate::shard::Shard;
+use crate::shard::message::{Gather, Message};
+use crate::shard::refuse_command;
+use crate::shard::token::Verifier;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use uproar_proto::control::{
+    self, Command, NodeInfo, Reply, RoomInfo, Sample, SampleKind, SampleValue,
+};
+use uproar_proto::error::Code;
+use uproar_proto::ids::RoomId;
+
+/// Work that a shard hands to the launching side.
+type Answer = Box<dyn FnOnce() + Send>;
+
+/// Answers that may wait for the relay; beyond, an answer is dropped and its caller's time-out
+/// speaks.
+const ANSWERS_MAX: usize = 65_536;
+/// Connections a shard's listener holds before they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// A running engine.
+pub struct Engine {
+    running: Running<Message>,
+    relay: Relay<Answer>,
+    shards: Vec<Arc<ShardMetrics>>,
+    seed: u64,
+    draining: AtomicBool,
+    started: std::time::Instant,
+}
+
+/// Starts the shards.
+///
+/// # Errors
+/// In words for the operator: what in the configuration or the machine does not fit.
+pub fn start(config: Config) -> Result<Engine, String> {
+    config.check()?;
+    let verifier = Arc::new(Verifier::new(&config.tokens)?);
+    let seed = if config.seed == 0 { random_seed() } else { config.seed };
+    let shards = match (config.shards, config.cores.len()) {
+        (0, 0) => io::cores_allowed().len(),
+        (0, cores) => cores,
+        (shards, _) => usize::from(shards),
+    };
+    let shards = u16::try_from(shards.max(1)).map_err(|_| "more than 65535 shards".to_owned())?;
+    let metrics: Vec<Arc<ShardMetrics>> = (0..shards).map(|_| Arc::default()).collect();
+    let launch = Launch {
+        name: "shard",
+        threads: shards,
+        cores: config.cores.clone(),
+        pin: true,
+        io: config.io,
+        queue_messages_max: config.queue_messages_max as usize,
+        listen: Some(ListenOptions {
+            address: config.listen,
+            notsent_lowat_bytes: config.notsent_lowat_bytes,
+            user_timeout_ms: config.user_timeout_ms,
+            send_buffer_bytes: config.send_buffer_bytes,
+            backlog: BACKLOG,
+        }),
+        targets: Vec::new(),
+        receive_buffer_bytes: 0,
+        connections_max: config.connections_per_shard_max,
+    };
+    let relay = io::relay("answers", ANSWERS_MAX, |answer: Answer| answer());
+    let relay = relay.map_err(|e| e.to_string())?;
+    let (config, given) = (Arc::new(config), metrics.clone());
+    let running = io::launch(launch, move |info| {
+        Shard::new(
+            ShardId(info.index),
+            info.threads,
+            config.clone(),
+            seed,
+            verifier.clone(),
+            given[usize::from(info.index)].clone(),
+            info.connections_max,
+        )
+    });
+    Ok(Engine {
+        running: running.map_err(|e| e.to_string())?,
+        relay,
+        shards: metrics,
+        seed,
+        draining: AtomicBool::new(false),
+        started: now(),
+    })
+}
+
+impl Engine {
+    /// Where clients connect.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        // A shard launch always listens.
+        self.running.listen().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Begins to drain: no new connections, clients are told to reconnect elsewhere.
+    pub fn drain(&self) {
+        if self.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for shard in 0..self.shards.len() as u16 {
+            let mut message = Message::Drain;
+            // The only message that may not be lost: the queue empties within turns.
+            while let Err(back) = self.running.post(shard, message) {
+                if self.running.finished() {
+                    return;
+                }
+                message = back;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Whether every connection is gone after [`Engine::drain`].
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.running.finished()
+    }
+
+    /// Waits until [`Engine::drained`].
+    pub fn join(self) {
+        self.running.join();
+    }
+
+    fn total(&self, figure: Figure) -> u64 {
+        self.shards.iter().map(|shard| shard.get(figure)).sum()
+    }
+
+    fn over_relay<T: Send + 'static>(&self, reply: Reply<T>) -> Reply<T> {
+        let relay = self.relay.clone();
+        Box::new(move |answer| {
+            // Full: the caller's own time-out answers it, and nothing waits for it here.
+            let _ = relay.hand(Box::new(move || reply(answer)));
+        })
+    }
+
+    fn relayed(&self, command: Command) -> (RoomId, Command) {
+        let name = |room: &RoomId| room.clone();
+        match command {
+            Command::Create { room, settings, reply } => {
+                (name(&room), Command::Create { room, settings, reply: self.over_relay(reply) })
+            }
+            Command::Get { room, reply } => {
+                (name(&room), Command::Get { room, reply: self.over_relay(reply) })
+            }
+            Command::Update { room, settings, reply } => {
+                (name(&room), Command::Update { room, settings, reply: self.over_relay(reply) })
+            }
+            Command::Close { room, reply } => {
+                (name(&room), Command::Close { room, reply: self.over_relay(reply) })
+            }
+            Command::Publish { room, messages, reply } => {
+                (name(&room), Command::Publish { room, messages, reply: self.over_relay(reply) })
+            }
+            Command::Kick { room, user, ban_s, reply } => {
+                (name(&room), Command::Kick { room, user, ban_s, reply: self.over_relay(reply) })
+            }
+            Command::Mute { room, user, mute_s, reply } => {
+                (name(&room), Command::Mute { room, user, mute_s, reply: self.over_relay(reply) })
+            }
+        }
+    }
+}
+
+impl control::Engine for Engine {
+    fn command(&self, command: Command) {
+        let (room, command) = self.relayed(command);
+        let home = home_of(&room, self.shards.len() as u16, self.seed);
+        if let Err(Message::Command(command)) = self.running.post(home.0, Message::Command(command)) {
+            refuse_command(command, Code::QueueFull);
+        }
+    }
+
+    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>) {
+        let reply = self.over_relay(reply);
+        let finish = Box::new(move |mut rooms: Vec<RoomInfo>| {
+            rooms.sort_by(|a, b| a.room.cmp(&b.room));
+            rooms.truncate(limit);
+            reply(Ok(rooms));
+        });
+        let gather = Arc::new(Gather::new(self.shards.len() as u32, finish));
+        for shard in 0..self.shards.len() as u16 {
+            let (after, gather) = (after.clone(), gather.clone());
+            let message = Message::List { after, limit, gather };
+            if let Err(Message::List { gather, .. }) = self.running.post(shard, message) {
+                gather.add(Vec::new());
+            }
+        }
+    }
+
+    fn metrics(&self) -> Vec<Sample> {
+        let mut samples = metrics::scrape(&self.shards);
+        for (shard, counters) in self.running.counters().iter().enumerate() {
+            let figures = counters.figures();
+            for (name, help, value) in named(&figures) {
+                let labels = vec![("shard", shard.to_string())];
+                let value = SampleValue::Number(value as f64);
+                samples.push(Sample { name, help, kind: SampleKind::Counter, labels, value });
+            }
+        }
+        samples.push(Sample {
+            name: "uproar_io_driver",
+            help: "1 for the driver in use, with the reason it was chosen",
+            kind: SampleKind::Gauge,
+            labels: vec![
+                ("driver", self.running.io().to_owned()),
+                ("reason", self.running.io_reason().to_owned()),
+            ],
+            value: SampleValue::Number(1.0),
+        });
+        samples.push(Sample {
+            name: "uproar_connections_max",
+            help: "connections that fit on this node",
+            kind: SampleKind::Gauge,
+            labels: Vec::new(),
+            value: SampleValue::Number(self.running.connections_max() as f64),
+        });
+        samples
+    }
+
+    fn node(&self) -> NodeInfo {
+        NodeInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            io: self.running.io().to_owned(),
+            io_reason: self.running.io_reason().to_owned(),
+            shards: self.shards.len() as u32,
+            connections: self.total(Figure::Connections),
+            connections_max: self.running.connections_max(),
+            rooms: self.total(Figure::Rooms),
+            draining: self.draining.load(Ordering::Acquire),
+            uptime_s: self.started.elapsed().as_secs(),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        !self.draining.load(Ordering::Acquire) && !self.running.finished()
+    }
+}
+
+/// What the drivers count, as it is exported.
+fn named(f: &IoFigures) -> [(&'static str, &'static str, u64); 7] {
+    [
+        ("uproar_io_enters_total", "system calls that waited or submitted", f.enters),
+        ("uproar_io_completions_total", "completions reaped", f.completions),
+        ("uproar_io_accept_errors_total", "accepts that failed and were put off", f.accept_errors),
+        ("uproar_io_receive_rearms_total", "receives that found no buffer", f.enobufs_rearms),
+        ("uproar_io_short_sends_total", "sends that took less than everything", f.short_sends),
+        ("uproar_io_overflows_total", "completion queue overflows", f.overflows),
+        ("uproar_io_undeliverable_total", "messages given back for want of room", f.undeliverable),
+    ]
+}
+
+/// A seed from the system: what makes every hash and placement unguessable.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() | 1
+}
+
+#[expect(clippy::disallowed_methods, reason = "uptime for people; no shard sees it")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}

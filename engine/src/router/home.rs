@@ -1,0 +1,507 @@
+//! `Home`: the one place that orders a room.
+//!
+//! Owns the room's sequence, its admission, its pending batch, its counters and its history.
+//! Everything that all viewers must see alike is decided here, before a `seq` is given. Never
+//! knows a connection; never reads a clock.
+
+use super::admit::{Refusal, TokenBucket, Users};
+use super::books::Books;
+use super::count::Counter;
+use super::history::History;
+use super::shed::{Sample, sample_key};
+use super::window::BatchWindow;
+use super::{
+    Admitted, Attached, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId, Verdict,
+};
+use crate::config::Rooms;
+use crate::seam::{Now, Tick};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use uproar_proto::control::{RoomInfo, RoomSettings};
+use uproar_proto::error::Code;
+use uproar_proto::ids::{Epoch, RoomId, Seq};
+use uproar_proto::v1::{Class, Outcome};
+
+/// A window is decided this long after its end: by then what the shards held until its end is in.
+const GRACE_US: u64 = 20_000;
+
+const CHAT: usize = Class::Chat as usize;
+const SYSTEM: usize = Class::System as usize;
+const LIKE: usize = Class::Like as usize;
+
+/// A room's home.
+pub struct Home {
+    room: RoomId,
+    settings: Arc<RoomSettings>,
+    rules: Rooms,
+    epoch: Epoch,
+    seq: u64,
+    seed: u64,
+    shards: Vec<ShardId>,
+    members: Vec<(ShardId, u64)>,
+    bucket: TokenBucket,
+    users: Users,
+    bans: Vec<(u64, u64)>,
+    /// Number of the admission window under way, and what it has seen.
+    window: u64,
+    offered: u64,
+    gifts: u64,
+    /// The last window was beyond the cap: nothing passes at once, everything is sampled.
+    overloaded: bool,
+    /// Chat that waits for the window's end.
+    pool: Sample,
+    /// Gifts that wait for tokens; served before any chat.
+    waiting_gifts: VecDeque<Candidate>,
+    /// Admitted, waiting for the flush that gives them their seq.
+    pending: Vec<Candidate>,
+    flush_window: BatchWindow,
+    last_flush: Option<Tick>,
+    viewers: Counter,
+    likes: Counter,
+    history: History,
+    books: Books,
+    automatic: bool,
+    empty_since: Tick,
+}
+
+impl Home {
+    /// A new life of a room. `automatic`: begun by a join, ends when it has been empty for long.
+    #[must_use]
+    pub fn new(
+        room: RoomId,
+        settings: Arc<RoomSettings>,
+        rules: &Rooms,
+        epoch: Epoch,
+        seed: u64,
+        now: Tick,
+        automatic: bool,
+    ) -> Home {
+        Home {
+            bucket: TokenBucket::full(settings.rate_per_s, now),
+            users: Users::new(rules.users_max, seed),
+            pool: Sample::default(),
+            flush_window: BatchWindow::new(rules),
+            viewers: Counter::new(rules.count_every_ms),
+            likes: Counter::new(rules.likes_every_ms),
+            history: History::new(rules),
+            rules: rules.clone(),
+            room,
+            settings,
+            epoch,
+            seq: 0,
+            seed,
+            shards: Vec::new(),
+            members: Vec::new(),
+            bans: Vec::new(),
+            window: 0,
+            offered: 0,
+            gifts: 0,
+            overloaded: false,
+            waiting_gifts: VecDeque::new(),
+            pending: Vec::new(),
+            last_flush: None,
+            books: Books::default(),
+            automatic,
+            empty_since: now,
+        }
+    }
+
+    /// A shard has its first member: what it needs to serve joins by itself.
+    pub fn attach(&mut self, shard: ShardId, now: Now) -> Attached {
+        if !self.shards.contains(&shard) {
+            self.shards.push(shard);
+        }
+        self.bans.retain(|(_, until)| *until > now.unix_ms);
+        Attached {
+            epoch: self.epoch,
+            seq: Seq(self.seq),
+            history: self.history.batches(),
+            settings: self.settings.clone(),
+            viewers: self.viewers.value(),
+            likes: self.likes.value(),
+            bans: self.bans.clone(),
+        }
+    }
+
+    /// A shard has no member any more.
+    pub fn detach(&mut self, shard: ShardId, now: Tick) {
+        self.shards.retain(|s| *s != shard);
+        self.members.retain(|(s, _)| *s != shard);
+        self.flush_window.forget(shard);
+        self.viewers.set(self.members.iter().map(|(_, n)| n).sum());
+        if self.shards.is_empty() {
+            self.empty_since = now;
+        }
+    }
+
+    /// Shards with members.
+    #[must_use]
+    pub fn attached(&self) -> &[ShardId] {
+        &self.shards
+    }
+
+    /// How many members a shard has.
+    pub fn members(&mut self, shard: ShardId, count: u64) {
+        if !self.shards.contains(&shard) {
+            return;
+        }
+        match self.members.iter_mut().find(|(s, _)| *s == shard) {
+            Some((_, n)) => *n = count,
+            None => self.members.push((shard, count)),
+        }
+        self.viewers.set(self.members.iter().map(|(_, n)| n).sum());
+    }
+
+    /// CPU time of one whole sweep on a shard.
+    pub fn sweep_took(&mut self, shard: ShardId, cpu_us: u64) {
+        if self.shards.contains(&shard) {
+            self.flush_window.sweep_took(shard, cpu_us);
+        }
+    }
+
+    /// What a shard's crowd, or a backend, wants to say.
+    pub fn offer(&mut self, offer: Offer, now: Now, out: &mut Vec<Output>) {
+        self.advance(now, out);
+        self.books.merged[LIKE] += offer.like_frames;
+        self.likes.add(offer.likes);
+        for candidate in offer.candidates {
+            if let Origin::Backend { .. } = candidate.origin {
+                self.books.offered[candidate.class as usize] += 1;
+            }
+            self.consider(candidate, now, out);
+        }
+        self.flush_if_due(now, out);
+    }
+
+    fn consider(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        if candidate.content.len() > self.settings.payload_bytes_max as usize {
+            return self.refuse(candidate, Refusal { code: Code::TooLarge, retry_after_ms: 0 }, out);
+        }
+        match candidate.class {
+            Class::Like => {
+                self.books.merged[LIKE] += 1;
+                self.likes.add(1);
+                out.push(verdict(&candidate, Outcome::Merged, None, 0));
+            }
+            Class::System => {
+                let waiting = self.pending.iter().filter(|c| c.class == Class::System).count();
+                if waiting >= self.rules.system_messages_max as usize {
+                    let retry_after_ms = (self.flush_window.us() / 1000).max(100) as u32;
+                    let refusal = Refusal { code: Code::QueueFull, retry_after_ms };
+                    return self.refuse(candidate, refusal, out);
+                }
+                self.pending.push(candidate);
+            }
+            Class::Gift => self.consider_gift(candidate, now, out),
+            Class::Chat => self.consider_chat(candidate, now, out),
+        }
+    }
+
+    fn consider_gift(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        self.offered += 1;
+        // What cannot be served within half the deadline at the full rate is shed now.
+        let waiting_max = u64::from(self.settings.rate_per_s) * self.gift_wait_us() / 1_000_000;
+        if self.waiting_gifts.len() as u64 >= waiting_max.max(1) {
+            return self.shed(candidate, now, out);
+        }
+        self.waiting_gifts.push_back(candidate);
+        self.serve_gifts(now, out);
+    }
+
+    fn consider_chat(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        self.offered += 1;
+        let rate = u64::from(self.settings.rate_per_s);
+        // Half of the rate is kept for gifts until the window's end (in millionths of a token).
+        let reserve = rate * self.admission_us() / 2;
+        let hold = reserve.saturating_sub(self.gifts * 1_000_000);
+        let free = self.bucket.micro().saturating_sub(hold) >= 1_000_000;
+        if free && !self.overloaded && self.waiting_gifts.is_empty() {
+            return self.admit_chat(candidate, now, out);
+        }
+        let key = sample_key(self.seed, self.window, candidate.sender.key);
+        if let Some(fallen) = self.pool.insert(key, candidate, rate as usize) {
+            self.shed(fallen, now, out);
+        }
+    }
+
+    fn admit_chat(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        match self.allowed(&candidate, now) {
+            Err(refusal) => self.refuse(candidate, refusal, out),
+            Ok(()) => {
+                self.bucket.take();
+                self.pending.push(candidate);
+            }
+        }
+    }
+
+    fn allowed(&mut self, candidate: &Candidate, now: Now) -> Result<(), Refusal> {
+        if candidate.sender.exempt {
+            return Ok(());
+        }
+        self.users.admit(candidate.sender.key, &self.settings, now)
+    }
+
+    fn serve_gifts(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(oldest) = self.waiting_gifts.front() {
+            if now.tick.since_us(oldest.received) > self.gift_wait_us() {
+                if let Some(late) = self.waiting_gifts.pop_front() {
+                    self.shed(late, now, out);
+                }
+                continue;
+            }
+            if self.bucket.tokens() == 0 {
+                break;
+            }
+            let Some(gift) = self.waiting_gifts.pop_front() else { break };
+            match self.allowed(&gift, now) {
+                Err(refusal) => self.refuse(gift, refusal, out),
+                Ok(()) => {
+                    self.bucket.take();
+                    self.gifts += 1;
+                    self.pending.push(gift);
+                }
+            }
+        }
+    }
+
+    /// Brings tokens and windows up to now.
+    fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
+        let rate = self.settings.rate_per_s;
+        self.bucket.refill(rate, rate, now.tick);
+        self.serve_gifts(now, out);
+        let window = now.tick.0.saturating_sub(GRACE_US) / self.admission_us();
+        if window != self.window {
+            self.close_window(now, out);
+            self.window = window;
+        }
+    }
+
+    /// The end of an admission window: what the reserve left goes to the sample of the chat.
+    fn close_window(&mut self, now: Now, out: &mut Vec<Output>) {
+        let mut chosen = Vec::new();
+        for candidate in self.pool.take().collect::<Vec<_>>() {
+            if self.bucket.tokens() == 0 {
+                self.shed(candidate, now, out);
+                continue;
+            }
+            match self.allowed(&candidate, now) {
+                Err(refusal) => self.refuse(candidate, refusal, out),
+                Ok(()) => {
+                    self.bucket.take();
+                    chosen.push(candidate);
+                }
+            }
+        }
+        chosen.sort_by_key(|c| c.received);
+        self.pending.append(&mut chosen);
+        self.overloaded = self.offered > window_cap(&self.settings, self.admission_us());
+        (self.offered, self.gifts) = (0, 0);
+    }
+
+    /// Closes windows, flushes, pushes counters: whatever is due.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.advance(now, out);
+        self.flush_if_due(now, out);
+    }
+
+    fn flush_if_due(&mut self, now: Now, out: &mut Vec<Output>) {
+        if now.tick >= self.flush_due() {
+            self.flush(now, out);
+        }
+    }
+
+    /// When the next flush may be: a quiet room's at once, a busy one's a window after the last.
+    fn flush_due(&self) -> Tick {
+        let counters = self.viewers.due().min(self.likes.due());
+        let wanted = if self.pending.is_empty() { counters } else { Tick(0) };
+        let spaced = self.last_flush.map_or(Tick(0), |last| Tick(last.0 + self.flush_window.us()));
+        wanted.max(spaced)
+    }
+
+    fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
+        let deadline_us = u64::from(self.rules.deadline_ms) * 1000;
+        let age_us_max = deadline_us - self.flush_window.sweep_us().min(deadline_us / 2);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_by_key(|c| c.received);
+        let mut messages = Vec::with_capacity(pending.len());
+        for candidate in pending {
+            let late = now.tick.since_us(candidate.received) > age_us_max;
+            if late && candidate.class != Class::System {
+                self.books.expired[candidate.class as usize] += 1;
+                out.push(verdict(&candidate, Outcome::Expired, Some(Code::Expired), 0));
+                continue;
+            }
+            self.seq += 1;
+            self.books.admitted[candidate.class as usize] += 1;
+            let mut accepted = verdict_of(&candidate, Outcome::Accepted, None, 0);
+            accepted.seq = Seq(self.seq);
+            out.push(Output::Verdict(accepted));
+            messages.push(Admitted {
+                seq: Seq(self.seq),
+                class: candidate.class,
+                user: candidate.sender.user,
+                content: candidate.content,
+                client_msg_id: candidate.client_msg_id,
+                received: candidate.received,
+                received_unix_ms: candidate.received_unix_ms,
+            });
+        }
+        let (viewers, likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
+        if messages.is_empty() && viewers.is_none() && likes.is_none() {
+            return;
+        }
+        let (room, tick) = (self.room.clone(), now.tick);
+        let batch = Arc::new(Batch::new(room, self.epoch, messages, viewers, likes, tick));
+        self.history.push(batch.clone(), tick);
+        self.last_flush = Some(tick);
+        self.flush_window.adapt();
+        out.push(Output::Flush(batch));
+    }
+
+    /// When it wants a tick; `NEVER` where nothing waits.
+    #[must_use]
+    pub fn next_due(&self) -> Tick {
+        let mut due = self.flush_due();
+        if !self.pool.is_empty() || self.overloaded || self.offered > 0 {
+            due = due.min(Tick((self.window + 1) * self.admission_us() + GRACE_US));
+        }
+        if let Some(oldest) = self.waiting_gifts.front() {
+            let late = Tick(oldest.received.0 + self.gift_wait_us() + 1);
+            due = due.min(self.bucket.next_token(self.settings.rate_per_s)).min(late);
+        }
+        due
+    }
+
+    /// The room ends: what is admitted goes out, what waits is refused.
+    pub fn close(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.flush(now, out);
+        let refusal = Refusal { code: Code::RoomClosed, retry_after_ms: 0 };
+        let waiting: Vec<_> = self.pool.take().chain(self.waiting_gifts.drain(..)).collect();
+        for candidate in waiting {
+            self.refuse(candidate, refusal, out);
+        }
+    }
+
+    fn refuse(&mut self, candidate: Candidate, refusal: Refusal, out: &mut Vec<Output>) {
+        self.books.refused[candidate.class as usize] += 1;
+        let Refusal { code, retry_after_ms } = refusal;
+        out.push(verdict(&candidate, Outcome::Refused, Some(code), retry_after_ms));
+    }
+
+    fn shed(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        self.books.shed[candidate.class as usize] += 1;
+        let retry_after_ms = until_window_end_ms(now.tick, self.admission_us());
+        out.push(verdict(&candidate, Outcome::Shed, Some(Code::RoomBusy), retry_after_ms));
+    }
+
+    fn admission_us(&self) -> u64 {
+        u64::from(self.rules.admission_ms) * 1000
+    }
+
+    fn gift_wait_us(&self) -> u64 {
+        u64::from(self.rules.deadline_ms) * 1000 / 2
+    }
+
+    /// Replaces the settings.
+    pub fn update(&mut self, settings: Arc<RoomSettings>) {
+        self.settings = settings;
+    }
+
+    /// The settings now.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<RoomSettings> {
+        &self.settings
+    }
+
+    /// A user may not speak until a wall-clock time (a past one ends it).
+    pub fn mute(&mut self, user: u64, until_unix_ms: u64, now_unix_ms: u64) {
+        self.users.mute(user, until_unix_ms, now_unix_ms);
+    }
+
+    /// A user may not enter until a wall-clock time; the shards check it.
+    pub fn ban(&mut self, user: u64, until_unix_ms: u64) {
+        self.bans.retain(|(key, _)| *key != user);
+        self.bans.push((user, until_unix_ms));
+    }
+
+    /// Bans and until when, wall clock.
+    #[must_use]
+    pub fn bans(&self) -> Vec<(u64, u64)> {
+        self.bans.clone()
+    }
+
+    /// What the room is now.
+    #[must_use]
+    pub fn info(&self) -> RoomInfo {
+        RoomInfo {
+            room: self.room.to_string(),
+            settings: (*self.settings).clone(),
+            epoch: format!("{:016x}", self.epoch.0),
+            seq: self.seq,
+            viewers: self.viewers.value(),
+            likes: self.likes.value(),
+            shards: self.shards.len() as u32,
+        }
+    }
+
+    /// The home's part of the books.
+    #[must_use]
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Messages that wait here, by class.
+    #[must_use]
+    pub fn pending(&self) -> [u64; CLASSES] {
+        let mut pending = [0; CLASSES];
+        pending[CHAT] = self.pool.len() as u64;
+        pending[Class::Gift as usize] = self.waiting_gifts.len() as u64;
+        for candidate in &self.pending {
+            pending[candidate.class as usize] += 1;
+        }
+        debug_assert!(pending[SYSTEM] <= u64::from(self.rules.system_messages_max));
+        pending
+    }
+
+    /// Whether a room begun by a join has been empty for so long that it ends.
+    #[must_use]
+    pub fn expired_when_empty(&self, now: Tick) -> bool {
+        let empty_us_max = u64::from(self.rules.empty_ms_max) * 1000;
+        self.automatic
+            && self.shards.is_empty()
+            && self.pending().iter().all(|n| *n == 0)
+            && now.since_us(self.empty_since) >= empty_us_max
+    }
+
+    /// The batch window now, microseconds.
+    #[must_use]
+    pub fn window_us(&self) -> u64 {
+        self.flush_window.us()
+    }
+}
+
+/// Messages a window takes before the room counts as overloaded: at least one.
+#[must_use]
+pub fn window_cap(settings: &RoomSettings, admission_us: u64) -> u64 {
+    (u64::from(settings.rate_per_s) * admission_us).div_ceil(1_000_000).max(1)
+}
+
+/// Milliseconds to the end of the admission window, at least 1.
+#[must_use]
+pub fn until_window_end_ms(now: Tick, admission_us: u64) -> u32 {
+    u32::try_from((admission_us - now.0 % admission_us).div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+fn verdict_of(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Verdict {
+    let (origin, client_msg_id) = (c.origin, c.client_msg_id.clone());
+    Verdict { origin, client_msg_id, outcome, seq: Seq(0), code, retry_after_ms }
+}
+
+/// The verdict on a candidate, as an output.
+pub fn verdict(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Output {
+    Output::Verdict(verdict_of(c, outcome, code, retry_after_ms))
+}
+
+#[cfg(test)]
+#[path = "home_tests.rs"]
+mod home_tests;

@@ -1,0 +1,264 @@
+//! What a home promises, as sentences; books, rates and reserves as properties.
+
+use super::*;
+use crate::config;
+use crate::router::tests::candidate;
+use proptest::prelude::*;
+
+fn now(us: u64) -> Now {
+    Now { tick: Tick(us), unix_ms: 1_700_000_000_000 + us / 1000, cpu_us: 0 }
+}
+
+fn home(settings: RoomSettings, window: config::Window) -> Home {
+    let rules = Rooms { window, ..Rooms::default() };
+    let room = RoomId::new("r").expect("legal");
+    Home::new(room, Arc::new(settings), &rules, Epoch(1), 7, Tick(0), true)
+}
+
+fn fixed(ms: u32) -> Home {
+    let settings = RoomSettings { user_rate_per_s: 1_000, ..RoomSettings::default() };
+    home(settings, config::Window::FixedMs(ms))
+}
+
+fn say(home: &mut Home, sender: u64, class: Class, at: u64, out: &mut Vec<Output>) {
+    let candidates = vec![candidate(sender, class, at)];
+    home.books.offered[class as usize] += 1;
+    home.offer(Offer { candidates, ..Offer::default() }, now(at), out);
+}
+
+fn seqs(out: &[Output]) -> Vec<u64> {
+    let flushed = |o: &Output| match o {
+        Output::Flush(batch) => batch.messages.iter().map(|m| m.seq.0).collect(),
+        Output::Verdict(_) => Vec::new(),
+    };
+    out.iter().flat_map(flushed).collect()
+}
+
+fn run_until(home: &mut Home, end: u64, out: &mut Vec<Output>) {
+    let mut ticks = 0;
+    while home.next_due().0 <= end {
+        let at = home.next_due().0;
+        home.tick(now(at.max(1)), out);
+        ticks += 1;
+        assert!(ticks < 100_000, "a tick at next_due makes progress");
+    }
+}
+
+#[test]
+fn a_quiet_room_flushes_at_once_and_a_busy_one_a_window_later() {
+    let mut home = fixed(500);
+    let mut out = Vec::new();
+    say(&mut home, 1, Class::Chat, 1_000, &mut out);
+    assert_eq!(seqs(&out), [1]);
+    say(&mut home, 2, Class::Chat, 2_000, &mut out);
+    say(&mut home, 3, Class::Chat, 3_000, &mut out);
+    assert_eq!((seqs(&out), home.next_due()), (vec![1], Tick(270_000)));
+    run_until(&mut home, 501_000, &mut out);
+    assert_eq!(seqs(&out), [1, 2, 3]);
+    run_until(&mut home, 10_000_000, &mut out);
+    assert_eq!(home.next_due(), Tick::NEVER, "an idle room wants nothing");
+}
+
+#[test]
+fn in_window_zero_every_message_is_its_own_batch() {
+    let mut home = fixed(0);
+    let mut out = Vec::new();
+    for i in 0..5 {
+        say(&mut home, i, Class::Chat, 1_000 + i, &mut out);
+    }
+    let batches = out.iter().filter(|o| matches!(o, Output::Flush(_))).count();
+    assert_eq!((batches, seqs(&out)), (5, vec![1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn a_message_older_than_the_deadline_is_counted_and_not_sent() {
+    let mut home = fixed(0);
+    let mut out = Vec::new();
+    let late = vec![candidate(1, Class::Chat, 0), candidate(2, Class::System, 0)];
+    let offer = Offer { candidates: late, ..Offer::default() };
+    home.offer(offer, now(2_500_000), &mut out);
+    assert_eq!(home.books().expired[CHAT], 1);
+    assert_eq!(seqs(&out), [1], "an accepted system message goes out however late");
+}
+
+#[test]
+fn system_messages_beyond_their_bound_are_refused_with_a_retry_time() {
+    let mut home = fixed(500);
+    let mut out = Vec::new();
+    for i in 0..200 {
+        say(&mut home, i, Class::System, 1_000, &mut out);
+    }
+    let refused: Vec<u32> = out
+        .iter()
+        .filter_map(|o| match o {
+            Output::Verdict(v) if v.outcome == Outcome::Refused => Some(v.retry_after_ms),
+            _ => None,
+        })
+        .collect();
+    run_until(&mut home, 2_000_000, &mut out);
+    assert_eq!(refused.len() + seqs(&out).len(), 200);
+    assert_eq!(seqs(&out).len(), 65, "the first at once, then as many as may wait");
+    assert!(refused.iter().all(|ms| *ms > 0));
+}
+
+#[test]
+fn likes_are_one_exact_counter() {
+    let mut home = fixed(0);
+    home.attach(ShardId(0), now(0));
+    let mut out = Vec::new();
+    for i in 0..400u64 {
+        let offer = Offer { likes: 25, like_frames: 25, ..Offer::default() };
+        home.offer(offer, now(i * 2_500), &mut out);
+    }
+    run_until(&mut home, 5_000_000, &mut out);
+    let told: Vec<u64> = out
+        .iter()
+        .filter_map(|o| match o {
+            Output::Flush(batch) => batch.likes,
+            Output::Verdict(_) => None,
+        })
+        .collect();
+    assert_eq!((told.len(), told.last()), (2, Some(&10_000)), "once a second: {told:?}");
+}
+
+#[test]
+fn viewers_are_the_sum_of_the_shards() {
+    let mut home = fixed(0);
+    for shard in 0..3 {
+        home.attach(ShardId(shard), now(0));
+        home.members(ShardId(shard), 10);
+    }
+    home.detach(ShardId(1), Tick(0));
+    assert_eq!(home.info().viewers, 20);
+    let mut out = Vec::new();
+    home.tick(now(1), &mut out);
+    assert!(matches!(&out[0], Output::Flush(b) if b.viewers == Some(20)));
+}
+
+#[test]
+fn a_closing_room_sends_what_it_admitted_and_refuses_the_rest() {
+    let mut home = fixed(500);
+    let mut out = Vec::new();
+    for i in 0..100 {
+        say(&mut home, i, Class::Chat, 1_000 + i, &mut out);
+    }
+    home.close(now(50_000), &mut out);
+    assert!(home.books().is_balanced(&home.pending()) && home.pending() == [0; CLASSES]);
+    assert_eq!(seqs(&out).len() as u64, home.books().admitted[CHAT]);
+}
+
+/// Two seconds of 200 msg/s from 100 senders; the admitted share of each sender.
+fn admitted_by_sender(rates: &[u64], seconds: u64) -> Vec<u64> {
+    let mut home = fixed(0);
+    let mut wins = vec![0; rates.len()];
+    for ms in 0..seconds * 1000 {
+        let mut out = Vec::new();
+        for (sender, rate) in rates.iter().enumerate() {
+            if (ms * rate) / 1000 != ((ms + 1) * rate) / 1000 {
+                say(&mut home, sender as u64, Class::Chat, ms * 1000 + sender as u64, &mut out);
+            }
+        }
+        home.tick(now(ms * 1000 + 999), &mut out);
+        for o in &out {
+            if let Output::Flush(batch) = o {
+                for m in &batch.messages {
+                    let sender: usize = m.user.parse().expect("test senders are numbers");
+                    wins[sender] += 1;
+                }
+            }
+        }
+    }
+    wins
+}
+
+#[test]
+fn under_overload_the_fastest_typist_does_not_own_the_screen() {
+    // One sender types 100 a second, fifty type 4 a second (one each window).
+    let mut rates = vec![4; 51];
+    rates[0] = 100;
+    let wins = admitted_by_sender(&rates, 120);
+    let average = wins[1..].iter().sum::<u64>() as f64 / 50.0;
+    assert!(wins[0] as f64 <= average * 1.6, "fast {} against {average}", wins[0]);
+    let total: u64 = wins.iter().sum();
+    assert!((2_300..=2_440).contains(&total), "20 a second for 120 s: {total}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_books_balance_whatever_is_offered(
+        steps in prop::collection::vec((0u64..8, 0usize..4, 0u64..40_000), 1..600),
+        slow in 0u32..2,
+        rate in 1u32..40,
+    ) {
+        let settings = RoomSettings {
+            slow_mode_s: slow,
+            rate_per_s: rate,
+            payload_bytes_max: 8,
+            ..RoomSettings::default()
+        };
+        let mut home = home(settings, config::Window::Adaptive);
+        home.attach(ShardId(0), now(0));
+        let (mut at, mut out) = (0, Vec::new());
+        for (sender, class, delta) in steps {
+            at += delta;
+            home.sweep_took(ShardId(0), delta);
+            let class = [Class::Chat, Class::System, Class::Gift, Class::Like][class];
+            if class == Class::Like {
+                home.books.offered[LIKE] += 1;
+                let offer = Offer { likes: 3, like_frames: 1, ..Offer::default() };
+                home.offer(offer, now(at), &mut out);
+            } else {
+                say(&mut home, sender, class, at, &mut out);
+            }
+            prop_assert!(home.books().is_balanced(&home.pending()));
+        }
+        run_until(&mut home, at + 20_000_000, &mut out);
+        prop_assert_eq!(home.pending(), [0; CLASSES]);
+        prop_assert!(home.books().is_balanced(&[0; CLASSES]));
+        let seqs = seqs(&out);
+        prop_assert_eq!(&seqs, &(1..=seqs.len() as u64).collect::<Vec<_>>(), "contiguous");
+    }
+
+    #[test]
+    fn a_room_admits_its_rate_and_one_second_of_burst(
+        offered in 21u64..400, seconds in 3u64..12
+    ) {
+        let mut home = fixed(0);
+        let mut out = Vec::new();
+        for i in 0..offered * seconds {
+            say(&mut home, i % 50, Class::Chat, i * 1_000_000 / offered, &mut out);
+        }
+        run_until(&mut home, seconds * 1_000_000, &mut out);
+        let admitted = home.books().admitted[CHAT];
+        prop_assert!(admitted <= 20 * (seconds + 1), "{admitted} in {seconds} s");
+        prop_assert!(admitted >= 20 * seconds - 10, "{admitted} in {seconds} s");
+    }
+
+    #[test]
+    fn a_reserved_gift_is_never_lost(burst in 1u64..11, flood in 0u64..30) {
+        // Up to half of the rate as gifts, in one burst a second, under any flood of chat.
+        let mut home = fixed(0);
+        let mut out = Vec::new();
+        for second in 0..20u64 {
+            for ms in 0..1000u64 {
+                let at = (second * 1000 + ms) * 1000;
+                if ms == 500 {
+                    for gift in 0..burst {
+                        say(&mut home, 900 + gift, Class::Gift, at, &mut out);
+                    }
+                }
+                if ms % 5 == 0 {
+                    for chat in 0..flood {
+                        say(&mut home, chat, Class::Chat, at, &mut out);
+                    }
+                }
+                home.tick(now(at), &mut out);
+            }
+        }
+        run_until(&mut home, 30_000_000, &mut out);
+        let gift = Class::Gift as usize;
+        prop_assert_eq!(home.books().admitted[gift], burst * 20);
+    }
+}

@@ -1,0 +1,384 @@
+//! Rooms whose home is this shard: carries what others send to the home, and what the home puts
+//! out to where it belongs. The rules are the router's; nothing is decided here.
+
+use super::Shard;
+use super::message::{Message, Tally};
+use super::schedule::Schedule;
+use super::slab::Slab;
+use crate::hash::{Seeded, hash_bytes};
+use crate::metrics::Figure;
+use crate::router::home::Home;
+use crate::router::{
+    Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict,
+};
+use crate::seam::Tick;
+use crate::{Map, hash};
+use std::sync::Arc;
+use uproar_proto::control::{BackendMessage, Command, Published, Reply, RoomInfo, RoomSettings};
+use uproar_proto::error::Code;
+use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::v1::{Class, Outcome};
+
+/// One room at home here.
+pub(super) struct Hosted {
+    pub(super) home: Home,
+    room: RoomId,
+    booked: Books,
+}
+
+/// A backend's request that waits for its verdicts.
+struct Request {
+    room: RoomId,
+    outcomes: Vec<Option<Published>>,
+    reply: Reply<Vec<Published>>,
+}
+
+/// All of a shard's.
+pub(super) struct Homes {
+    pub(super) by_name: Map<RoomId, u32>,
+    pub(super) slab: Slab<Hosted>,
+    pub(super) schedule: Schedule,
+    requests: Map<u64, Request>,
+    next_request: u64,
+}
+
+/// Requests of backends that may wait at once. More: `QUEUE_FULL`.
+const REQUESTS_MAX: usize = 4096;
+
+impl Homes {
+    pub(super) fn new(seed: u64) -> Homes {
+        Homes {
+            by_name: Map::with_hasher(Seeded(seed)),
+            slab: Slab::default(),
+            schedule: Schedule::default(),
+            requests: Map::with_hasher(Seeded(seed)),
+            next_request: 0,
+        }
+    }
+}
+
+impl Shard {
+    fn open_home(
+        &mut self,
+        room: &RoomId,
+        settings: RoomSettings,
+        automatic: bool,
+    ) -> Result<u32, Code> {
+        if self.homes.slab.used() >= self.config.rooms.rooms_per_shard_max as usize {
+            return Err(Code::TooManyRooms);
+        }
+        let (epoch, seed) = (Epoch(self.rng.next_u64()), hash::mix(self.seed ^ 0xed6e));
+        let rules = &self.config.rooms;
+        let now = self.now.tick;
+        let home = Home::new(room.clone(), Arc::new(settings), rules, epoch, seed, now, automatic);
+        let hosted = Hosted { home, room: room.clone(), booked: Books::default() };
+        let number = self.homes.slab.insert(hosted);
+        self.homes.by_name.insert(room.clone(), number);
+        self.metrics.set(Figure::Rooms, self.homes.slab.used() as u64);
+        Ok(number)
+    }
+
+    /// A shard has its first member of a room.
+    pub(super) fn home_attach(&mut self, room: RoomId, shard: ShardId) {
+        let known = self.homes.by_name.get(&room).copied().ok_or(Code::RoomNotFound);
+        let number = match known {
+            Err(_) if self.config.rooms.auto_create => {
+                self.open_home(&room, self.config.rooms.defaults.clone(), true)
+            }
+            other => other,
+        };
+        let now = self.now;
+        let answer = number.map(|n| Box::new(self.homes.slab.get_mut(n).home.attach(shard, now)));
+        self.post(shard, Message::Attached { room, answer });
+        if let Ok(number) = number {
+            self.schedule_home(number);
+        }
+    }
+
+    /// Something a shard tells a home.
+    pub(super) fn home_told(&mut self, message: Message) {
+        let now = self.now;
+        let mut out = Vec::new();
+        let (room, shard) = match &message {
+            Message::Detach { room, shard }
+            | Message::Members { room, shard, .. }
+            | Message::SweepTook { room, shard, .. } => (room.clone(), *shard),
+            Message::Offer { room, .. } => (room.clone(), self.id),
+            _ => unreachable!("only what a shard tells a home comes here"),
+        };
+        let Some(number) = self.homes.by_name.get(&room).copied() else {
+            if let Message::Offer { offer, .. } = message {
+                self.refuse_offer(room, offer, Code::RoomClosed);
+            }
+            return;
+        };
+        let home = &mut self.homes.slab.get_mut(number).home;
+        match message {
+            Message::Detach { .. } => home.detach(shard, now.tick),
+            Message::Members { count, .. } => home.members(shard, count),
+            Message::SweepTook { cpu_us, .. } => home.sweep_took(shard, cpu_us),
+            Message::Offer { offer, .. } => home.offer(offer, now, &mut out),
+            _ => {}
+        }
+        self.carry_out(number, out);
+    }
+
+    /// The room ended while an offer was on its way: the books still balance, the sender is told.
+    pub(super) fn refuse_offer(&mut self, room: RoomId, offer: Offer, code: Code) {
+        let mut books = Books::default();
+        books.refused[Class::Like as usize] += offer.like_frames;
+        let mut out = Vec::new();
+        for candidate in offer.candidates {
+            books.refused[candidate.class as usize] += 1;
+            out.push(Output::Verdict(Verdict {
+                origin: candidate.origin,
+                client_msg_id: candidate.client_msg_id,
+                outcome: Outcome::Refused,
+                seq: Default::default(),
+                code: Some(code),
+                retry_after_ms: 0,
+            }));
+        }
+        self.metrics.book(&books);
+        self.carry(room, &[], out);
+    }
+
+    /// Every home that is due gets its tick.
+    pub(super) fn tick_homes(&mut self) {
+        while let Some(number) = self.homes.schedule.pop(self.now.tick) {
+            let mut out = Vec::new();
+            let now = self.now;
+            self.homes.slab.get_mut(number).home.tick(now, &mut out);
+            self.carry_out(number, out);
+        }
+    }
+
+    fn carry_out(&mut self, number: u32, out: Vec<Output>) {
+        if !out.is_empty() {
+            let hosted = self.homes.slab.get(number);
+            let window_us = hosted.home.window_us();
+            let (room, shards) = (hosted.room.clone(), hosted.home.attached().to_vec());
+            if out.iter().any(|o| matches!(o, Output::Flush(batch) if !batch.messages.is_empty())) {
+                self.metrics.window.observe_us(window_us);
+            }
+            self.carry(room, &shards, out);
+        }
+        self.schedule_home(number);
+    }
+
+    fn carry(&mut self, room: RoomId, shards: &[ShardId], out: Vec<Output>) {
+        let mut verdicts: Vec<(ShardId, Vec<Verdict>)> = Vec::new();
+        for output in out {
+            match output {
+                Output::Flush(batch) => {
+                    for shard in shards {
+                        self.post(*shard, Message::Flush(batch.clone()));
+                    }
+                }
+                Output::Verdict(verdict) => match verdict.origin {
+                    Origin::Backend { request, index } => self.backend_verdict(request, index, &verdict),
+                    Origin::Connection { shard, .. } => {
+                        match verdicts.iter_mut().find(|(s, _)| *s == shard) {
+                            Some((_, list)) => list.push(verdict),
+                            None => verdicts.push((shard, vec![verdict])),
+                        }
+                    }
+                },
+            }
+        }
+        for (shard, verdicts) in verdicts {
+            self.post(shard, Message::Verdicts { room: room.clone(), verdicts });
+        }
+    }
+
+    fn schedule_home(&mut self, number: u32) {
+        let due = self.homes.slab.get(number).home.next_due();
+        self.homes.schedule.set(number, due);
+    }
+
+    /// A request of control.
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Create { room, settings, reply } => {
+                if self.homes.by_name.contains_key(&room) {
+                    return reply(Err(Code::AlreadyExists));
+                }
+                let opened = self.open_home(&room, settings, false);
+                reply(opened.map(|number| self.homes.slab.get(number).home.info()));
+            }
+            Command::Get { room, reply } => {
+                reply(self.hosted(&room).map(|n| self.homes.slab.get(n).home.info()));
+            }
+            Command::Update { room, settings, reply } => {
+                let updated = self.hosted(&room).map(|number| {
+                    let settings = Arc::new(settings);
+                    self.homes.slab.get_mut(number).home.update(settings);
+                    self.tell_updated(number);
+                    self.homes.slab.get(number).home.info()
+                });
+                reply(updated);
+            }
+            Command::Close { room, reply } => {
+                reply(self.hosted(&room).map(|n| self.close_home(n, Code::RoomClosed)));
+            }
+            Command::Publish { room, messages, reply } => self.backend_publish(room, messages, reply),
+            Command::Kick { room, user, ban_s, reply } => match self.hosted(&room) {
+                Err(code) => reply(Err(code)),
+                Ok(number) => self.home_kick(number, &user, ban_s, reply),
+            },
+            Command::Mute { room, user, mute_s, reply } => {
+                let now_ms = self.now.unix_ms;
+                let until = now_ms + u64::from(mute_s) * 1000;
+                let key = hash_bytes(self.seed, user.as_bytes());
+                let muted = self.hosted(&room);
+                reply(muted.map(|n| self.homes.slab.get_mut(n).home.mute(key, until, now_ms)));
+            }
+        }
+    }
+
+    fn hosted(&self, room: &RoomId) -> Result<u32, Code> {
+        self.homes.by_name.get(room).copied().ok_or(Code::RoomNotFound)
+    }
+
+    fn tell_updated(&mut self, number: u32) {
+        let home = &self.homes.slab.get(number).home;
+        let (settings, bans) = (home.settings().clone(), home.bans());
+        let (room, shards) = (self.homes.slab.get(number).room.clone(), home.attached().to_vec());
+        for shard in shards {
+            let (room, settings, bans) = (room.clone(), settings.clone(), bans.clone());
+            self.post(shard, Message::Updated { room, settings, bans });
+        }
+    }
+
+    fn home_kick(&mut self, number: u32, user: &str, ban_s: u32, reply: Reply<u32>) {
+        let key = hash_bytes(self.seed, user.as_bytes());
+        let mut code = Code::Kicked;
+        if ban_s > 0 {
+            code = Code::Banned;
+            let until = self.now.unix_ms + u64::from(ban_s) * 1000;
+            self.homes.slab.get_mut(number).home.ban(key, until);
+            self.tell_updated(number);
+        }
+        let hosted = self.homes.slab.get(number);
+        let (room, shards) = (hosted.room.clone(), hosted.home.attached().to_vec());
+        if shards.is_empty() {
+            return reply(Ok(0));
+        }
+        let tally = Arc::new(Tally::new(shards.len() as u32, reply));
+        for shard in shards {
+            let (room, tally) = (room.clone(), tally.clone());
+            self.post(shard, Message::Kick { room, key, code, tally });
+        }
+    }
+
+    fn close_home(&mut self, number: u32, code: Code) {
+        let mut out = Vec::new();
+        let now = self.now;
+        self.homes.slab.get_mut(number).home.close(now, &mut out);
+        let room = self.homes.slab.get(number).room.clone();
+        let shards = self.homes.slab.get(number).home.attached().to_vec();
+        self.carry(room.clone(), &shards, out);
+        for shard in shards {
+            self.post(shard, Message::Ended { room: room.clone(), code });
+        }
+        self.book_home(number);
+        self.homes.slab.remove(number);
+        self.homes.by_name.remove(&room);
+        self.homes.schedule.set(number, Tick::NEVER);
+        self.metrics.set(Figure::Rooms, self.homes.slab.used() as u64);
+    }
+
+    /// Twice a second: books, and rooms that began by a join and have been empty for long.
+    pub(super) fn report_homes(&mut self) {
+        let numbers: Vec<u32> = self.homes.slab.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.book_home(number);
+            if self.homes.slab.get(number).home.expired_when_empty(self.now.tick) {
+                self.close_home(number, Code::RoomClosed);
+            }
+        }
+    }
+
+    fn book_home(&mut self, number: u32) {
+        let hosted = self.homes.slab.get_mut(number);
+        let books = *hosted.home.books();
+        self.metrics.book(&books.since(&hosted.booked));
+        hosted.booked = books;
+    }
+
+    fn backend_publish(
+        &mut self,
+        room: RoomId,
+        messages: Vec<BackendMessage>,
+        reply: Reply<Vec<Published>>,
+    ) {
+        let number = match self.hosted(&room) {
+            Ok(_) if self.homes.requests.len() >= REQUESTS_MAX => return reply(Err(Code::QueueFull)),
+            Ok(number) => number,
+            Err(code) => return reply(Err(code)),
+        };
+        self.homes.next_request += 1;
+        let request = self.homes.next_request;
+        let outcomes = vec![None; messages.len()];
+        if messages.is_empty() {
+            return reply(Ok(Vec::new()));
+        }
+        self.homes.requests.insert(request, Request { room, outcomes, reply });
+        let now = self.now;
+        let mut out = Vec::new();
+        for (index, message) in messages.into_iter().enumerate() {
+            let key = hash_bytes(self.seed, message.user.as_bytes());
+            let sender = Sender { key, user: Arc::from(message.user), exempt: true };
+            let candidate = Candidate {
+                class: message.class,
+                sender,
+                origin: Origin::Backend { request, index: index as u32 },
+                client_msg_id: message.client_msg_id,
+                content: message.content,
+                received: now.tick,
+                received_unix_ms: now.unix_ms,
+            };
+            let offer = Offer { candidates: vec![candidate], ..Offer::default() };
+            self.homes.slab.get_mut(number).home.offer(offer, now, &mut out);
+        }
+        self.carry_out(number, out);
+    }
+
+    fn backend_verdict(&mut self, request: u64, index: u32, verdict: &Verdict) {
+        let Some(waiting) = self.homes.requests.get_mut(&request) else {
+            return;
+        };
+        waiting.outcomes[index as usize] = Some(Published {
+            outcome: verdict.outcome,
+            seq: verdict.seq.0,
+            code: verdict.code,
+            retry_after_ms: verdict.retry_after_ms,
+        });
+        if waiting.outcomes.iter().all(Option::is_some)
+            && let Some(done) = self.homes.requests.remove(&request)
+        {
+            tracing::trace!(room = %done.room, "a backend's request is decided");
+            (done.reply)(Ok(done.outcomes.into_iter().flatten().collect()));
+        }
+    }
+
+    /// Rooms at home here, by name.
+    pub(super) fn list_homes(&self, after: &str, limit: usize) -> Vec<RoomInfo> {
+        let mut names: Vec<(&RoomId, u32)> =
+            self.homes.by_name.iter().filter(|(n, _)| n.as_str() > after).map(|(n, i)| (n, *i)).collect();
+        names.sort_unstable();
+        names.into_iter().take(limit).map(|(_, n)| self.homes.slab.get(n).home.info()).collect()
+    }
+}
+
+/// Answers a command that could not be handed to its home.
+pub(crate) fn refuse_command(command: Command, code: Code) {
+    match command {
+        Command::Create { reply, .. } | Command::Get { reply, .. } | Command::Update { reply, .. } => {
+            reply(Err(code));
+        }
+        Command::Close { reply, .. } | Command::Mute { reply, .. } => reply(Err(code)),
+        Command::Publish { reply, .. } => reply(Err(code)),
+        Command::Kick { reply, .. } => reply(Err(code)),
+    }
+}

@@ -1,0 +1,92 @@
+//! What shards say to each other, and what control says to a home. Everything is owned or
+//! shared by reference count: no shard looks into another one's memory.
+
+use crate::router::{Attached, Batch, Offer, ShardId, Verdict};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings};
+use uproar_proto::error::Code;
+use uproar_proto::ids::RoomId;
+
+/// A message between shards.
+pub enum Message {
+    /// To a home: `shard` has its first member of a room.
+    Attach { room: RoomId, shard: ShardId },
+    /// To a home: `shard` has no member any more.
+    Detach { room: RoomId, shard: ShardId },
+    /// To a home: how many members `shard` has.
+    Members { room: RoomId, shard: ShardId, count: u64 },
+    /// To a home: what the crowd of one shard wants to say.
+    Offer { room: RoomId, offer: Offer },
+    /// To a home: CPU time of one whole sweep.
+    SweepTook { room: RoomId, shard: ShardId, cpu_us: u64 },
+    /// To a home: a request of control.
+    Command(Command),
+    /// To every shard: rooms at home there, by name.
+    List { after: String, limit: usize, gather: Arc<Gather<RoomInfo>> },
+    /// To a shard: the answer to `Attach`.
+    Attached { room: RoomId, answer: Result<Box<Attached>, Code> },
+    /// To a shard with members: messages and counters.
+    Flush(Arc<Batch>),
+    /// To the shard whose connections offered them.
+    Verdicts { room: RoomId, verdicts: Vec<Verdict> },
+    /// To a shard with members: new settings or bans.
+    Updated { room: RoomId, settings: Arc<RoomSettings>, bans: Vec<(u64, u64)> },
+    /// To a shard with members: the room is over.
+    Ended { room: RoomId, code: Code },
+    /// To a shard with members: this user's connections leave.
+    Kick { room: RoomId, key: u64, code: Code, tally: Arc<Tally> },
+    /// To every shard: stop accepting, tell clients to go elsewhere.
+    Drain,
+}
+
+/// Collects one list from every shard; the last one answers.
+pub struct Gather<T> {
+    remaining: AtomicU32,
+    parts: Mutex<Vec<T>>,
+    finish: Mutex<Option<Box<dyn FnOnce(Vec<T>) + Send>>>,
+}
+
+impl<T> Gather<T> {
+    /// Waits for `shards` parts.
+    #[must_use]
+    pub fn new(shards: u32, finish: Box<dyn FnOnce(Vec<T>) + Send>) -> Gather<T> {
+        Gather {
+            remaining: AtomicU32::new(shards),
+            parts: Mutex::new(Vec::new()),
+            finish: Mutex::new(Some(finish)),
+        }
+    }
+
+    /// One shard's part.
+    pub fn add(&self, part: Vec<T>) {
+        let mut parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        parts.extend(part);
+        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let all = std::mem::take(&mut *parts);
+            let finish = self.finish.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            if let Some(finish) = finish {
+                finish(all);
+            }
+        }
+    }
+}
+
+/// Adds up one number from every shard that was asked; the last one answers.
+pub struct Tally {
+    gather: Gather<u32>,
+}
+
+impl Tally {
+    /// Waits for `shards` numbers, then replies with their sum.
+    #[must_use]
+    pub fn new(shards: u32, reply: Reply<u32>) -> Tally {
+        let finish = Box::new(move |parts: Vec<u32>| reply(Ok(parts.iter().sum())));
+        Tally { gather: Gather::new(shards, finish) }
+    }
+
+    /// One shard's number.
+    pub fn add(&self, n: u32) {
+        self.gather.add(vec![n]);
+    }
+}

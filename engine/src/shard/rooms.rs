@@ -1,0 +1,531 @@
+//! Rooms that have members on this shard: joins, leaves, snapshots, resumes.
+//!
+//! Owns the member lists, the local copy of a room's history and what it was last told by the
+//! home. Membership is here and nowhere else: the home only knows that this shard has members.
+
+use super::connections::{Membership, State};
+use super::edge::Edge;
+use super::frames::{Ring, message};
+use super::members::{Member, Members};
+use super::message::Message;
+use super::slab::{NONE, Slab};
+use super::{REPORT_US, Shard};
+use crate::cluster::home::home_of;
+use crate::metrics::{Delivery, Figure};
+use crate::router::history::History;
+use crate::router::{Admitted, Attached, Batch, Books, ShardId, VARIANTS};
+use crate::seam::{ConnSlot, Tick};
+use crate::{Map, hash};
+use std::sync::Arc;
+use uproar_proto::control::RoomSettings;
+use uproar_proto::error::Code;
+use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::v1::{self, server_frame::Body};
+use uproar_proto::wire::{Variant, encode_server, error_body};
+
+/// A room with members here.
+pub(super) struct Room {
+    pub(super) id: RoomId,
+    pub(super) home: ShardId,
+    /// The home has answered; before, joins wait.
+    pub(super) attached: bool,
+    pub(super) epoch: Epoch,
+    /// The newest seq here.
+    pub(super) seq: u64,
+    pub(super) settings: Arc<RoomSettings>,
+    pub(super) viewers: u64,
+    pub(super) likes: u64,
+    pub(super) history: History,
+    pub(super) ring: Ring,
+    pub(super) members: Members,
+    pub(super) edge: Edge,
+    /// Banned sender keys and until when, wall clock.
+    pub(super) bans: Map<u64, u64>,
+    /// Joins that wait for the home: connection, generation, cursor.
+    waiting: Vec<(ConnSlot, u8, Option<v1::Cursor>)>,
+    /// A sweep is under way, and another must follow it.
+    pub(super) sweeping: bool,
+    pub(super) sweep_again: bool,
+    /// CPU time the running sweep has cost.
+    pub(super) sweep_cpu_us: u64,
+    /// The member count the home knows.
+    reported: u32,
+    /// Since when nobody is here.
+    empty_since: Tick,
+    /// `Joined` without a cursor, encoded once per variant until something changes.
+    snapshots: [Option<Vec<u8>>; VARIANTS],
+    /// `Joined` with a cursor: (seq, variant, bytes), for reconnect storms.
+    resumes: Vec<(u64, Variant, Vec<u8>)>,
+    /// What of the edge's books the metrics have.
+    booked: Books,
+}
+
+/// All of a shard's.
+pub(super) struct Rooms {
+    pub(super) by_name: Map<RoomId, u32>,
+    pub(super) slab: Slab<Room>,
+}
+
+impl Rooms {
+    pub(super) fn new(seed: u64) -> Rooms {
+        Rooms { by_name: Map::with_hasher(hash::Seeded(seed)), slab: Slab::default() }
+    }
+}
+
+/// A room stays attached this long after its last member left: a viewer who switches back and
+/// forth does not make the home work.
+const LINGER_US: u64 = 2_000_000;
+/// Different cursors remembered at once in a reconnect storm.
+const RESUMES_MAX: usize = 16;
+
+impl Shard {
+    /// A client wants to be in a room.
+    pub(super) fn join(&mut self, conn: ConnSlot, name: &str, resume: Option<v1::Cursor>) {
+        let Some(id) = RoomId::new(name) else {
+            return self.room_error(conn, name, Code::BadRoom);
+        };
+        let session = self.conns.cold(conn).session;
+        if session != NONE && !self.sessions.get(session).may_enter(name) {
+            return self.room_error(conn, name, Code::Forbidden);
+        }
+        let known = self.rooms.by_name.get(&id).copied();
+        let mine = self.memberships_of(conn);
+        if known.is_some_and(|room| mine.iter().any(|m| m.room == room)) {
+            return self.room_error(conn, name, Code::AlreadyJoined);
+        }
+        if mine.len() >= self.config.rooms_per_connection_max as usize {
+            return self.room_error(conn, name, Code::TooManyJoins);
+        }
+        let number = known.unwrap_or_else(|| self.open_room(id));
+        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
+        let room = self.rooms.slab.get_mut(number);
+        if room.bans.get(&key).is_some_and(|until| *until > unix_ms) {
+            return self.room_error(conn, name, Code::Banned);
+        }
+        let full = u64::from(room.settings.viewers_max);
+        if full > 0 && room.viewers.max(u64::from(room.members.len())) >= full {
+            return self.room_error(conn, name, Code::RoomFull);
+        }
+        let cursor = room.ring.head() as u32;
+        let member = Member { conn: conn.0, cursor, seq: room.seq as u32 };
+        let index = room.members.push(member);
+        let attached = room.attached;
+        let generation = self.conns.hot(conn).generation;
+        if !attached {
+            room.waiting.push((conn, generation, resume));
+        }
+        self.add_membership(conn, Membership { room: number, index });
+        self.metrics.add(Figure::Joins, 1);
+        if attached {
+            self.reply_joined(conn, number, resume);
+        }
+    }
+
+    fn open_room(&mut self, id: RoomId) -> u32 {
+        let home = home_of(&id, self.shards, self.seed);
+        let settings = Arc::new(self.config.rooms.defaults.clone());
+        let rules = &self.config.rooms;
+        let edge_seed = hash::mix(self.seed ^ 0xed6e);
+        let room = Room {
+            id: id.clone(),
+            home,
+            attached: false,
+            epoch: Epoch(0),
+            seq: 0,
+            viewers: 0,
+            likes: 0,
+            history: History::new(rules),
+            ring: Ring::default(),
+            members: Members::default(),
+            edge: Edge::new(&settings, rules, edge_seed),
+            settings,
+            bans: Map::with_hasher(hash::Seeded(self.seed)),
+            waiting: Vec::new(),
+            sweeping: false,
+            sweep_again: false,
+            sweep_cpu_us: 0,
+            reported: 0,
+            empty_since: self.now.tick,
+            snapshots: Default::default(),
+            resumes: Vec::new(),
+            booked: Books::default(),
+        };
+        let number = self.rooms.slab.insert(room);
+        self.rooms.by_name.insert(id.clone(), number);
+        self.post(home, Message::Attach { room: id, shard: self.id });
+        number
+    }
+
+    /// The home answered an `Attach`.
+    pub(super) fn attached(&mut self, id: &RoomId, answer: Result<Attached, Code>) {
+        let Some(number) = self.rooms.by_name.get(id).copied() else {
+            return;
+        };
+        let state = match answer {
+            Ok(state) => state,
+            Err(code) => return self.end_room(number, code, true),
+        };
+        let room = self.rooms.slab.get_mut(number);
+        room.attached = true;
+        room.epoch = state.epoch;
+        room.seq = state.seq.0;
+        room.viewers = state.viewers;
+        room.likes = state.likes;
+        room.edge.update(&state.settings);
+        room.settings = state.settings;
+        room.bans.extend(state.bans);
+        for batch in state.history {
+            room.history.push(batch, self.now.tick);
+        }
+        let head = room.ring.head() as u32;
+        for index in 0..room.members.len() {
+            let member = room.members.get_mut(index);
+            (member.cursor, member.seq) = (head, state.seq.0 as u32);
+        }
+        for (conn, generation, resume) in std::mem::take(&mut room.waiting) {
+            let still = self.conns.is_live(conn, generation)
+                && self.memberships_of(conn).iter().any(|m| m.room == number);
+            if still {
+                self.reply_joined(conn, number, resume);
+            }
+        }
+    }
+
+    /// A batch from the home: into the history, into the ring, and a sweep begins.
+    pub(super) fn flushed(&mut self, batch: Arc<Batch>) {
+        let Some(number) = self.rooms.by_name.get(&batch.room).copied() else {
+            return;
+        };
+        let now = self.now.tick;
+        let room = self.rooms.slab.get_mut(number);
+        if !room.attached || room.epoch != batch.epoch {
+            return;
+        }
+        room.viewers = batch.viewers.unwrap_or(room.viewers);
+        room.likes = batch.likes.unwrap_or(room.likes);
+        room.snapshots = Default::default();
+        room.resumes.clear();
+        if let Some(first) = batch.messages.first() {
+            if first.seq.0 > room.seq + 1 {
+                self.metrics.add(Figure::LostBatches, 1);
+                room.history.clear();
+            }
+            self.metrics.age.observe_us(now.since_us(first.received));
+        }
+        let members = room.members.len();
+        if !batch.messages.is_empty() {
+            room.history.push(batch.clone(), now);
+        }
+        if members == 0 {
+            room.seq = batch.messages.last().map_or(room.seq, |m| m.seq.0);
+            return;
+        }
+        let by_class = batch.by_class().map(u64::from);
+        self.metrics.deliver(Delivery::Expected, &by_class, u64::from(members));
+        self.metrics.add(Figure::Batches, 1);
+        room.ring.forget_joined(&mut self.frames);
+        let seq = batch.messages.last().map_or(room.seq, |m| m.seq.0);
+        room.ring.push(batch, members, room.seq, now);
+        room.seq = seq;
+        self.begin_sweep(number);
+        self.schedule_room(number);
+    }
+
+    fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {
+        let variant = self.conns.hot(conn).variant;
+        let snapshot_max = self.config.rooms.snapshot_messages_max as usize;
+        let budget = self.config.reply_bytes_max as usize / 2;
+        let room = self.rooms.slab.get_mut(number);
+        let bytes = match resume {
+            Some(cursor) if cursor.epoch == room.epoch.0 => {
+                let known = room.resumes.iter().position(|(s, v, _)| (*s, *v) == (cursor.seq, variant));
+                if known.is_none() {
+                    let bytes = room.encode_resume(cursor.seq, variant, budget, &self.metrics);
+                    if room.resumes.len() >= RESUMES_MAX {
+                        room.resumes.remove(0);
+                    }
+                    room.resumes.push((cursor.seq, variant, bytes));
+                }
+                let place = known.unwrap_or(room.resumes.len() - 1);
+                &room.resumes[place].2
+            }
+            Some(_) => {
+                let mut bytes = Vec::new();
+                room.encode_gap(0, 0, v1::GapReason::Epoch, variant, &mut bytes);
+                self.metrics.add(Figure::Gaps, 1);
+                bytes.extend_from_slice(room.snapshot(variant, snapshot_max, budget));
+                return self.reply_bytes(conn, &bytes);
+            }
+            None => room.snapshot(variant, snapshot_max, budget),
+        };
+        // The room is borrowed by the cached bytes; a reply is a copy into the connection's own.
+        let bytes = bytes.clone();
+        self.reply_bytes(conn, &bytes);
+    }
+
+    /// A client leaves a room, or is made to (`code`).
+    pub(super) fn leave(&mut self, conn: ConnSlot, name: &str, code: Option<Code>) {
+        let number = self.rooms.by_name.get(name).copied();
+        let mine = self.memberships_of(conn);
+        let Some(membership) = mine.iter().find(|m| Some(m.room) == number).copied() else {
+            return self.room_error(conn, name, Code::NotMember);
+        };
+        self.remove_member(conn, membership);
+        let left = v1::Left { room: name.to_owned(), code: code.map_or(0, Code::number) };
+        self.reply(conn, &Body::Left(left));
+    }
+
+    /// Takes a connection out of every room, without a word: it is going.
+    pub(super) fn leave_all(&mut self, conn: ConnSlot) {
+        while self.conns.cold(conn).first != Membership::NONE {
+            let first = self.conns.cold(conn).first;
+            self.remove_member(conn, first);
+        }
+    }
+
+    fn remove_member(&mut self, conn: ConnSlot, membership: Membership) {
+        let room = self.rooms.slab.get_mut(membership.room);
+        let removed = room.members.remove(membership.index);
+        assert!(removed.gone.conn == conn.0, "a membership and its member point at each other");
+        let (from, head) = (room.ring.expand(removed.gone.cursor), room.ring.head());
+        let from = from.max(room.ring.base());
+        self.metrics.deliver(Delivery::Left, &room.ring.by_class(from, head), 1);
+        room.ring.served(from, head, 1);
+        if room.members.is_empty() {
+            room.empty_since = self.now.tick;
+        }
+        self.metrics.add(Figure::Leaves, 1);
+        if let Some(moved) = removed.moved {
+            let behind = removed.unswept && moved.cursor != head as u32;
+            self.move_membership(ConnSlot(moved.conn), membership);
+            if behind {
+                self.behind.push(ConnSlot(moved.conn));
+            }
+        }
+        self.drop_membership(conn, membership.room);
+    }
+
+    /// Ends a room here: its members are told why. `refused`: the home did not take us, so there
+    /// is nothing to detach and joins are answered with an error.
+    pub(super) fn end_room(&mut self, number: u32, code: Code, refused: bool) {
+        let name = self.rooms.slab.get(number).id.clone();
+        let members: Vec<u32> = self.rooms.slab.get(number).members.iter().map(|m| m.conn).collect();
+        for conn in members.into_iter().map(ConnSlot) {
+            let mine = self.memberships_of(conn);
+            let Some(m) = mine.iter().find(|m| m.room == number).copied() else { continue };
+            self.remove_member(conn, m);
+            if refused {
+                self.room_error(conn, name.as_str(), code);
+            } else {
+                let left = v1::Left { room: name.to_string(), code: code.number() };
+                self.reply(conn, &Body::Left(left));
+            }
+        }
+        self.forget_room(number);
+    }
+
+    fn forget_room(&mut self, number: u32) {
+        self.book_room(number);
+        let mut room = self.rooms.slab.remove(number);
+        assert!(room.members.is_empty(), "a room is forgotten when nobody is in it");
+        room.ring.clear(&mut self.frames);
+        self.rooms.by_name.remove(&room.id);
+        self.room_schedule.set(number, Tick::NEVER);
+        self.sweeps.retain(|n| *n != number);
+    }
+
+    /// Twice a second: tells homes how many members there are, and lets empty rooms go.
+    pub(super) fn report_rooms(&mut self) {
+        let numbers: Vec<u32> = self.rooms.slab.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.book_room(number);
+            let room = self.rooms.slab.get_mut(number);
+            let (home, id, count) = (room.home, room.id.clone(), room.members.len());
+            let idle = count == 0
+                && room.attached
+                && room.edge.pending().iter().all(|n| *n == 0)
+                && self.now.tick.since_us(room.empty_since) >= LINGER_US;
+            if room.attached && room.reported != count {
+                room.reported = count;
+                let message = Message::Members { room: id, shard: self.id, count: u64::from(count) };
+                self.post(home, message);
+            } else if idle {
+                self.post(home, Message::Detach { room: id, shard: self.id });
+                self.forget_room(number);
+            }
+        }
+        self.next_report = Tick(self.now.tick.0 + REPORT_US);
+    }
+
+    fn book_room(&mut self, number: u32) {
+        let room = self.rooms.slab.get_mut(number);
+        let books = *room.edge.books();
+        self.metrics.book(&books.since(&room.booked));
+        room.booked = books;
+    }
+
+    /// The home changed the room's settings or bans.
+    pub(super) fn updated(&mut self, id: &RoomId, settings: Arc<RoomSettings>, bans: &[(u64, u64)]) {
+        if let Some(number) = self.rooms.by_name.get(id).copied() {
+            let room = self.rooms.slab.get_mut(number);
+            room.edge.update(&settings);
+            room.settings = settings;
+            room.bans.extend(bans.iter().copied());
+            room.snapshots = Default::default();
+            room.resumes.clear();
+        }
+    }
+
+    /// Removes a user's connections from a room; how many.
+    pub(super) fn kick(&mut self, id: &RoomId, key: u64, code: Code) -> u32 {
+        let Some(number) = self.rooms.by_name.get(id).copied() else {
+            return 0;
+        };
+        let room = self.rooms.slab.get(number);
+        let members = room.members.iter().map(|m| ConnSlot(m.conn));
+        let targets: Vec<ConnSlot> = members.filter(|c| self.sender_key(*c) == key).collect();
+        for conn in &targets {
+            self.leave(*conn, id.as_str(), Some(code));
+        }
+        targets.len() as u32
+    }
+
+    /// The rooms a connection is in.
+    pub(super) fn memberships_of(&self, conn: ConnSlot) -> Vec<Membership> {
+        let cold = self.conns.cold(conn);
+        let first = (cold.first != Membership::NONE).then_some(cold.first);
+        let more = (cold.more != NONE).then(|| self.memberships.get(cold.more).iter().copied());
+        first.into_iter().chain(more.into_iter().flatten()).collect()
+    }
+
+    fn add_membership(&mut self, conn: ConnSlot, membership: Membership) {
+        let cold = self.conns.cold_mut(conn);
+        if cold.first == Membership::NONE {
+            cold.first = membership;
+        } else if cold.more == NONE {
+            cold.more = self.memberships.insert(vec![membership]);
+        } else {
+            self.memberships.get_mut(cold.more).push(membership);
+        }
+    }
+
+    fn move_membership(&mut self, conn: ConnSlot, to: Membership) {
+        let cold = self.conns.cold_mut(conn);
+        if cold.first.room == to.room {
+            cold.first = to;
+        } else {
+            let more = self.memberships.get_mut(cold.more);
+            let place = more.iter().position(|m| m.room == to.room);
+            more[place.expect("a member's connection knows its membership")] = to;
+        }
+    }
+
+    fn drop_membership(&mut self, conn: ConnSlot, room: u32) {
+        let cold = self.conns.cold_mut(conn);
+        let more = cold.more;
+        if cold.first.room == room {
+            cold.first = Membership::NONE;
+            if more != NONE {
+                cold.first = self.memberships.get_mut(more).pop().unwrap_or(Membership::NONE);
+            }
+        } else if more != NONE {
+            self.memberships.get_mut(more).retain(|m| m.room != room);
+        }
+        if more != NONE && self.memberships.get(more).is_empty() {
+            self.memberships.remove(more);
+            self.conns.cold_mut(conn).more = NONE;
+        }
+    }
+
+    /// An error about a room, which does not end the connection.
+    pub(super) fn room_error(&mut self, conn: ConnSlot, room: &str, code: Code) {
+        if self.conns.hot(conn).state == State::Live {
+            // A name too long to be legal is not worth sending back whole.
+            let room = room.chars().take(uproar_proto::ids::ROOM_ID_BYTES_MAX).collect();
+            if let Body::Error(error) = error_body(code) {
+                self.reply(conn, &Body::Error(v1::Error { room, ..error }));
+            }
+        }
+    }
+}
+
+
+impl Room {
+    fn snapshot(&mut self, variant: Variant, messages_max: usize, bytes_max: usize) -> &Vec<u8> {
+        let place = variant.index();
+        if self.snapshots[place].is_none() {
+            let messages = newest_within(self.history.snapshot(messages_max), bytes_max);
+            let joined = self.joined(messages.iter().map(|m| message(m)).collect(), false);
+            let mut bytes = Vec::new();
+            encode_server(&Body::Joined(joined), variant, &mut bytes);
+            self.snapshots[place] = Some(bytes);
+        }
+        self.snapshots[place].get_or_insert_default()
+    }
+
+    fn encode_resume(
+        &mut self,
+        seq: u64,
+        variant: Variant,
+        bytes_max: usize,
+        metrics: &crate::metrics::ShardMetrics,
+    ) -> Vec<u8> {
+        let kept = newest_within(self.history.after(seq), bytes_max);
+        let first = kept.first().map_or(self.seq + 1, |m| m.seq.0);
+        let mut bytes = Vec::new();
+        let whole = first <= seq.saturating_add(1);
+        if whole {
+            metrics.add(Figure::Resumes, 1);
+        } else {
+            self.encode_gap(seq + 1, first - 1, v1::GapReason::History, variant, &mut bytes);
+            metrics.add(Figure::Gaps, 1);
+            metrics.add(Figure::GapMessages, first - 1 - seq);
+        }
+        let messages = kept.iter().map(|m| message(m)).collect();
+        encode_server(&Body::Joined(self.joined(messages, whole)), variant, &mut bytes);
+        bytes
+    }
+
+    /// Appends a gap frame.
+    pub(super) fn encode_gap(
+        &self,
+        from_seq: u64,
+        to_seq: u64,
+        reason: v1::GapReason,
+        variant: Variant,
+        out: &mut Vec<u8>,
+    ) {
+        let (room, epoch, reason) = (self.id.to_string(), self.epoch.0, reason.into());
+        let gap = v1::Gap { room, epoch, from_seq, to_seq, reason };
+        encode_server(&Body::Gap(gap), variant, out);
+    }
+
+    fn joined(&self, messages: Vec<v1::Message>, resumed: bool) -> v1::Joined {
+        v1::Joined {
+            room: self.id.to_string(),
+            epoch: self.epoch.0,
+            seq: self.seq,
+            messages,
+            attributes: self.settings.attributes.clone(),
+            viewers: self.viewers.max(u64::from(self.members.len())),
+            likes: self.likes,
+            resumed,
+            slow_mode_s: self.settings.slow_mode_s,
+        }
+    }
+}
+
+/// The newest of some messages whose content fits a reply; bytes of names and framing included
+/// roughly (64 bytes each), JSON's escapes not: the bound is half of what a connection may owe.
+fn newest_within(messages: Vec<&Admitted>, bytes_max: usize) -> Vec<&Admitted> {
+    let mut bytes = 0;
+    let mut from = messages.len();
+    while from > 0 {
+        bytes += messages[from - 1].content.len() + 64;
+        if bytes > bytes_max {
+            break;
+        }
+        from -= 1;
+    }
+    messages[from..].to_vec()
+}

@@ -1,0 +1,551 @@
+//! From the first byte to the last word: what a connection says, and how the shard answers.
+//!
+//! Owns the order of a session (opening, hello, token, live, closing) and the checks made where a
+//! message arrives: permission, size, bans. What the room allows is the home's business.
+
+use super::connections::{State, wrapping_ms};
+use super::slab::NONE;
+use super::token::{GUEST_CLASSES, Session};
+use super::{Input, PendingCheck, Shard};
+use crate::hash::{hash_bytes, mix};
+use crate::metrics::Figure;
+use crate::router::{Candidate, Origin, Sender};
+use crate::seam::{Action, ConnSlot};
+use std::net::IpAddr;
+use std::sync::Arc;
+use uproar_proto::control::Content;
+use uproar_proto::error::Code;
+use uproar_proto::v1::{self, Class, client_frame, server_frame::Body};
+use uproar_proto::wire::opening::{Opening, http_refusal, open};
+use uproar_proto::wire::proxy::{Proxied, parse};
+use uproar_proto::wire::{
+    Decoder, Incoming, Variant, close_frame, encode_server, error_body, pong_frame,
+};
+
+/// Input is thrown away at most this long after the last words were sent: closing with unread
+/// input would send RST and destroy the error frame.
+pub(super) const DISCARD_MS: u32 = 1_000;
+/// A PROXY header with all its TLVs; larger ones are refused.
+const OPENING_BYTES_MAX: usize = 16 * 1024;
+/// The longest device or agent name, bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+impl Shard {
+    pub(super) fn accepted(&mut self, conn: ConnSlot, peer: IpAddr) {
+        let proxied = self.config.proxy_from.contains(&peer);
+        let state = if proxied { State::Proxied } else { State::Opening };
+        self.conns.open(conn, state, self.now.tick);
+        self.metrics.add(Figure::Accepted, 1);
+        self.wheel.insert(conn, self.now.tick.after_ms(u64::from(self.config.handshake_ms_max)));
+        if self.conns.used() > self.connections_max as usize {
+            return self.end(conn, Code::ServerFull, None);
+        }
+        if self.draining {
+            return self.end(conn, Code::Draining, None);
+        }
+        if !proxied {
+            self.count_address(conn, peer);
+        }
+    }
+
+    fn count_address(&mut self, conn: ConnSlot, peer: IpAddr) {
+        match self.addresses.enter(peer, self.now.tick) {
+            Ok(number) => self.conns.cold_mut(conn).address = number,
+            Err(number) => {
+                self.conns.cold_mut(conn).address = number;
+                self.end(conn, Code::AddressLimit, None);
+            }
+        }
+    }
+
+    pub(super) fn received(&mut self, conn: ConnSlot, bytes: &[u8]) {
+        self.metrics.add(Figure::BytesIn, bytes.len() as u64);
+        match self.conns.hot(conn).state {
+            State::Proxied | State::Opening => self.opening(conn, bytes),
+            State::Hello | State::Live => {
+                let input = self.conns.cold(conn).input;
+                if input == NONE {
+                    let mut decoder = self.decoder(conn);
+                    decoder.feed(bytes);
+                    self.decode(conn, decoder);
+                } else {
+                    let mut decoder = self.take_decoder(conn);
+                    decoder.feed(bytes);
+                    self.decode(conn, decoder);
+                }
+            }
+            State::Checking => {
+                let mut decoder = self.take_decoder(conn);
+                decoder.feed(bytes);
+                if decoder.bytes_used() > 2 * self.config.frame_bytes_max as usize {
+                    return self.end(conn, Code::Flooding, None);
+                }
+                self.keep_decoder(conn, decoder);
+            }
+            State::Free | State::Closing | State::Discarding | State::Closed => {}
+        }
+    }
+
+    fn decoder(&self, conn: ConnSlot) -> Decoder {
+        Decoder::new(self.conns.hot(conn).variant, self.config.frame_bytes_max as usize)
+    }
+
+    fn take_decoder(&mut self, conn: ConnSlot) -> Decoder {
+        let number = std::mem::replace(&mut self.conns.cold_mut(conn).input, NONE);
+        match (number != NONE).then(|| self.inputs.remove(number)) {
+            Some(Input::Frames(decoder)) => *decoder,
+            Some(Input::Opening(_)) | None => self.decoder(conn),
+        }
+    }
+
+    fn keep_decoder(&mut self, conn: ConnSlot, decoder: Decoder) {
+        if !decoder.is_idle() {
+            let number = self.inputs.insert(Input::Frames(Box::new(decoder)));
+            self.conns.cold_mut(conn).input = number;
+        }
+    }
+
+    /// The bytes before the first frame: a PROXY header, `UPR1` or an upgrade request.
+    fn opening(&mut self, conn: ConnSlot, bytes: &[u8]) {
+        let number = std::mem::replace(&mut self.conns.cold_mut(conn).input, NONE);
+        let mut whole = match (number != NONE).then(|| self.inputs.remove(number)) {
+            Some(Input::Opening(start)) => start,
+            _ => Vec::new(),
+        };
+        whole.extend_from_slice(bytes);
+        let mut rest = &whole[..];
+        if self.conns.hot(conn).state == State::Proxied {
+            match parse(rest) {
+                Proxied::NeedMore => return self.keep_opening(conn, whole),
+                Proxied::Bad => return self.end(conn, Code::BadProxyHeader, None),
+                Proxied::Header { consumed, source } => {
+                    rest = &rest[consumed..];
+                    self.conns.hot_mut(conn).state = State::Opening;
+                    if let Some(source) = source {
+                        self.count_address(conn, source);
+                    }
+                }
+            }
+        }
+        if self.conns.hot(conn).state != State::Opening {
+            return;
+        }
+        let consumed = match open(rest) {
+            Opening::NeedMore => {
+                let rest = rest.to_vec();
+                return self.keep_opening(conn, rest);
+            }
+            Opening::Refused { reply, code } => {
+                self.conns.hot_mut(conn).variant = Variant::Tcp;
+                return self.end(conn, code, Some(reply));
+            }
+            Opening::Tcp { consumed } => {
+                self.conns.hot_mut(conn).variant = Variant::Tcp;
+                consumed
+            }
+            Opening::WebSocket { consumed, upgrade } => {
+                let origins = &self.config.origins;
+                let origin = upgrade.origin.as_ref();
+                if !origins.is_empty() && origin.is_some_and(|o| !origins.contains(o)) {
+                    let reply = http_refusal(403, Code::OriginRefused);
+                    return self.end(conn, Code::OriginRefused, Some(reply));
+                }
+                self.conns.hot_mut(conn).variant = upgrade.variant;
+                self.reply_bytes(conn, &upgrade.reply);
+                consumed
+            }
+        };
+        self.conns.hot_mut(conn).state = State::Hello;
+        if consumed < rest.len() {
+            let mut decoder = self.decoder(conn);
+            decoder.feed(&rest[consumed..]);
+            self.decode(conn, decoder);
+        }
+    }
+
+    fn keep_opening(&mut self, conn: ConnSlot, bytes: Vec<u8>) {
+        if bytes.len() > OPENING_BYTES_MAX {
+            return self.end(conn, Code::BadHandshake, None);
+        }
+        let number = self.inputs.insert(Input::Opening(bytes));
+        self.conns.cold_mut(conn).input = number;
+    }
+
+    /// Handles whole frames until the input or the session ends, or the token must be checked.
+    fn decode(&mut self, conn: ConnSlot, mut decoder: Decoder) {
+        self.conns.cold_mut(conn).since_ms = match self.conns.hot(conn).state {
+            State::Live => wrapping_ms(self.now.tick),
+            _ => self.conns.cold(conn).since_ms,
+        };
+        loop {
+            match decoder.next() {
+                Ok(Some(incoming)) => self.incoming(conn, incoming),
+                Ok(None) => break,
+                Err(code) => return self.end(conn, code, None),
+            }
+            match self.conns.hot(conn).state {
+                State::Hello | State::Live => {}
+                State::Checking => break,
+                _ => return,
+            }
+        }
+        self.keep_decoder(conn, decoder);
+    }
+
+    fn incoming(&mut self, conn: ConnSlot, incoming: Incoming) {
+        self.metrics.add(Figure::FramesIn, 1);
+        if !self.count_frame(conn) {
+            return self.end(conn, Code::Flooding, None);
+        }
+        let live = self.conns.hot(conn).state == State::Live;
+        match incoming {
+            Incoming::Frame(client_frame::Body::Connect(connect)) if !live => {
+                self.connect(conn, connect);
+            }
+            Incoming::Frame(client_frame::Body::Connect(_)) => {
+                self.end(conn, Code::ProtocolOrder, None);
+            }
+            Incoming::Frame(body) if live => self.request(conn, body),
+            Incoming::Frame(_) => self.end(conn, Code::ProtocolOrder, None),
+            Incoming::Unknown => self.metrics.add(Figure::FramesUnknown, 1),
+            Incoming::Ping(payload) => {
+                let mut pong = Vec::new();
+                pong_frame(&payload, &mut pong);
+                self.reply_bytes(conn, &pong);
+            }
+            Incoming::Pong => {}
+            Incoming::Close { code } => {
+                let mut frame = Vec::new();
+                let variant = self.conns.hot(conn).variant;
+                close_frame(variant, code.unwrap_or(1000), "", &mut frame);
+                self.metrics.closed_by_peer(0);
+                self.last_words(conn, &frame);
+            }
+        }
+    }
+
+    /// Counts a frame against the connection's own bound; false beyond it.
+    fn count_frame(&mut self, conn: ConnSlot) -> bool {
+        let window = (self.now.tick.0 / 2_000_000) as u16;
+        let cold = self.conns.cold_mut(conn);
+        if cold.frames_window != window {
+            (cold.frames_window, cold.frames) = (window, 0);
+        }
+        cold.frames = cold.frames.saturating_add(1);
+        u32::from(cold.frames) <= 2 * self.config.frames_per_s_max
+    }
+
+    fn connect(&mut self, conn: ConnSlot, connect: v1::Connect) {
+        if connect.device.len() > NAME_BYTES_MAX || connect.agent.len() > NAME_BYTES_MAX {
+            return self.end(conn, Code::BadFrame, None);
+        }
+        if connect.token.is_empty() {
+            if !self.verifier.guests() {
+                return self.end(conn, Code::TokenRequired, None);
+            }
+            return self.welcome(conn, connect.join);
+        }
+        let generation = self.conns.hot(conn).generation;
+        self.conns.hot_mut(conn).state = State::Checking;
+        self.checks.push_back(PendingCheck { conn, generation, connect });
+    }
+
+    /// Checks waiting tokens, within the budget of a turn.
+    pub(super) fn check_tokens(&mut self) {
+        for _ in 0..self.config.token_checks_per_turn_max {
+            let Some(PendingCheck { conn, generation, connect }) = self.checks.pop_front() else {
+                break;
+            };
+            let hot = self.conns.hot(conn);
+            if hot.state != State::Checking || hot.generation != generation {
+                continue;
+            }
+            self.metrics.add(Figure::TokensChecked, 1);
+            match self.verifier.verify(&connect.token, self.now.unix_ms, self.seed) {
+                Err(code) => self.end(conn, code, None),
+                Ok(session) => {
+                    let number = self.sessions.insert(session);
+                    self.conns.cold_mut(conn).session = number;
+                    self.welcome(conn, connect.join);
+                    if self.conns.hot(conn).state == State::Live {
+                        let decoder = self.take_decoder(conn);
+                        self.decode(conn, decoder);
+                    }
+                }
+            }
+        }
+        self.metrics.set(Figure::TokensWaiting, self.checks.len() as u64);
+    }
+
+    fn welcome(&mut self, conn: ConnSlot, joins: Vec<v1::Join>) {
+        self.conns.hot_mut(conn).state = State::Live;
+        self.conns.cold_mut(conn).since_ms = wrapping_ms(self.now.tick);
+        self.wheel.remove(conn);
+        self.arm_idle(conn);
+        self.metrics.add(Figure::Welcomed, 1);
+        let session = self.rng.next_u64();
+        let welcome = v1::Welcome {
+            session: format!("{session:016x}"),
+            user: self.user_of(conn).to_string(),
+            guest: self.conns.cold(conn).session == NONE,
+            ping_every_s: self.config.ping_every_s,
+            server_time_ms: self.now.unix_ms,
+            payload_bytes_max: self.config.payload_bytes_max,
+            rooms_max: self.config.rooms_per_connection_max,
+        };
+        self.reply(conn, &Body::Welcome(welcome));
+        for join in joins {
+            self.join(conn, &join.room, join.resume);
+        }
+    }
+
+    /// Puts a live connection into the wheel: at its idle deadline, or when its token expires.
+    pub(super) fn arm_idle(&mut self, conn: ConnSlot) {
+        let cold = self.conns.cold(conn);
+        let silent_ms = wrapping_ms(self.now.tick).wrapping_sub(cold.since_ms);
+        let mut left_ms = u64::from(self.idle_ms().saturating_sub(silent_ms));
+        if cold.session != NONE {
+            let expires_ms = u64::from(self.sessions.get(cold.session).expires_s) * 1000;
+            left_ms = left_ms.min(expires_ms.saturating_sub(self.now.unix_ms));
+        }
+        self.wheel.insert(conn, self.now.tick.after_ms(left_ms));
+    }
+
+    /// Two missed heartbeats, each up to 20 % late.
+    pub(super) fn idle_ms(&self) -> u32 {
+        self.config.ping_every_s * 2_400
+    }
+
+    fn request(&mut self, conn: ConnSlot, body: client_frame::Body) {
+        match body {
+            client_frame::Body::Connect(_) => {}
+            client_frame::Body::Join(join) => self.join(conn, &join.room, join.resume),
+            client_frame::Body::Leave(leave) => self.leave(conn, &leave.room, None),
+            client_frame::Body::Publish(publish) => self.publish(conn, publish),
+            client_frame::Body::Ping(_) => self.reply(conn, &Body::Pong(v1::Pong {})),
+        }
+    }
+
+    fn publish(&mut self, conn: ConnSlot, publish: v1::Publish) {
+        let number = self.rooms.by_name.get(publish.room.as_str()).copied();
+        let mine = self.memberships_of(conn);
+        if number.is_none() || !mine.iter().any(|m| Some(m.room) == number) {
+            return self.room_error(conn, &publish.room, Code::NotMember);
+        }
+        let number = number.unwrap_or(NONE);
+        let class = publish.class();
+        let (classes, moderate) = self.permissions(conn);
+        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
+        let guest = self.conns.cold(conn).session == NONE;
+        let room = self.rooms.slab.get_mut(number);
+        let banned = room.bans.get(&key).is_some_and(|until| *until > unix_ms);
+        let settings = &room.settings;
+        let (content, bytes) = match publish.content {
+            Some(v1::publish::Content::Text(text)) => {
+                let bytes = text.len();
+                (Some(Content::Text(bytes::Bytes::from(text))), bytes)
+            }
+            Some(v1::publish::Content::Data(data)) => {
+                let bytes = data.len();
+                (Some(Content::Data(data)), bytes)
+            }
+            None => (None, 0),
+        };
+        let like = class == Class::Like;
+        let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
+            Some(Code::Forbidden)
+        } else if banned {
+            Some(Code::Banned)
+        } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
+            Some(Code::BadId)
+        } else if !like && bytes == 0 {
+            Some(Code::Empty)
+        } else if bytes > settings.payload_bytes_max as usize {
+            Some(Code::TooLarge)
+        } else {
+            None
+        };
+        if let Some(code) = refusal {
+            room.edge.refuse(class);
+            if like {
+                return; // likes get no verdict
+            }
+            let id = publish.client_msg_id.slice(..publish.client_msg_id.len().min(16));
+            return self.refuse(conn, &publish.room, id, code);
+        }
+        if like {
+            let count = u64::from(publish.count.max(1));
+            self.metrics.add(Figure::LikesIn, count);
+            room.edge.like(count);
+        } else if let Some(content) = content {
+            let generation = self.conns.hot(conn).generation;
+            let sender = Sender { key, user: self.user_of(conn), exempt: moderate };
+            let candidate = Candidate {
+                class,
+                sender,
+                origin: Origin::Connection { shard: self.id, conn: conn.0, generation },
+                client_msg_id: publish.client_msg_id,
+                content,
+                received: self.now.tick,
+                received_unix_ms: unix_ms,
+            };
+            let mut verdicts = Vec::new();
+            let room = self.rooms.slab.get_mut(number);
+            room.edge.offer(candidate, self.now.tick, &mut verdicts);
+            if !verdicts.is_empty() {
+                let id = room.id.clone();
+                self.take_verdicts(&id, verdicts);
+            }
+        }
+        self.offer_up(number);
+    }
+
+    fn refuse(&mut self, conn: ConnSlot, room: &str, client_msg_id: bytes::Bytes, code: Code) {
+        let verdict = v1::Verdict {
+            client_msg_id,
+            outcome: v1::Outcome::Refused.into(),
+            code: code.number(),
+            ..v1::Verdict::default()
+        };
+        let generation = self.conns.hot(conn).generation;
+        self.verdicts.add(conn, generation, room, verdict);
+    }
+
+    fn permissions(&self, conn: ConnSlot) -> (u8, bool) {
+        match self.conns.cold(conn).session {
+            NONE => (GUEST_CLASSES, false),
+            session => {
+                let session: &Session = self.sessions.get(session);
+                (session.classes, session.moderate)
+            }
+        }
+    }
+
+    /// A guest's name is made from its place and generation, so it costs no memory.
+    pub(super) fn user_of(&self, conn: ConnSlot) -> Arc<str> {
+        match self.conns.cold(conn).session {
+            NONE => {
+                let place = u64::from(self.id.0) << 48
+                    | u64::from(self.conns.hot(conn).generation) << 32
+                    | u64::from(conn.0);
+                Arc::from(format!("guest-{:012x}", mix(place ^ self.seed) >> 16))
+            }
+            session => self.sessions.get(session).user.clone(),
+        }
+    }
+
+    /// What stands for a user in tables and samples.
+    pub(super) fn sender_key(&self, conn: ConnSlot) -> u64 {
+        match self.conns.cold(conn).session {
+            NONE => hash_bytes(self.seed, self.user_of(conn).as_bytes()),
+            session => self.sessions.get(session).key,
+        }
+    }
+
+    /// Ends a session for a reason: error frame, our side shut, input discarded, then closed.
+    /// `instead`: bytes to send in place of an error frame (an HTTP reply).
+    pub(super) fn end(&mut self, conn: ConnSlot, code: Code, instead: Option<Vec<u8>>) {
+        let hot = *self.conns.hot(conn);
+        if hot.state >= State::Closing || hot.state == State::Free {
+            return;
+        }
+        self.metrics.closed(code);
+        let words = instead.unwrap_or_else(|| {
+            let mut words = Vec::new();
+            encode_server(&error_body(code), hot.variant, &mut words);
+            close_frame(hot.variant, code.websocket_close(), code.name(), &mut words);
+            words
+        });
+        self.last_words(conn, &words);
+    }
+
+    fn last_words(&mut self, conn: ConnSlot, words: &[u8]) {
+        self.leave_all(conn);
+        self.reply_bytes(conn, words);
+        if self.conns.hot(conn).state >= State::Closed {
+            return;
+        }
+        self.conns.hot_mut(conn).state = State::Closing;
+        self.conns.cold_mut(conn).since_ms = wrapping_ms(self.now.tick);
+        self.wheel.remove(conn);
+        self.wheel.insert(conn, self.now.tick.after_ms(u64::from(DISCARD_MS)));
+    }
+
+    /// The peer will send no more, or its socket failed.
+    pub(super) fn peer_ended(&mut self, conn: ConnSlot, errno: i32) {
+        let state = self.conns.hot(conn).state;
+        self.conns.cold_mut(conn).eof = true;
+        match state {
+            State::Free | State::Closed => {}
+            // Its last words are still on the way; they end in a close.
+            State::Closing if errno == 0 => {}
+            _ => {
+                if state < State::Closing {
+                    self.metrics.closed_by_peer(errno);
+                }
+                self.close_now(conn);
+            }
+        }
+    }
+
+    /// Gives a connection up at once; what it did not take is lost and counted.
+    pub(super) fn close_now(&mut self, conn: ConnSlot) {
+        if self.conns.hot(conn).state == State::Closed {
+            return;
+        }
+        self.leave_all(conn);
+        self.drop_outgoing(conn);
+        self.conns.hot_mut(conn).state = State::Closed;
+        self.wheel.remove(conn);
+        self.act(Action::Close { conn });
+    }
+
+    /// The driver has given the slot back.
+    pub(super) fn closed(&mut self, conn: ConnSlot) {
+        if self.conns.hot(conn).state != State::Closed {
+            // The driver may end a connection by itself only after `Eof`; be exact all the same.
+            self.leave_all(conn);
+            self.drop_outgoing(conn);
+            self.wheel.remove(conn);
+        }
+        let cold = *self.conns.cold(conn);
+        if cold.input != NONE {
+            self.inputs.remove(cold.input);
+        }
+        if cold.session != NONE {
+            self.sessions.remove(cold.session);
+        }
+        if cold.address != NONE {
+            self.addresses.leave(cold.address);
+        }
+        self.conns.close(conn);
+    }
+
+    /// Deadlines that have come.
+    pub(super) fn fire_deadlines(&mut self) {
+        while let Some(conn) = self.wheel.fire(self.now.tick) {
+            match self.conns.hot(conn).state {
+                State::Free | State::Closed => {}
+                State::Proxied | State::Opening | State::Hello | State::Checking => {
+                    self.end(conn, Code::HandshakeTimeout, None);
+                }
+                State::Live => self.live_deadline(conn),
+                State::Closing | State::Discarding => self.close_now(conn),
+            }
+        }
+    }
+
+    fn live_deadline(&mut self, conn: ConnSlot) {
+        let cold = self.conns.cold(conn);
+        let silent_ms = wrapping_ms(self.now.tick).wrapping_sub(cold.since_ms);
+        let expired = cold.session != NONE
+            && u64::from(self.sessions.get(cold.session).expires_s) * 1000 <= self.now.unix_ms;
+        if expired {
+            self.end(conn, Code::TokenExpired, None);
+        } else if silent_ms >= self.idle_ms() {
+            self.end(conn, Code::IdleTimeout, None);
+        } else {
+            self.arm_idle(conn);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Verifies tokens on the shard, without any call. Owns the keys and the rules of the claims;
+//! expiry is compared by the session, whose clock is the driver's.
+
+use crate::config::Tokens;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use std::sync::Arc;
+use uproar_proto::error::Code;
+use uproar_proto::token::{Claims, USER_BYTES_MAX};
+use uproar_proto::v1::Class;
+
+/// The keys of a node.
+pub struct Verifier {
+    hs256: Option<DecodingKey>,
+    eddsa: Option<DecodingKey>,
+    guests: bool,
+}
+
+/// Who a connection is, where it is not a guest. About 72 bytes with a short name.
+#[derive(Debug)]
+pub struct Session {
+    /// As shown to viewers.
+    pub user: Arc<str>,
+    /// Seeded hash of the name.
+    pub key: u64,
+    /// Rooms it is good for, where the token says; a trailing `*` matches any ending.
+    pub rooms: Option<Box<[Box<str>]>>,
+    /// Expiry, seconds since 1970.
+    pub expires_s: u32,
+    /// Bit `class as u8`: may publish it.
+    pub classes: u8,
+    /// May moderate.
+    pub moderate: bool,
+}
+
+/// What guests may publish.
+pub const GUEST_CLASSES: u8 = 1 << Class::Chat as u8 | 1 << Class::Like as u8;
+
+impl Verifier {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// A sentence naming the key that cannot be used and what is expected.
+    pub fn new(tokens: &Tokens) -> Result<Verifier, String> {
+        let hs256 = match tokens.hs256_secret.as_str() {
+            "" => None,
+            secret => Some(DecodingKey::from_base64_secret(secret).map_err(|e| {
+                format!("tokens.hs256_secret is not base64 ({e}); expected is base64 of 32 bytes or more")
+            })?),
+        };
+        let eddsa = match tokens.eddsa_public_key.as_str() {
+            "" => None,
+            pem => Some(DecodingKey::from_ed_pem(pem.as_bytes()).map_err(|e| {
+                format!("tokens.eddsa_public_key cannot be read ({e}); expected is an Ed25519 public key in PEM")
+            })?),
+        };
+        let demo = hs256.is_none() && eddsa.is_none();
+        Ok(Verifier { hs256, eddsa, guests: tokens.guests.unwrap_or(demo) })
+    }
+
+    /// Whether connections without a token are admitted.
+    #[must_use]
+    pub fn guests(&self) -> bool {
+        self.guests
+    }
+
+    /// Checks a token's signature and claims. `unix_ms` is the wall clock; `seed` hashes the name.
+    ///
+    /// # Errors
+    /// `TokenInvalid`, or `TokenExpired` where everything else is right.
+    pub fn verify(&self, token: &str, unix_ms: u64, seed: u64) -> Result<Session, Code> {
+        let header = decode_header(token).map_err(|_| Code::TokenInvalid)?;
+        let key = match header.alg {
+            Algorithm::HS256 => self.hs256.as_ref(),
+            Algorithm::EdDSA => self.eddsa.as_ref(),
+            _ => None,
+        };
+        let mut rules = Validation::new(header.alg);
+        // Expiry is compared here, with the driver's clock, not with one the library reads.
+        rules.validate_exp = false;
+        rules.required_spec_claims.clear();
+        rules.validate_aud = false;
+        let claims = decode::<Claims>(token, key.ok_or(Code::TokenInvalid)?, &rules)
+            .map_err(|_| Code::TokenInvalid)?
+            .claims;
+        session(claims, unix_ms, seed)
+    }
+}
+
+fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
+    if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
+        return Err(Code::TokenInvalid);
+    }
+    if claims.exp <= unix_ms / 1000 {
+        return Err(Code::TokenExpired);
+    }
+    let classes = match claims.publish {
+        None => GUEST_CLASSES,
+        Some(names) => {
+            let bit = |name: &String| match name.as_str() {
+                "chat" => Ok(1 << Class::Chat as u8),
+                "like" => Ok(1 << Class::Like as u8),
+                "gift" => Ok(1 << Class::Gift as u8),
+                "system" => Ok(1 << Class::System as u8),
+                _ => Err(Code::TokenInvalid),
+            };
+            names.iter().map(bit).try_fold(0, |bits, bit| bit.map(|bit: u8| bits | bit))?
+        }
+    };
+    let boxed = |rooms: Vec<String>| rooms.into_iter().map(String::into_boxed_str).collect();
+    Ok(Session {
+        key: crate::hash::hash_bytes(seed, claims.sub.as_bytes()),
+        user: Arc::from(claims.sub),
+        rooms: claims.rooms.map(boxed),
+        // A token good beyond the year 2106 is good until then.
+        expires_s: u32::try_from(claims.exp).unwrap_or(u32::MAX),
+        classes,
+        moderate: claims.moderate,
+    })
+}
+
+impl Session {
+    /// Whether the token is good for a room.
+    #[must_use]
+    pub fn may_enter(&self, room: &str) -> bool {
+        let matches = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => room.starts_with(start),
+            None => room == pattern,
+        };
+        self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|pattern| matches(pattern)))
+    }
+
+    /// Bytes it owns beyond the record.
+    #[must_use]
+    pub fn bytes_owned(&self) -> usize {
+        let rooms = self.rooms.as_ref().map_or(0, |r| r.iter().map(|room| room.len() + 16).sum());
+        self.user.len() + 16 + rooms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+
+    const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+    fn verifier() -> Verifier {
+        let tokens = Tokens { hs256_secret: SECRET.into(), ..Tokens::default() };
+        Verifier::new(&tokens).expect("a good secret")
+    }
+
+    fn token(claims: &Claims, secret: &str) -> String {
+        let key = EncodingKey::from_base64_secret(secret).expect("base64");
+        encode(&Header::new(Algorithm::HS256), claims, &key).expect("encodes")
+    }
+
+    fn claims() -> Claims {
+        Claims { sub: "alice".into(), exp: 100, ..Claims::default() }
+    }
+
+    #[test]
+    fn a_good_token_makes_a_session_with_the_default_classes() {
+        let session = verifier().verify(&token(&claims(), SECRET), 99_000, 1).expect("good");
+        assert_eq!((&*session.user, session.classes), ("alice", GUEST_CLASSES));
+        assert!(session.may_enter("anything"));
+    }
+
+    #[test]
+    fn expiry_is_told_apart_from_invalid() {
+        let verify = |token: &str, ms| verifier().verify(token, ms, 1).err();
+        assert_eq!(verify(&token(&claims(), SECRET), 100_000), Some(Code::TokenExpired));
+        let other = "AAAAMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+        assert_eq!(verify(&token(&claims(), other), 1), Some(Code::TokenInvalid));
+        assert_eq!(verify("not.a.token", 1), Some(Code::TokenInvalid));
+        let nameless = Claims { sub: String::new(), ..claims() };
+        assert_eq!(verify(&token(&nameless, SECRET), 1), Some(Code::TokenInvalid));
+    }
+
+    #[test]
+    fn a_token_may_be_bound_to_rooms_and_classes() {
+        let bound = Claims {
+            rooms: Some(vec!["stage".into(), "vip-*".into()]),
+            publish: Some(vec!["gift".into()]),
+            ..claims()
+        };
+        let session = verifier().verify(&token(&bound, SECRET), 1, 1).expect("good");
+        assert!(session.may_enter("stage") && session.may_enter("vip-7"));
+        assert!(!session.may_enter("stage2") && !session.may_enter("vip"));
+        assert_eq!(session.classes, 1 << Class::Gift as u8);
+        let odd = Claims { publish: Some(vec!["shout".into()]), ..claims() };
+        let refused = verifier().verify(&token(&odd, SECRET), 1, 1).err();
+        assert_eq!(refused, Some(Code::TokenInvalid));
+    }
+}
