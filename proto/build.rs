@@ -1,11 +1,114 @@
-//! Generates the message types from `uproar/v1/uproar.proto` without `protoc`.
+//! Generates the message types from `uproar/v1/uproar.proto` without `protoc`, and says on them
+//! how each field looks in JSON. Which fields JSON leaves out when they have their default is
+//! decided here, once: only those whose absence means the same to a reader.
+
+/// Messages that read and write JSON field by field. `Publish` and `Message` are apart: their
+/// content is one of two keys.
+const PLAIN: &[&str] = &[
+    "Connect",
+    "Join",
+    "Cursor",
+    "Leave",
+    "Ping",
+    "Welcome",
+    "Joined",
+    "Batch",
+    "Verdicts",
+    "Verdict",
+    "Gap",
+    "Count",
+    "Error",
+    "Reconnect",
+    "Pong",
+    "Left",
+];
+
+/// Left out of JSON when they have their default value.
+const OMITTED: &[&str] = &[
+    "Connect.token",
+    "Connect.device",
+    "Connect.join",
+    "Connect.agent",
+    "Join.resume",
+    "Publish.client_msg_id",
+    "Publish.count",
+    "Joined.slow_mode_s",
+    "Message.client_msg_id",
+    "Verdict.seq",
+    "Verdict.code",
+    "Verdict.retry_after_ms",
+    "Count.viewers",
+    "Count.likes",
+    "Error.retry_after_ms",
+    "Error.room",
+    "Error.client_msg_id",
+    "Reconnect.to",
+    "Left.code",
+];
+
+/// Fields whose JSON form is not that of their Rust type, and the module that knows it.
+const WITH: &[(&str, &str)] = &[
+    ("epoch", "epoch"),
+    ("client_msg_id", "base64"),
+    ("Publish.class", "class"),
+    ("Message.class", "class"),
+    ("Verdict.outcome", "outcome"),
+    ("Gap.reason", "reason"),
+];
+
+/// Fields that hold messages, and how they are read: as objects only.
+const OBJECTS: &[(&str, &str)] = &[
+    ("Connect.join", "objects"),
+    ("Join.resume", "object_or_null"),
+    ("Joined.messages", "objects"),
+    ("Batch.messages", "objects"),
+    ("Verdicts.verdicts", "objects"),
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=uproar/v1/uproar.proto");
+    println!("cargo:rerun-if-changed=build.rs");
     let descriptors = protox::compile(["uproar/v1/uproar.proto"], ["."])?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .btree_map(["."])
-        .compile_fds(descriptors)?;
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]).btree_map(["."]);
+    for message in PLAIN {
+        config.message_attribute(message, "#[derive(serde::Serialize, serde::Deserialize)]");
+        config.message_attribute(message, "#[serde(default)]");
+    }
+    for message in ["Publish", "Message"] {
+        config.message_attribute(message, "#[derive(serde::Serialize, serde::Deserialize)]");
+        config.message_attribute(
+            message,
+            format!("#[serde(try_from = \"crate::wire::json::{message}In\")]"),
+        );
+        config.field_attribute(format!("{message}.content"), "#[serde(flatten)]");
+        let content = format!("{message}.content");
+        config.enum_attribute(&content, "#[derive(serde::Serialize)]");
+        config.enum_attribute(&content, "#[serde(rename_all = \"snake_case\")]");
+        config.field_attribute(
+            format!("{message}.content.data"),
+            "#[serde(serialize_with = \"crate::wire::json::base64::serialize\")]",
+        );
+    }
+    for body in ["ClientFrame.body", "ServerFrame.body"] {
+        config.enum_attribute(body, "#[derive(serde::Serialize)]");
+        config.enum_attribute(body, "#[serde(rename_all = \"snake_case\")]");
+    }
+    for field in OMITTED {
+        config.field_attribute(
+            field,
+            "#[serde(skip_serializing_if = \"crate::wire::json::is_default\")]",
+        );
+    }
+    for (field, module) in WITH {
+        config.field_attribute(field, format!("#[serde(with = \"crate::wire::json::{module}\")]"));
+    }
+    for (field, reader) in OBJECTS {
+        config.field_attribute(
+            field,
+            format!("#[serde(deserialize_with = \"crate::wire::json::{reader}\")]"),
+        );
+    }
+    config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -56,7 +56,8 @@ pub struct Config {
     pub rooms_per_connection_max: u32,
     /// Frames a second one connection may send, averaged over two seconds. More: `FLOODING`, closed.
     pub frames_per_s_max: u32,
-    /// Bytes of replies a connection may leave unread beyond its socket. More: `TOO_SLOW`, closed.
+    /// Bytes of replies a connection may leave unread beyond its socket: eight snapshots of 32 KiB.
+    /// More: `TOO_SLOW`, closed.
     pub reply_bytes_max: u32,
     /// Connections one source address may hold on one shard; 0: no bound. More: `ADDRESS_LIMIT`.
     pub connections_per_address_max: u32,
@@ -109,7 +110,7 @@ impl Default for Config {
             frame_bytes_max: 64 * 1024,
             rooms_per_connection_max: 16,
             frames_per_s_max: 200,
-            reply_bytes_max: 64 * 1024,
+            reply_bytes_max: 256 * 1024,
             connections_per_address_max: 0,
             handshakes_per_address_per_s: 0,
             addresses_max: 65_536,

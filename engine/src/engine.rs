@@ -112,9 +112,13 @@ impl Engine {
         if self.draining.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.tell_all(|| Message::Drain);
+    }
+
+    /// Says something to every shard that may not be lost: a full queue empties within turns.
+    fn tell_all(&self, message: impl Fn() -> Message) {
         for shard in 0..self.shards.len() as u16 {
-            let mut message = Message::Drain;
-            // The only message that may not be lost: the queue empties within turns.
+            let mut message = message();
             while let Err(back) = self.running.post(shard, message) {
                 if self.running.finished() {
                     return;
@@ -128,11 +132,13 @@ impl Engine {
     /// Whether every connection is gone after [`Engine::drain`].
     #[must_use]
     pub fn drained(&self) -> bool {
-        self.running.finished()
+        self.draining.load(Ordering::Acquire) && self.total(Figure::Connections) == 0
     }
 
-    /// Waits until [`Engine::drained`].
+    /// Ends the shards and waits for them. A home serves members on other shards, so no shard
+    /// ends before all are drained.
     pub fn join(self) {
+        self.tell_all(|| Message::Stop);
         self.running.join();
     }
 

@@ -94,7 +94,7 @@ impl Code {
         self as u32
     }
 
-    /// Whether the same request may succeed later, unchanged.
+    /// Whether the same request may succeed later, unchanged (W-31).
     #[must_use]
     pub fn retry(self) -> bool {
         matches!(self.number(), 1000..=1999 | 4000..=4999)

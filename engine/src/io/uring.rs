@@ -144,7 +144,8 @@ impl Ring {
         Ok(ring)
     }
 
-    fn new(submissions: u32, completions: u32, buffers: u16) -> io::Result<Ring> {
+    /// A ring of this size: `submissions` and `completions` are rounded up to powers of two.
+    pub(super) fn new(submissions: u32, completions: u32, buffers: u16) -> io::Result<Ring> {
         let ring = build(submissions, completions)?;
         let params = ring.params();
         if !(params.is_feature_nodrop()

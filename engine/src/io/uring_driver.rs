@@ -58,7 +58,18 @@ impl UringDriver {
         counters: Arc<[IoCounters]>,
         index: usize,
     ) -> io::Result<UringDriver> {
-        let mut ring = Ring::for_this_thread()?;
+        let ring = Ring::for_this_thread()?;
+        Ok(UringDriver::on(ring, listener, dial, wake, counters, index))
+    }
+
+    fn on(
+        mut ring: Ring,
+        listener: Option<OwnedFd>,
+        dial: Dial,
+        wake: RawFd,
+        counters: Arc<[IoCounters]>,
+        index: usize,
+    ) -> UringDriver {
         // Edge-triggered by nature and never read: each wake-up is one completion.
         ring.poll_wake(wake, WAKE);
         let state = State {
@@ -74,7 +85,7 @@ impl UringDriver {
             counters,
             index,
         };
-        Ok(UringDriver { ring, state })
+        UringDriver { ring, state }
     }
 }
 
@@ -459,3 +470,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

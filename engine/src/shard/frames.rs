@@ -22,8 +22,7 @@ struct Chunk {
     /// Members it has yet to reach.
     remaining: u32,
     by_class: [u64; CLASSES],
-    /// The room's seq before and after this chunk.
-    seq_before: u64,
+    /// The room's seq after this chunk.
     seq_after: u64,
     pushed: Tick,
 }
@@ -41,6 +40,8 @@ struct Joined {
 pub struct Ring {
     chunks: VecDeque<Chunk>,
     base: u64,
+    /// The room's seq after the last chunk that left.
+    seq_evicted: u64,
     joined: Vec<Joined>,
     bytes_used: usize,
 }
@@ -90,7 +91,6 @@ impl Ring {
             lost,
             remaining: members,
             by_class,
-            seq_before,
             seq_after,
             pushed: now,
         });
@@ -103,8 +103,7 @@ impl Ring {
             return Next::Nothing;
         }
         if from < self.base {
-            let seq = self.chunks.front().map_or(0, |chunk| chunk.seq_before);
-            return Next::Overtaken { to: self.base, seq };
+            return Next::Overtaken { to: self.base, seq: self.seq_evicted };
         }
         if from + 1 == head {
             let frame = self.chunk_frame(from, variant, frames);
@@ -209,6 +208,7 @@ impl Ring {
                 self.bytes_used -= frames.get(*frame).len();
                 frames.release(*frame);
             }
+            self.seq_evicted = front.seq_after;
             self.chunks.pop_front();
             self.base += 1;
             self.forget_joined(frames);

@@ -38,6 +38,8 @@ pub enum Message {
     Kick { room: RoomId, key: u64, code: Code, tally: Arc<Tally> },
     /// To every shard: stop accepting, tell clients to go elsewhere.
     Drain,
+    /// To every shard: all of them are drained, this was the last turn.
+    Stop,
 }
 
 /// Collects one list from every shard; the last one answers.

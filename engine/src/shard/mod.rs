@@ -127,6 +127,9 @@ pub struct Shard {
     paused: bool,
     draining: bool,
     drain_at: usize,
+    stopped: bool,
+    /// Bytes that sessions own beside their records.
+    session_bytes: usize,
 }
 
 impl Shard {
@@ -181,6 +184,8 @@ impl Shard {
             paused: false,
             draining: false,
             drain_at: 0,
+            stopped: false,
+            session_bytes: 0,
         }
     }
 
@@ -227,6 +232,7 @@ impl Shard {
                 self.draining = true;
                 self.act(Action::StopAccepting);
             }
+            Message::Stop => self.stopped = true,
         }
     }
 
@@ -295,6 +301,7 @@ impl Shard {
     /// A full shard takes no more until a fiftieth of its places is free again.
     fn pace_accepting(&mut self) {
         let (used, max) = (self.conns.used(), self.connections_max as usize);
+        self.metrics.set(Figure::Connections, used as u64);
         if !self.paused && used >= max {
             self.paused = true;
             self.act(Action::PauseAccepting);
@@ -311,7 +318,6 @@ impl Shard {
         self.report_rooms();
         self.report_homes();
         let set = |figure, value: usize| self.metrics.set(figure, value as u64);
-        set(Figure::Connections, self.conns.used());
         set(Figure::RoomsLocal, self.rooms.slab.used());
         set(Figure::Members, self.rooms.slab.iter().map(|(_, r)| r.members.len() as usize).sum());
         set(Figure::Lagging, self.lag.used());
@@ -344,13 +350,12 @@ impl Shard {
             .iter()
             .map(|(_, r)| size_of_val(r) + r.members.bytes_used() + r.history.bytes_used())
             .sum();
-        let sessions: usize = self.sessions.iter().map(|(_, s)| s.bytes_owned()).sum();
         self.conns.bytes_used()
             + self.wheel.bytes_used()
             + self.addresses.bytes_used()
             + self.inputs.bytes_used()
             + self.sessions.bytes_used()
-            + sessions
+            + self.session_bytes
             + self.memberships.bytes_used()
             + self.lag.bytes_used()
             + self.frames.bytes_used()
@@ -422,7 +427,7 @@ impl Machine for Shard {
     }
 
     fn finished(&self) -> bool {
-        self.draining && self.conns.used() == 0 && self.drain_at >= self.conns.slots()
+        self.stopped
     }
 
     fn undeliverable(&mut self, _to: u16, message: Message) {

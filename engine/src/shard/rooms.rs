@@ -75,6 +75,8 @@ impl Rooms {
 /// A room stays attached this long after its last member left: a viewer who switches back and
 /// forth does not make the home work.
 const LINGER_US: u64 = 2_000_000;
+/// A snapshot is at most this part of what a connection may owe.
+const SNAPSHOT_SHARE: usize = 8;
 /// Different cursors remembered at once in a reconnect storm.
 const RESUMES_MAX: usize = 16;
 
@@ -234,7 +236,7 @@ impl Shard {
     fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {
         let variant = self.conns.hot(conn).variant;
         let snapshot_max = self.config.rooms.snapshot_messages_max as usize;
-        let budget = self.config.reply_bytes_max as usize / 2;
+        let budget = self.config.reply_bytes_max as usize / SNAPSHOT_SHARE;
         let room = self.rooms.slab.get_mut(number);
         let bytes = match resume {
             Some(cursor) if cursor.epoch == room.epoch.0 => {
@@ -516,7 +518,7 @@ impl Room {
 }
 
 /// The newest of some messages whose content fits a reply; bytes of names and framing included
-/// roughly (64 bytes each), JSON's escapes not: the bound is half of what a connection may owe.
+/// roughly (64 bytes each), JSON's escapes not: the bound is an eighth of what may be owed.
 fn newest_within(messages: Vec<&Admitted>, bytes_max: usize) -> Vec<&Admitted> {
     let mut bytes = 0;
     let mut from = messages.len();

@@ -264,6 +264,7 @@ impl Shard {
             match self.verifier.verify(&connect.token, self.now.unix_ms, self.seed) {
                 Err(code) => self.end(conn, code, None),
                 Ok(session) => {
+                    self.session_bytes += session.bytes_owned();
                     let number = self.sessions.insert(session);
                     self.conns.cold_mut(conn).session = number;
                     self.welcome(conn, connect.join);
@@ -513,7 +514,7 @@ impl Shard {
             self.inputs.remove(cold.input);
         }
         if cold.session != NONE {
-            self.sessions.remove(cold.session);
+            self.session_bytes -= self.sessions.remove(cold.session).bytes_owned();
         }
         if cold.address != NONE {
             self.addresses.leave(cold.address);

@@ -74,18 +74,15 @@ impl Shard {
         }
         self.flush_replies(actions);
         self.serve_behind(actions);
-        let mut rooms = self.sweeps.len();
-        while actions.room() > 0 && rooms > 0 {
+        // Rooms in a row that had nobody to send to in their slice: one round of those is enough.
+        let mut idle = 0;
+        while actions.room() > 0 && idle < self.sweeps.len() {
             let Some(number) = self.sweeps.pop_front() else { break };
-            if self.sweep_slice(number, actions) {
-                rooms -= 1;
-            } else {
+            let before = actions.room();
+            if !self.sweep_slice(number, actions) {
                 self.sweeps.push_back(number);
-                if actions.room() > 0 {
-                    // Only its visits were used up: the others have their turn first.
-                    rooms -= 1;
-                }
             }
+            idle = if actions.room() == before { idle + 1 } else { 0 };
         }
     }
 
@@ -232,7 +229,8 @@ impl Shard {
         }
         let number = self.outgoing(conn);
         let record = self.lag.records.get_mut(number);
-        if record.replies.len() + bytes.len() > self.config.reply_bytes_max as usize {
+        let owed = record.replies.len();
+        if owed > 0 && owed + bytes.len() > self.config.reply_bytes_max as usize {
             // It does not take its replies: an error frame would not be taken either.
             self.metrics.closed(uproar_proto::error::Code::TooSlow);
             return self.close_now(conn);

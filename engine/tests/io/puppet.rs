@@ -17,8 +17,12 @@ pub(crate) enum Order {
     Send(ConnSlot, Bytes),
     /// Send bytes and do an action in the same turn.
     SendAnd(ConnSlot, Bytes, Action),
+    /// Do an action at the end of a turn that takes this long.
+    After(Duration, Action),
     /// Count the thread's descriptors.
     CountDescriptors,
+    /// Tell what the kernel says about the thread.
+    TellStatus,
     /// Be done.
     Finish,
 }
@@ -30,6 +34,10 @@ pub(crate) enum Seen {
     Event(Event),
     /// Bytes.
     Bytes(ConnSlot, Vec<u8>),
+    /// A turn that takes long has begun.
+    Busy,
+    /// Answer to `TellStatus`.
+    Status(String),
     /// Answer to `CountDescriptors`.
     Descriptors(usize),
 }
@@ -77,9 +85,18 @@ impl Machine for Puppet {
                     self.send(conn, bytes, actions);
                     actions.push(action);
                 }
+                Order::After(time, action) => {
+                    let _ = self.seen.send(Seen::Busy);
+                    std::thread::sleep(time);
+                    actions.push(action);
+                }
                 Order::CountDescriptors => {
                     let open = fs::read_dir("/proc/thread-self/fd").expect("a directory").count();
                     let _ = self.seen.send(Seen::Descriptors(open));
+                }
+                Order::TellStatus => {
+                    let status = fs::read_to_string("/proc/thread-self/status").expect("a file");
+                    let _ = self.seen.send(Seen::Status(status));
                 }
                 Order::Finish => self.finished = true,
             }

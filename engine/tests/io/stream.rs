@@ -136,6 +136,28 @@ fn a_close_ends_an_open_connection_and_is_its_last_word() {
 }
 
 #[test]
+fn nothing_but_closed_follows_a_close() {
+    on_each_driver(|io| {
+        let stage = Stage::new(serving(io, 1, "127.0.0.1"));
+        // A short send of the same turn.
+        let _first = connected(&stage);
+        let conn = stage.accepted();
+        stage.order(Order::SendAnd(conn, frame(1, 64 << 20), Action::Close { conn }));
+        assert_eq!(stage.event(), Event::Closed { conn });
+        // Bytes and an end that came during the turn.
+        let mut second = connected(&stage);
+        let conn = stage.accepted();
+        stage.order(Order::After(Duration::from_millis(100), Action::Close { conn }));
+        assert_eq!(stage.next(), Seen::Busy);
+        second.write_all(&[1; 5000]).expect("written");
+        second.shutdown(Shutdown::Write).expect("half closed");
+        assert_eq!(stage.event(), Event::Closed { conn });
+        assert_eq!(stage.settle(), []);
+        stage.finish();
+    });
+}
+
+#[test]
 fn a_send_to_a_peer_that_reset_is_short_and_the_end_is_told_once() {
     on_each_driver(|io| {
         let stage = Stage::new(serving(io, 1, "127.0.0.1"));

@@ -1,0 +1,167 @@
+//! Every limit of the HTTP interface: its default, and what happens when it is reached.
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// The shortest API key, in bytes: shorter ones can be guessed.
+pub const API_KEY_BYTES_MIN: usize = 16;
+
+/// Section `[http]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where backends and operators connect.
+    pub listen: SocketAddr,
+    /// `Authorization: Bearer <key>` that /v1 asks for; at least 16 bytes. Empty: no key, and
+    /// `listen` must be a loopback address.
+    pub api_key: String,
+    /// Whether /metrics is open to everyone; false: it asks for the API key.
+    pub metrics_open: bool,
+    /// Longest wait for the engine's answer. Reached: 503, and it is unknown whether the request
+    /// was carried out.
+    pub reply_ms_max: u32,
+    /// Longest time for a whole request, its body included. Reached: 408.
+    pub request_ms_max: u32,
+    /// Longest wait for a request's headers, also between two requests of one connection.
+    /// Reached: closed.
+    pub header_ms_max: u32,
+    /// The largest request body, in bytes. Larger: 413.
+    pub body_bytes_max: u32,
+    /// Messages in one bulk publish. More: 400.
+    pub bulk_messages_max: u32,
+    /// Rooms on one page of a listing, at most; also what `limit` may ask for.
+    pub page_rooms_max: u32,
+    /// Connections served at once. More wait in the kernel's accept queue.
+    pub connections_max: u32,
+    /// Ed25519 private key (PKCS#8 PEM) that signs tokens. Empty: `engine.tokens.hs256_secret`
+    /// signs; neither: no token is minted here.
+    pub eddsa_private_key: String,
+    /// The longest life of a token minted here, in seconds. Longer: 400.
+    pub token_ttl_s_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7480)),
+            api_key: String::new(),
+            metrics_open: true,
+            reply_ms_max: 2_000,
+            request_ms_max: 10_000,
+            header_ms_max: 30_000,
+            body_bytes_max: 1 << 20,
+            bulk_messages_max: 1_000,
+            page_rooms_max: 1_000,
+            connections_max: 1_024,
+            eddsa_private_key: String::new(),
+            token_ttl_s_max: 30 * 86_400,
+        }
+    }
+}
+
+impl Config {
+    /// The first rule the configuration breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        let ranges = [
+            ("reply_ms_max", self.reply_ms_max, 10, 60_000),
+            ("request_ms_max", self.request_ms_max, 100, 600_000),
+            ("header_ms_max", self.header_ms_max, 100, 600_000),
+            ("body_bytes_max", self.body_bytes_max, 1_024, 64 << 20),
+            ("bulk_messages_max", self.bulk_messages_max, 1, 10_000),
+            ("page_rooms_max", self.page_rooms_max, 1, 10_000),
+            ("connections_max", self.connections_max, 1, 100_000),
+            ("token_ttl_s_max", self.token_ttl_s_max, 1, 10 * 365 * 86_400),
+        ];
+        for (name, value, min, max) in ranges {
+            if value < min || value > max {
+                return Err(format!("{name} is {value}; allowed is {min} to {max}"));
+            }
+        }
+        if self.request_ms_max <= self.reply_ms_max {
+            return Err(format!(
+                "request_ms_max is {}; it must be above reply_ms_max ({}), or no answer arrives",
+                self.request_ms_max, self.reply_ms_max
+            ));
+        }
+        self.check_key()
+    }
+
+    fn check_key(&self) -> Result<(), String> {
+        let key = self.api_key.as_bytes();
+        if key.is_empty() {
+            if !self.listen.ip().is_loopback() {
+                return Err(format!(
+                    "listen is {}, which other machines reach, but api_key is not set; set \
+                     api_key, or listen on 127.0.0.1",
+                    self.listen
+                ));
+            }
+            if !self.metrics_open {
+                return Err(
+                    "metrics_open is false, but api_key is not set; set api_key, or leave \
+                            /metrics open"
+                        .into(),
+                );
+            }
+            return Ok(());
+        }
+        if key.len() < API_KEY_BYTES_MIN {
+            return Err(format!(
+                "api_key has {} bytes; allowed are {API_KEY_BYTES_MIN} or more",
+                key.len()
+            ));
+        }
+        // What a header can carry: visible ASCII, no space.
+        if !key.iter().all(u8::is_ascii_graphic) {
+            return Err("api_key holds a character that is not visible ASCII; a header cannot \
+                        carry it"
+                .into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn without_a_key_only_loopback_is_served() {
+        let open = Config { listen: "0.0.0.0:7480".parse().unwrap(), ..Config::default() };
+        let error = open.check().unwrap_err();
+        assert!(error.contains("api_key is not set"), "{error}");
+        let keyed = Config { api_key: "0123456789abcdef".into(), ..open };
+        keyed.check().unwrap();
+        let loopback6 = Config { listen: "[::1]:7480".parse().unwrap(), ..Config::default() };
+        loopback6.check().unwrap();
+    }
+
+    #[test]
+    fn a_key_that_can_be_guessed_or_not_sent_is_refused() {
+        for (key, what) in [("short", "16 or more"), ("0123456789 abcdef", "visible ASCII")] {
+            let error = Config { api_key: key.into(), ..Config::default() }.check().unwrap_err();
+            assert!(error.contains(what), "{error}");
+            assert!(!error.contains(key), "an error never shows the key");
+        }
+    }
+
+    #[test]
+    fn closed_metrics_need_a_key() {
+        let config = Config { metrics_open: false, ..Config::default() };
+        assert!(config.check().unwrap_err().contains("metrics_open"));
+    }
+
+    #[test]
+    fn a_limit_out_of_range_names_the_key_and_the_range() {
+        let config = Config { bulk_messages_max: 0, ..Config::default() };
+        assert_eq!(config.check().unwrap_err(), "bulk_messages_max is 0; allowed is 1 to 10000");
+    }
+}

@@ -1,0 +1,125 @@
+//! The one shape of an error over HTTP, and which status stands for which code.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uproar_proto::error::Code;
+use utoipa::ToSchema;
+
+/// An error on its way to an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Code,
+    pub(crate) text: String,
+}
+
+/// What every answer other than 2xx carries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: ErrorFields,
+}
+
+/// One error: the number and the name are stable, the text is for people.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorFields {
+    /// A number of the table of codes in PROTOCOL.md.
+    #[schema(example = 2002)]
+    code: u32,
+    #[schema(example = "ROOM_NOT_FOUND")]
+    name: &'static str,
+    /// For people; may change.
+    text: String,
+    /// Whether the same request may succeed later, unchanged.
+    retry: bool,
+}
+
+impl ApiError {
+    /// A code with the text of the table.
+    pub(crate) fn from_code(code: Code) -> ApiError {
+        ApiError::new(code, code.text())
+    }
+
+    /// A code with a text that says more.
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> ApiError {
+        ApiError { status: status_of(code), code, text: text.into() }
+    }
+
+    /// `BAD_REQUEST` with what was wrong, where, and what is allowed.
+    pub(crate) fn bad_request(text: impl Into<String>) -> ApiError {
+        ApiError::new(Code::BadRequest, text)
+    }
+
+    /// The same error under a status that HTTP has and the table of codes has not.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> ApiError {
+        self.status = status;
+        self
+    }
+
+    /// As shown in an answer, alone or in a list of results.
+    pub(crate) fn fields(&self) -> ErrorFields {
+        ErrorFields {
+            code: self.code.number(),
+            name: self.code.name(),
+            text: self.text.clone(),
+            retry: self.code.retry(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.fields() })).into_response();
+        let headers = response.headers_mut();
+        if self.code.retry() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The status that tells a client which knows only HTTP the same as the code.
+fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::SlowDown | Code::SlowMode | Code::RoomBusy => StatusCode::TOO_MANY_REQUESTS,
+        Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Code::TokenExpired | Code::TokenInvalid | Code::TokenRequired => StatusCode::UNAUTHORIZED,
+        Code::RoomNotFound => StatusCode::NOT_FOUND,
+        Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Forbidden | Code::Muted | Code::Banned | Code::Kicked => StatusCode::FORBIDDEN,
+        Code::AlreadyExists | Code::AlreadyJoined | Code::RoomClosed | Code::RoomFull => {
+            StatusCode::CONFLICT
+        }
+        Code::HandshakeTimeout | Code::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_retried_never_looks_like_the_callers_mistake() {
+        for code in Code::ALL.iter().filter(|c| (1000..2000).contains(&c.number())) {
+            let status = status_of(*code);
+            let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+            assert!(busy.contains(&status), "{} is {status}", code.name());
+        }
+    }
+
+    #[test]
+    fn every_code_is_an_error_status() {
+        for code in Code::ALL {
+            let status = status_of(*code);
+            assert!(status.is_client_error() || status.is_server_error(), "{}", code.name());
+        }
+    }
+}

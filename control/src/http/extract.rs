@@ -1,0 +1,75 @@
+//! What comes in with a request: a body, a room's name, a query. Each says what was wrong and
+//! where.
+
+use super::errors::ApiError;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use uproar_proto::error::Code;
+use uproar_proto::ids::RoomId;
+
+/// A JSON body. It must be declared as such: a web page of another origin cannot do that without
+/// asking first, so it cannot call an API that has no key.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Body(value)),
+            Err(rejection) => Err(body_error(&rejection)),
+        }
+    }
+}
+
+fn body_error(rejection: &JsonRejection) -> ApiError {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(Code::TooLarge, "the body is larger than http.body_bytes_max")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::bad_request("the body must come with Content-Type: application/json")
+                .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        }
+        _ => ApiError::bad_request(rejection.body_text()),
+    }
+}
+
+/// The `{room}` of a path.
+pub(crate) struct Room(pub(crate) RoomId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Room {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::new(Code::BadRoom, rejection.body_text()))?;
+        room_id(&name).map(Room)
+    }
+}
+
+/// A room's name, checked.
+pub(crate) fn room_id(name: &str) -> Result<RoomId, ApiError> {
+    RoomId::new(name).ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        ApiError::new(Code::BadRoom, format!("room is {shown:?}; {}", Code::BadRoom.text()))
+    })
+}
+
+/// The query of a URL.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Params(value)),
+            Err(rejection) => Err(ApiError::bad_request(rejection.body_text())),
+        }
+    }
+}

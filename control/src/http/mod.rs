@@ -1,0 +1,247 @@
+//! The HTTP server: its routes, its accept loop, and how a request waits for the engine.
+//!
+//! Owns the server's limits. Every route's own file says what the route does; nothing here knows
+//! a room.
+
+mod auth;
+mod errors;
+mod extract;
+mod metrics;
+mod moderation;
+mod node;
+mod openapi;
+mod publish;
+mod rooms;
+mod tokens;
+
+use crate::config::Config;
+use crate::tokens::SigningKey;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, http};
+use errors::ApiError;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use uproar_proto::control::{Engine, Reply, RoomSettings};
+use uproar_proto::error::Code;
+
+pub use openapi::openapi_json;
+
+/// Everything the HTTP interface works with.
+pub struct Api {
+    /// Its limits and its key; already checked.
+    pub config: Config,
+    /// Where every request about rooms goes.
+    pub engine: Arc<dyn Engine>,
+    /// Settings of a room that is created without saying more.
+    pub room_defaults: RoomSettings,
+    /// The largest content a room may be set to take, in bytes.
+    pub payload_bytes_max: u32,
+    /// Signs tokens for `POST /v1/tokens`; `None`: tokens are minted elsewhere.
+    pub signer: Option<SigningKey>,
+}
+
+/// What all handlers share.
+pub(crate) struct Shared {
+    api: Api,
+    started_unix_s: f64,
+    /// Makes read-merge-write of settings atomic among the callers of this node: by room.
+    updates: [Mutex<()>; UPDATE_LOCKS],
+    /// Numbers messages that came without a `client_msg_id`.
+    next_message: AtomicU64,
+    requests: metrics::Requests,
+}
+
+/// Few rooms are updated at once; a shared lock only delays.
+const UPDATE_LOCKS: usize = 16;
+
+/// After the shutdown signal, requests in progress get this long to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after a failed accept (out of descriptors): the failure repeats at once otherwise.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) type Context = State<Arc<Shared>>;
+
+/// Serves until `shutdown` is done, then lets the requests in progress end (2 s at most).
+/// Runs on the caller's tokio runtime.
+///
+/// # Errors
+/// Where the listener has no local address.
+pub async fn serve(
+    api: Api,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let local = listener.local_addr()?;
+    tracing::info!(%local, "http is served");
+    let connections = Arc::new(Semaphore::new(api.config.connections_max as usize));
+    let mut http1 = hyper::server::conn::http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(ms(api.config.header_ms_max));
+    let router = router(api);
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(shutdown);
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&connections).acquire_owned() => permit,
+            () = &mut shutdown => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "an http connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true); // only delays answers where it fails
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(http1.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // An error here is the peer's doing (reset, header time-out): nobody is left to tell.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("http requests were still in progress at the end");
+    }
+    Ok(())
+}
+
+fn router(api: Api) -> Router {
+    let body_bytes_max = api.config.body_bytes_max as usize;
+    let shared = Arc::new(Shared {
+        api,
+        started_unix_s: crate::process::unix_s(),
+        updates: std::array::from_fn(|_| Mutex::new(())),
+        next_message: AtomicU64::new(1),
+        requests: metrics::Requests::default(),
+    });
+    let keyed = Router::new()
+        .route("/v1/rooms", get(rooms::list).post(rooms::create))
+        .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
+        .route("/v1/rooms/{room}/publish", post(publish::one))
+        .route("/v1/rooms/{room}/kick", post(moderation::kick))
+        .route("/v1/rooms/{room}/mute", post(moderation::mute))
+        .route("/v1/publish", post(publish::bulk))
+        .route("/v1/node", get(node::node))
+        .route("/v1/tokens", post(tokens::mint))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::metrics_key));
+    let open = Router::new()
+        .route("/healthz", get(node::healthz))
+        .route("/readyz", get(node::readyz))
+        .route("/v1/openapi.json", get(openapi::openapi));
+    keyed
+        .merge(metrics)
+        .merge(open)
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(wrong_path)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), whole_request))
+        .with_state(shared)
+}
+
+async fn wrong_path(uri: http::Uri) -> ApiError {
+    let text = format!("there is nothing at {}; /v1/openapi.json lists what there is", uri.path());
+    ApiError::bad_request(text).with_status(StatusCode::NOT_FOUND)
+}
+
+async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
+    let text =
+        format!("{} does not take {method}; the Allow header lists what it takes", uri.path());
+    ApiError::bad_request(text).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// Bounds a request's time and counts it.
+async fn whole_request(State(shared): Context, request: Request, next: Next) -> Response {
+    let limit = shared.api.config.request_ms_max;
+    let method = request.method().clone();
+    let route = request.extensions().get::<axum::extract::MatchedPath>().cloned();
+    let response = match timeout(ms(limit), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            ApiError::new(Code::Internal, format!("the request was not over within {limit} ms"))
+                .with_status(StatusCode::REQUEST_TIMEOUT)
+                .into_response()
+        }
+    };
+    let route = route.as_ref().map_or("other", |path| path.as_str());
+    shared.requests.count(route, &method, response.status());
+    response
+}
+
+/// An answer the engine owes.
+pub(crate) struct Pending<T>(oneshot::Receiver<Result<T, Code>>);
+
+impl Shared {
+    /// Hands `command` its reply and the moment the wait for it ends.
+    pub(crate) fn ask<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>)) -> Pending<T> {
+        let (sender, receiver) = oneshot::channel();
+        // A receiver that has gone gave up waiting; the engine need not know.
+        command(Box::new(move |answer| drop(sender.send(answer))));
+        Pending(receiver)
+    }
+
+    /// When an answer asked for now is no longer waited for.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + ms(self.api.config.reply_ms_max)
+    }
+
+    /// Waits for an answer until `deadline`.
+    pub(crate) async fn wait<T>(
+        &self,
+        pending: Pending<T>,
+        deadline: Instant,
+    ) -> Result<T, ApiError> {
+        match timeout_at(deadline, pending.0).await {
+            Ok(Ok(answer)) => answer.map_err(ApiError::from_code),
+            Ok(Err(_)) => Err(ApiError::new(
+                Code::Internal,
+                "the engine dropped the request; whether it was carried out is unknown",
+            )),
+            Err(_) => {
+                let waited_ms = self.api.config.reply_ms_max;
+                let text = format!(
+                    "the engine did not answer within {waited_ms} ms; whether the request was \
+                     carried out is unknown"
+                );
+                Err(ApiError::new(Code::Internal, text)
+                    .with_status(StatusCode::SERVICE_UNAVAILABLE))
+            }
+        }
+    }
+
+    /// One command, one answer.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Reply<T>),
+    ) -> Result<T, ApiError> {
+        let deadline = self.deadline();
+        let pending = self.ask(command);
+        self.wait(pending, deadline).await
+    }
+}
+
+fn ms(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
+}

@@ -1,0 +1,91 @@
+//! The node: what it is, whether it lives, whether it takes connections.
+
+use super::Context;
+use super::errors::ErrorBody;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use uproar_proto::control::NodeInfo;
+use utoipa::ToSchema;
+
+/// What the node is and does.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
+pub(crate) struct NodeView {
+    version: String,
+    /// The driver: `uring` or `epoll`.
+    io: String,
+    /// Why that driver was chosen.
+    io_reason: String,
+    /// Shard threads.
+    shards: u32,
+    /// Connections now.
+    connections: u64,
+    /// Connections that fit.
+    connections_max: u64,
+    /// Rooms now.
+    rooms: u64,
+    draining: bool,
+    /// Seconds since start.
+    uptime_s: u64,
+}
+
+/// Whether the process lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    ok: bool,
+}
+
+/// Whether new connections are taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    ready: bool,
+    draining: bool,
+}
+
+/// Tells what the node is and does.
+#[utoipa::path(get, path = "/v1/node", tag = "node",
+    responses((status = 200, body = NodeView), (status = 401, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn node(State(shared): Context) -> Json<NodeView> {
+    let NodeInfo {
+        version,
+        io,
+        io_reason,
+        shards,
+        connections,
+        connections_max,
+        rooms,
+        draining,
+        uptime_s,
+    } = shared.api.engine.node();
+    Json(NodeView {
+        version,
+        io,
+        io_reason,
+        shards,
+        connections,
+        connections_max,
+        rooms,
+        draining,
+        uptime_s,
+    })
+}
+
+/// 200 while the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "node",
+    responses((status = 200, body = Health)))]
+pub(crate) async fn healthz() -> Json<Health> {
+    Json(Health { ok: true })
+}
+
+/// 200 while new connections are taken; 503 while starting and draining.
+#[utoipa::path(get, path = "/readyz", tag = "node",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+pub(crate) async fn readyz(State(shared): Context) -> (StatusCode, Json<Readiness>) {
+    let ready = shared.api.engine.ready();
+    let draining = shared.api.engine.node().draining;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, draining }))
+}

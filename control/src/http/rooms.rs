@@ -1,0 +1,258 @@
+//! Rooms: create, list, get, update, close.
+
+use super::errors::{ApiError, ErrorBody};
+use super::extract::{Body, Params, Room, room_id};
+use super::{Context, UPDATE_LOCKS};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use uproar_proto::control::{Command, RoomInfo, RoomSettings};
+use utoipa::{IntoParams, ToSchema};
+
+/// Rooms on a page where the caller does not say.
+const PAGE_ROOMS_DEFAULT: usize = 100;
+
+/// A room as the node sees it now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Room)]
+pub(crate) struct RoomView {
+    #[schema(example = "stage")]
+    room: String,
+    settings: SettingsView,
+    /// Names this life of the room; hexadecimal, compared for equality only.
+    epoch: String,
+    /// The newest seq.
+    seq: u64,
+    /// Connections in the room.
+    viewers: u64,
+    /// Likes since the room began.
+    likes: u64,
+    /// Shards with at least one member.
+    shards: u32,
+}
+
+/// What a room is set to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Settings)]
+pub(crate) struct SettingsView {
+    /// Free text of the application; at most 16 keys, 16 KiB in all.
+    attributes: BTreeMap<String, String>,
+    /// Messages a second the room admits; 1 to 10,000.
+    rate_per_s: u32,
+    /// Messages a second one user may offer; 1 to 1,000.
+    user_rate_per_s: u32,
+    /// Seconds between two messages of one user; 0: no slow mode.
+    slow_mode_s: u32,
+    /// The largest content, in bytes.
+    payload_bytes_max: u32,
+    /// Viewers the room takes; 0: no bound but the node's.
+    viewers_max: u32,
+    /// Whether guests may publish here.
+    guests_publish: bool,
+}
+
+/// A page of rooms, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RoomPage {
+    rooms: Vec<RoomView>,
+    /// Pass it as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A room to create. What is left out is as `engine.rooms.defaults` says.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateRoom {
+    /// 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`.
+    #[schema(example = "stage")]
+    room: String,
+    attributes: Option<BTreeMap<String, String>>,
+    rate_per_s: Option<u32>,
+    user_rate_per_s: Option<u32>,
+    slow_mode_s: Option<u32>,
+    payload_bytes_max: Option<u32>,
+    viewers_max: Option<u32>,
+    guests_publish: Option<bool>,
+}
+
+/// Settings to change. What is left out stays; `attributes` replaces all of them.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateRoom {
+    attributes: Option<BTreeMap<String, String>>,
+    rate_per_s: Option<u32>,
+    user_rate_per_s: Option<u32>,
+    slow_mode_s: Option<u32>,
+    payload_bytes_max: Option<u32>,
+    viewers_max: Option<u32>,
+    guests_publish: Option<bool>,
+}
+
+impl UpdateRoom {
+    fn over(self, base: RoomSettings) -> RoomSettings {
+        RoomSettings {
+            attributes: self.attributes.unwrap_or(base.attributes),
+            rate_per_s: self.rate_per_s.unwrap_or(base.rate_per_s),
+            user_rate_per_s: self.user_rate_per_s.unwrap_or(base.user_rate_per_s),
+            slow_mode_s: self.slow_mode_s.unwrap_or(base.slow_mode_s),
+            payload_bytes_max: self.payload_bytes_max.unwrap_or(base.payload_bytes_max),
+            viewers_max: self.viewers_max.unwrap_or(base.viewers_max),
+            guests_publish: self.guests_publish.unwrap_or(base.guests_publish),
+        }
+    }
+}
+
+/// Which page of the listing.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListParams {
+    /// Rooms whose name comes after this one.
+    after: Option<String>,
+    /// Rooms on the page; 1 to `http.page_rooms_max`, default 100.
+    limit: Option<usize>,
+}
+
+/// Creates a room.
+#[utoipa::path(post, path = "/v1/rooms", tag = "rooms", request_body = CreateRoom,
+    responses(
+        (status = 201, body = RoomView),
+        (status = 400, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "there is such a room already"),
+        (status = 503, body = ErrorBody, description = "the node holds as many rooms as it may"),
+    ), security(("api_key" = [])))]
+pub(crate) async fn create(
+    State(shared): Context,
+    Body(body): Body<CreateRoom>,
+) -> Result<(StatusCode, Json<RoomView>), ApiError> {
+    let room = room_id(&body.room)?;
+    let update = UpdateRoom {
+        attributes: body.attributes,
+        rate_per_s: body.rate_per_s,
+        user_rate_per_s: body.user_rate_per_s,
+        slow_mode_s: body.slow_mode_s,
+        payload_bytes_max: body.payload_bytes_max,
+        viewers_max: body.viewers_max,
+        guests_publish: body.guests_publish,
+    };
+    let settings = update.over(shared.api.room_defaults.clone());
+    settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
+    let engine = &shared.api.engine;
+    let info =
+        shared.call(|reply| engine.command(Command::Create { room, settings, reply })).await?;
+    Ok((StatusCode::CREATED, Json(info.into())))
+}
+
+/// Lists rooms by name.
+#[utoipa::path(get, path = "/v1/rooms", tag = "rooms", params(ListParams),
+    responses((status = 200, body = RoomPage), (status = 400, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn list(
+    State(shared): Context,
+    Params(params): Params<ListParams>,
+) -> Result<Json<RoomPage>, ApiError> {
+    let page_max = shared.api.config.page_rooms_max as usize;
+    let limit = params.limit.unwrap_or(PAGE_ROOMS_DEFAULT.min(page_max));
+    if limit == 0 || limit > page_max {
+        return Err(ApiError::bad_request(format!("limit is {limit}; allowed is 1 to {page_max}")));
+    }
+    let after = params.after.unwrap_or_default();
+    let engine = &shared.api.engine;
+    // One more than asked for tells whether there is a next page.
+    let mut found = shared.call(|reply| engine.list(after, limit + 1, reply)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|info| info.room.clone());
+    Ok(Json(RoomPage { rooms: found.into_iter().map(RoomView::from).collect(), next }))
+}
+
+/// Tells what a room is now.
+#[utoipa::path(get, path = "/v1/rooms/{room}", tag = "rooms",
+    params(("room" = String, Path, description = "the room's name")),
+    responses((status = 200, body = RoomView), (status = 404, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn get(
+    State(shared): Context,
+    Room(room): Room,
+) -> Result<Json<RoomView>, ApiError> {
+    let engine = &shared.api.engine;
+    let info = shared.call(|reply| engine.command(Command::Get { room, reply })).await?;
+    Ok(Json(info.into()))
+}
+
+/// Changes settings; members learn attributes at their next join.
+#[utoipa::path(patch, path = "/v1/rooms/{room}", tag = "rooms", request_body = UpdateRoom,
+    params(("room" = String, Path, description = "the room's name")),
+    responses(
+        (status = 200, body = RoomView),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ), security(("api_key" = [])))]
+pub(crate) async fn update(
+    State(shared): Context,
+    Room(room): Room,
+    Body(body): Body<UpdateRoom>,
+) -> Result<Json<RoomView>, ApiError> {
+    let mut hasher = DefaultHasher::new();
+    room.hash(&mut hasher);
+    let lock = usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0);
+    let _one_at_a_time = shared.updates[lock].lock().await;
+    let engine = &shared.api.engine;
+    let now = {
+        let room = room.clone();
+        shared.call(|reply| engine.command(Command::Get { room, reply })).await?
+    };
+    let settings = body.over(now.settings);
+    settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
+    let info =
+        shared.call(|reply| engine.command(Command::Update { room, settings, reply })).await?;
+    Ok(Json(info.into()))
+}
+
+/// Ends a room: its members are told that it is closed.
+#[utoipa::path(delete, path = "/v1/rooms/{room}", tag = "rooms",
+    params(("room" = String, Path, description = "the room's name")),
+    responses((status = 204, description = "closed"), (status = 404, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn close(
+    State(shared): Context,
+    Room(room): Room,
+) -> Result<StatusCode, ApiError> {
+    let engine = &shared.api.engine;
+    shared.call(|reply| engine.command(Command::Close { room, reply })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<RoomInfo> for RoomView {
+    fn from(info: RoomInfo) -> RoomView {
+        let RoomInfo { room, settings, epoch, seq, viewers, likes, shards } = info;
+        RoomView { room, settings: settings.into(), epoch, seq, viewers, likes, shards }
+    }
+}
+
+impl From<RoomSettings> for SettingsView {
+    fn from(settings: RoomSettings) -> SettingsView {
+        // Taken apart by name: a field added to the settings fails to compile here.
+        let RoomSettings {
+            attributes,
+            rate_per_s,
+            user_rate_per_s,
+            slow_mode_s,
+            payload_bytes_max,
+            viewers_max,
+            guests_publish,
+        } = settings;
+        SettingsView {
+            attributes,
+            rate_per_s,
+            user_rate_per_s,
+            slow_mode_s,
+            payload_bytes_max,
+            viewers_max,
+            guests_publish,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A small engine in memory: it keeps rooms, gives seqs, sheds above a room's rate, and answers
+//! from a thread of its own, as shards do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+use uproar_proto::control::{
+    BackendMessage, Command, Engine, NodeInfo, Published, Reply, RoomInfo, RoomSettings, Sample,
+    SampleKind, SampleValue,
+};
+use uproar_proto::error::Code;
+use uproar_proto::v1::Outcome;
+
+/// Rooms it takes.
+pub(crate) const ROOMS_MAX: usize = 8;
+
+struct Room {
+    settings: RoomSettings,
+    seq: u64,
+    muted: BTreeSet<String>,
+    viewers: Vec<String>,
+    messages: Vec<BackendMessage>,
+}
+
+type Rooms = BTreeMap<String, Room>;
+type Job = Box<dyn FnOnce(&mut Rooms) + Send>;
+
+pub(crate) struct MemoryEngine {
+    jobs: Mutex<mpsc::Sender<Job>>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) draining: AtomicBool,
+    /// Every command takes 10 ms.
+    pub(crate) slow: AtomicBool,
+    /// Commands are taken and never answered.
+    pub(crate) stalled: AtomicBool,
+    kept: Mutex<Vec<Command>>,
+}
+
+impl MemoryEngine {
+    pub(crate) fn start() -> Arc<MemoryEngine> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            let mut rooms = Rooms::new();
+            for job in inbox {
+                job(&mut rooms);
+            }
+        });
+        Arc::new(MemoryEngine {
+            jobs: Mutex::new(jobs),
+            ready: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            kept: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn post(&self, job: impl FnOnce(&mut Rooms) + Send + 'static) {
+        self.jobs.lock().unwrap().send(Box::new(job)).unwrap();
+    }
+
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Rooms) -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        self.post(move |rooms| tell.send(question(rooms)).unwrap());
+        told.recv().unwrap()
+    }
+
+    /// A viewer's connection, as if it had come in over the wire.
+    pub(crate) fn join(&self, room: &str, user: &str) {
+        let (room, user) = (room.to_owned(), user.to_owned());
+        self.ask(move |rooms| rooms.get_mut(&room).unwrap().viewers.push(user));
+    }
+
+    /// Everything a room admitted, in order.
+    pub(crate) fn messages(&self, room: &str) -> Vec<BackendMessage> {
+        let room = room.to_owned();
+        self.ask(move |rooms| rooms[&room].messages.clone())
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn command(&self, command: Command) {
+        if self.stalled.load(Ordering::SeqCst) {
+            self.kept.lock().unwrap().push(command);
+            return;
+        }
+        let takes = Duration::from_millis(if self.slow.load(Ordering::SeqCst) { 10 } else { 0 });
+        self.post(move |rooms| {
+            std::thread::sleep(takes);
+            carry_out(rooms, command);
+        });
+    }
+
+    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>) {
+        self.post(move |rooms| {
+            let later = rooms.iter().filter(|(name, _)| **name > after);
+            reply(Ok(later.take(limit).map(|(name, room)| info(name, room)).collect()));
+        });
+    }
+
+    fn metrics(&self) -> Vec<Sample> {
+        let rooms = self.ask(|rooms| rooms.len());
+        let closes = |reason: &str, count: f64| Sample {
+            name: "uproar_closes_total",
+            help: "Connections closed, by reason.",
+            kind: SampleKind::Counter,
+            labels: vec![("reason", reason.to_owned())],
+            value: SampleValue::Number(count),
+        };
+        vec![
+            closes("IDLE_TIMEOUT", 2.0),
+            Sample {
+                name: "uproar_rooms",
+                help: "Rooms now.",
+                kind: SampleKind::Gauge,
+                labels: vec![],
+                value: SampleValue::Number(rooms as f64),
+            },
+            closes("a \"quoted\" one", 1.0),
+        ]
+    }
+
+    fn node(&self) -> NodeInfo {
+        NodeInfo {
+            version: "0.1.0-test".into(),
+            io: "epoll".into(),
+            io_reason: "asked for".into(),
+            shards: 2,
+            connections: 3,
+            connections_max: 1_000,
+            rooms: self.ask(|rooms| rooms.len() as u64),
+            draining: self.draining.load(Ordering::SeqCst),
+            uptime_s: 7,
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+}
+
+fn info(name: &str, room: &Room) -> RoomInfo {
+    RoomInfo {
+        room: name.to_owned(),
+        settings: room.settings.clone(),
+        epoch: "00000000000000ab".into(),
+        seq: room.seq,
+        viewers: room.viewers.len() as u64,
+        likes: 0,
+        shards: u32::from(!room.viewers.is_empty()),
+    }
+}
+
+fn carry_out(rooms: &mut Rooms, command: Command) {
+    match command {
+        Command::Create { room, settings, reply } => {
+            let name = room.as_str();
+            if rooms.contains_key(name) {
+                return reply(Err(Code::AlreadyExists));
+            }
+            if rooms.len() == ROOMS_MAX {
+                return reply(Err(Code::TooManyRooms));
+            }
+            let room = Room {
+                settings,
+                seq: 0,
+                muted: BTreeSet::new(),
+                viewers: Vec::new(),
+                messages: Vec::new(),
+            };
+            let told = info(name, &room);
+            rooms.insert(name.to_owned(), room);
+            reply(Ok(told));
+        }
+        Command::Get { room, reply } => {
+            let name = room.as_str();
+            reply(rooms.get(name).map(|room| info(name, room)).ok_or(Code::RoomNotFound));
+        }
+        Command::Update { room, settings, reply } => {
+            let name = room.as_str();
+            reply(with(rooms, name, |room| {
+                room.settings = settings;
+                info(name, room)
+            }));
+        }
+        Command::Close { room, reply } => {
+            reply(rooms.remove(room.as_str()).map(drop).ok_or(Code::RoomNotFound));
+        }
+        Command::Publish { room, messages, reply } => {
+            reply(with(rooms, room.as_str(), |room| {
+                messages.into_iter().map(|message| admit(room, message)).collect()
+            }));
+        }
+        Command::Kick { room, user, ban_s: _, reply } => {
+            reply(with(rooms, room.as_str(), |room| {
+                let before = room.viewers.len();
+                room.viewers.retain(|viewer| *viewer != user);
+                u32::try_from(before - room.viewers.len()).unwrap()
+            }));
+        }
+        Command::Mute { room, user, mute_s, reply } => {
+            reply(with(rooms, room.as_str(), |room| {
+                if mute_s > 0 {
+                    room.muted.insert(user);
+                } else {
+                    room.muted.remove(&user);
+                }
+            }));
+        }
+    }
+}
+
+fn with<T>(rooms: &mut Rooms, name: &str, act: impl FnOnce(&mut Room) -> T) -> Result<T, Code> {
+    rooms.get_mut(name).map(act).ok_or(Code::RoomNotFound)
+}
+
+/// A room of this engine lives within one second: it admits its rate, then sheds.
+fn admit(room: &mut Room, message: BackendMessage) -> Published {
+    let refused = |outcome, code, retry_after_ms| Published {
+        outcome,
+        seq: 0,
+        code: Some(code),
+        retry_after_ms,
+    };
+    if room.muted.contains(&message.user) {
+        return refused(Outcome::Refused, Code::Muted, 0);
+    }
+    if message.content.len() > room.settings.payload_bytes_max as usize {
+        return refused(Outcome::Refused, Code::TooLarge, 0);
+    }
+    if room.seq >= u64::from(room.settings.rate_per_s) {
+        return refused(Outcome::Shed, Code::RoomBusy, 250);
+    }
+    room.seq += 1;
+    room.messages.push(message);
+    Published { outcome: Outcome::Accepted, seq: room.seq, code: None, retry_after_ms: 0 }
+}

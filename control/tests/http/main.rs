@@ -1,0 +1,8 @@
+//! The HTTP interface as a backend sees it: the real server, real sockets, an engine in memory.
+
+mod client;
+mod engine;
+mod node;
+mod publish;
+mod rooms;
+mod security;

@@ -1,0 +1,245 @@
+//! What the codec tests share: random frames of every kind, and the bytes of a stream fed in
+//! pieces.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use uproar_proto::error::Code;
+use uproar_proto::v1::{self, client_frame, server_frame};
+use uproar_proto::wire::{ClientDecoder, Decoder, Incoming, RawFrame, Variant, decode_server};
+
+/// The bound the tests give to decoders where they do not test it.
+pub(crate) const BYTES_MAX: usize = 64 * 1024;
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        "[a-z0-9-]{1,12}",
+        "\\PC{0,24}",
+        // What JSON escapes, and what lies outside the first plane.
+        Just("\"\\/\u{0}\n\u{2028}</script>\u{1f600}".to_owned()),
+        Just("uproar ".repeat(40)),
+    ]
+}
+
+fn data() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..3_u64, any::<u64>(), Just(u64::MAX)]
+}
+
+fn word(values: i32) -> impl Strategy<Value = i32> {
+    prop_oneof![9 => 0..values, 1 => any::<i32>()]
+}
+
+fn join() -> impl Strategy<Value = v1::Join> {
+    let cursor = (number(), number()).prop_map(|(epoch, seq)| v1::Cursor { epoch, seq });
+    (text(), option::of(cursor)).prop_map(|(room, resume)| v1::Join { room, resume })
+}
+
+/// Any client frame.
+pub(crate) fn client_body() -> impl Strategy<Value = client_frame::Body> {
+    use client_frame::Body;
+    let content = prop_oneof![
+        text().prop_map(v1::publish::Content::Text),
+        data().prop_map(v1::publish::Content::Data)
+    ];
+    prop_oneof![
+        (text(), text(), vec(join(), 0..3), text()).prop_map(|(token, device, join, agent)| {
+            Body::Connect(v1::Connect { token, device, join, agent })
+        }),
+        join().prop_map(Body::Join),
+        text().prop_map(|room| Body::Leave(v1::Leave { room })),
+        (text(), word(4), data(), any::<u32>(), option::of(content)).prop_map(
+            |(room, class, client_msg_id, count, content)| {
+                Body::Publish(v1::Publish { room, class, client_msg_id, count, content })
+            }
+        ),
+        Just(Body::Ping(v1::Ping {})),
+    ]
+}
+
+fn message() -> impl Strategy<Value = v1::Message> {
+    let content = prop_oneof![
+        text().prop_map(v1::message::Content::Text),
+        data().prop_map(v1::message::Content::Data)
+    ];
+    (number(), word(4), text(), number(), data(), option::of(content)).prop_map(
+        |(seq, class, user, time_ms, client_msg_id, content)| v1::Message {
+            seq,
+            class,
+            user,
+            time_ms,
+            client_msg_id,
+            content,
+        },
+    )
+}
+
+fn verdict() -> impl Strategy<Value = v1::Verdict> {
+    (data(), word(5), number(), any::<u32>(), any::<u32>()).prop_map(
+        |(client_msg_id, outcome, seq, code, retry_after_ms)| v1::Verdict {
+            client_msg_id,
+            outcome,
+            seq,
+            code,
+            retry_after_ms,
+        },
+    )
+}
+
+fn joined() -> impl Strategy<Value = v1::Joined> {
+    let ids = (text(), number(), number());
+    let held = (vec(message(), 0..4), btree_map(text(), text(), 0..3));
+    (ids, held, number(), number(), any::<bool>(), any::<u32>()).prop_map(
+        |((room, epoch, seq), (messages, attributes), viewers, likes, resumed, slow_mode_s)| {
+            v1::Joined {
+                room,
+                epoch,
+                seq,
+                messages,
+                attributes,
+                viewers,
+                likes,
+                resumed,
+                slow_mode_s,
+            }
+        },
+    )
+}
+
+/// Any server frame.
+pub(crate) fn server_body() -> impl Strategy<Value = server_frame::Body> {
+    use server_frame::Body;
+    let welcome = (text(), text(), any::<bool>(), number(), any::<[u32; 3]>()).prop_map(
+        |(session, user, guest, server_time_ms, [ping_every_s, payload_bytes_max, rooms_max])| {
+            Body::Welcome(v1::Welcome {
+                session,
+                user,
+                guest,
+                ping_every_s,
+                server_time_ms,
+                payload_bytes_max,
+                rooms_max,
+            })
+        },
+    );
+    let gap = (text(), number(), number(), number(), word(4)).prop_map(
+        |(room, epoch, from_seq, to_seq, reason)| {
+            Body::Gap(v1::Gap { room, epoch, from_seq, to_seq, reason })
+        },
+    );
+    let error = (any::<u32>(), text(), text(), any::<bool>(), any::<u32>(), text(), data())
+        .prop_map(|(code, name, text, retry, retry_after_ms, room, client_msg_id)| {
+            Body::Error(v1::Error { code, name, text, retry, retry_after_ms, room, client_msg_id })
+        });
+    prop_oneof![
+        welcome,
+        joined().prop_map(Body::Joined),
+        (text(), number(), vec(message(), 0..4)).prop_map(|(room, epoch, messages)| {
+            Body::Batch(v1::Batch { room, epoch, messages })
+        }),
+        (text(), vec(verdict(), 0..3))
+            .prop_map(|(room, verdicts)| Body::Verdicts(v1::Verdicts { room, verdicts })),
+        gap,
+        (text(), option::of(number()), option::of(number()))
+            .prop_map(|(room, viewers, likes)| { Body::Count(v1::Count { room, viewers, likes }) }),
+        error,
+        (any::<u32>(), text())
+            .prop_map(|(spread_ms, to)| Body::Reconnect(v1::Reconnect { spread_ms, to })),
+        Just(Body::Pong(v1::Pong {})),
+        (text(), any::<u32>()).prop_map(|(room, code)| Body::Left(v1::Left { room, code })),
+    ]
+}
+
+/// What a server makes of a client's bytes that come in these pieces. Between two pieces it holds
+/// no more than it says.
+pub(crate) fn received(
+    variant: Variant,
+    bytes_max: usize,
+    pieces: &[&[u8]],
+) -> Result<Vec<Incoming>, Code> {
+    let mut decoder = Decoder::new(variant, bytes_max);
+    let mut all = Vec::new();
+    for piece in pieces {
+        if decoder.is_idle() {
+            decoder = Decoder::new(variant, bytes_max); // a server keeps none between frames
+        }
+        decoder.feed(piece);
+        while let Some(incoming) = decoder.next()? {
+            all.push(incoming);
+        }
+        assert!(decoder.bytes_used() <= bytes_max + 28, "{} bytes held", decoder.bytes_used());
+    }
+    Ok(all)
+}
+
+/// As [`received`], with one decoder throughout: what an ended one makes of what follows.
+pub(crate) fn received_by_one(
+    variant: Variant,
+    bytes_max: usize,
+    pieces: &[&[u8]],
+) -> Result<Vec<Incoming>, Code> {
+    let mut decoder = Decoder::new(variant, bytes_max);
+    let mut all = Vec::new();
+    for piece in pieces {
+        decoder.feed(piece);
+        while let Some(incoming) = decoder.next()? {
+            all.push(incoming);
+        }
+    }
+    Ok(all)
+}
+
+/// One thing a server sent, owned and decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Sent {
+    /// A frame; `None` for a kind this version does not know.
+    Frame(Option<Box<server_frame::Body>>),
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong,
+    /// A close.
+    Close(Option<u16>),
+}
+
+/// What a client makes of a server's bytes that come in these pieces.
+pub(crate) fn sent(
+    variant: Variant,
+    bytes_max: usize,
+    pieces: &[&[u8]],
+) -> Result<Vec<Sent>, Code> {
+    let mut decoder = ClientDecoder::new(variant, bytes_max);
+    let mut all = Vec::new();
+    for piece in pieces {
+        decoder.feed(piece);
+        while let Some(frame) = decoder.next_raw()? {
+            all.push(match frame {
+                RawFrame::Message { payload, compressed } => {
+                    let body = decode_server(variant, payload, compressed, bytes_max)?;
+                    Sent::Frame(body.map(Box::new))
+                }
+                RawFrame::Ping(payload) => Sent::Ping(payload.to_vec()),
+                RawFrame::Pong => Sent::Pong,
+                RawFrame::Close { code } => Sent::Close(code),
+            });
+        }
+        assert!(decoder.bytes_used() <= bytes_max + 28, "{} bytes held", decoder.bytes_used());
+    }
+    Ok(all)
+}
+
+/// Runs `check` on the bytes whole, byte by byte, and cut in two at every point.
+pub(crate) fn at_every_split(bytes: &[u8], mut check: impl FnMut(&[&[u8]])) {
+    check(&[bytes]);
+    check(&bytes.chunks(1).collect::<Vec<_>>());
+    for at in 1..bytes.len() {
+        let (left, right) = bytes.split_at(at);
+        check(&[left, right]);
+    }
+}

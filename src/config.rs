@@ -1,0 +1,255 @@
+//! The configuration of the whole process, and the layers it is put together from.
+//!
+//! Owns the order (defaults, file, environment, flags), the checks between sections, and how it
+//! is shown. What a key of a section means is the section's own business.
+
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fmt;
+use toml::{Table, Value};
+use uproar_control::tokens;
+
+/// Everything that can be set; `uproar.toml` documents every key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Shards, rooms, tokens, limits of clients.
+    pub(crate) engine: uproar_engine::config::Config,
+    /// The interface for backends and operators.
+    pub(crate) http: uproar_control::Config,
+    /// What is logged.
+    pub(crate) log: Log,
+}
+
+/// Section `[log]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `warn,uproar_engine=debug`.
+    pub(crate) filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { filter: "info".into() }
+    }
+}
+
+/// Where a single setting came from: shown in its error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    shown: String,
+    path: Vec<String>,
+}
+
+/// What names of variables that set a key begin with; two underscores stand for a dot. (A single
+/// one would meet the variables that container platforms set for a service called `uproar`.)
+const VARIABLE_PREFIX: &str = "UPROAR__";
+
+/// Keys that are shown only when asked for.
+const SECRETS: [&[&str]; 3] =
+    [&["engine", "tokens", "hs256_secret"], &["http", "api_key"], &["http", "eddsa_private_key"]];
+
+impl Origin {
+    /// `--set key=...`.
+    pub(crate) fn flag(key: &str) -> Origin {
+        let path = key.split('.').map(str::to_owned).collect();
+        Origin { shown: format!("--set {key}"), path }
+    }
+
+    /// A variable, where its name is one that sets a key.
+    fn variable(name: &str) -> Option<Origin> {
+        let key = name.strip_prefix(VARIABLE_PREFIX)?;
+        let path = key.split("__").map(str::to_lowercase).collect();
+        Some(Origin { shown: name.to_owned(), path })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// The settings among these variables, by name.
+pub(crate) fn from_environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Vec<(Origin, String)> {
+    let mut settings: Vec<(Origin, String)> = variables
+        .filter_map(|(name, value)| {
+            let origin = Origin::variable(name.to_str()?)?;
+            Some((origin, value.to_string_lossy().into_owned()))
+        })
+        .collect();
+    settings.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+    settings
+}
+
+/// The defaults, under a file (name and text), under single settings in their order.
+///
+/// # Errors
+/// Which key is wrong, where it was set, what is allowed.
+pub(crate) fn layered(
+    file: Option<(&str, &str)>,
+    settings: Vec<(Origin, String)>,
+) -> Result<Config, String> {
+    let mut table = Table::new();
+    if let Some((name, text)) = file {
+        // Read as the whole configuration first: only then does an error know its line.
+        toml::from_str::<Config>(text).map_err(|e| format!("{name}: {e}"))?;
+        table = text.parse().map_err(|e| format!("{name}: {e}"))?;
+    }
+    for (origin, text) in settings {
+        table = overlay(table, &origin, &text).map_err(|e| format!("{origin}: {e}"))?;
+    }
+    table.try_into().map_err(|e: toml::de::Error| e.to_string())
+}
+
+/// Sets one key to what `text` means there: a TOML value, else a list without its brackets, else
+/// plain text, whichever the key takes.
+fn overlay(table: Table, origin: &Origin, text: &str) -> Result<Table, String> {
+    let mut first_error = None;
+    let readings =
+        [toml_value(text), toml_value(&format!("[{text}]")), Some(Value::String(text.to_owned()))];
+    for value in readings.into_iter().flatten() {
+        let mut table = table.clone();
+        insert(&mut table, &origin.path, value)?;
+        match table.clone().try_into::<Config>() {
+            Ok(_) => return Ok(table),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.map_or_else(|| "it has no value".into(), |e| e.to_string().trim().to_owned()))
+}
+
+fn toml_value(text: &str) -> Option<Value> {
+    let mut table: Table = format!("value = {text}").parse().ok()?;
+    let value = table.remove("value");
+    value.filter(|_| table.is_empty()) // more keys: the text was more than a value
+}
+
+fn insert(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
+    let Some((last, sections)) = path.split_last() else {
+        return Err("a key is missing".into());
+    };
+    let mut place = table;
+    for section in sections {
+        let next = place.entry(section.as_str()).or_insert_with(|| Value::Table(Table::new()));
+        place = next.as_table_mut().ok_or_else(|| format!("{section} is not a section"))?;
+    }
+    place.insert(last.clone(), value);
+    Ok(())
+}
+
+impl Config {
+    /// The first rule the configuration breaks: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.engine.check().map_err(|e| format!("engine.{e}"))?;
+        self.http.check().map_err(|e| format!("http.{e}"))?;
+        self.check_tokens()?;
+        let filter = tracing_subscriber::EnvFilter::builder();
+        filter.parse(&self.log.filter).map_err(|e| {
+            format!("log.filter is {:?}: {e}; an example is \"info\"", self.log.filter)
+        })?;
+        Ok(())
+    }
+
+    fn check_tokens(&self) -> Result<(), String> {
+        let rules = &self.engine.tokens;
+        if !rules.hs256_secret.is_empty() {
+            tokens::hs256_bytes(&rules.hs256_secret)
+                .map_err(|e| format!("engine.tokens.hs256_secret: {e}"))?;
+        }
+        if !rules.eddsa_public_key.is_empty() {
+            tokens::check_eddsa_public(&rules.eddsa_public_key)
+                .map_err(|e| format!("engine.tokens.eddsa_public_key: {e}"))?;
+        }
+        if !self.http.eddsa_private_key.is_empty() {
+            tokens::SigningKey::eddsa(&self.http.eddsa_private_key)
+                .map_err(|e| format!("http.eddsa_private_key: {e}"))?;
+        }
+        let listen = self.engine.listen;
+        match (self.has_token_key(), rules.guests) {
+            (false, None) if !listen.ip().is_loopback() => Err(format!(
+                "engine.listen is {listen}, which other machines reach, but no token key is set; \
+                 set engine.tokens.hs256_secret (uproar token --generate-secret makes one) or \
+                 engine.tokens.eddsa_public_key, or admit everybody: engine.tokens.guests = true"
+            )),
+            (false, Some(false)) => Err(
+                "engine.tokens.guests is false and no token key is set: nobody could connect; set \
+                 engine.tokens.hs256_secret (uproar token --generate-secret makes one) or \
+                 engine.tokens.eddsa_public_key"
+                    .into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether any token can be verified.
+    pub(crate) fn has_token_key(&self) -> bool {
+        let rules = &self.engine.tokens;
+        !rules.hs256_secret.is_empty() || !rules.eddsa_public_key.is_empty()
+    }
+
+    /// Whether connections without a token are admitted.
+    pub(crate) fn guests(&self) -> bool {
+        self.engine.tokens.guests.unwrap_or(!self.has_token_key())
+    }
+
+    /// The key that signs tokens; `None` where none is set.
+    ///
+    /// # Errors
+    /// What is wrong with the key that is set.
+    pub(crate) fn signing_key(&self) -> Result<Option<tokens::SigningKey>, String> {
+        if !self.http.eddsa_private_key.is_empty() {
+            return tokens::SigningKey::eddsa(&self.http.eddsa_private_key)
+                .map(Some)
+                .map_err(|e| format!("http.eddsa_private_key: {e}"));
+        }
+        if !self.engine.tokens.hs256_secret.is_empty() {
+            return tokens::SigningKey::hs256(&self.engine.tokens.hs256_secret)
+                .map(Some)
+                .map_err(|e| format!("engine.tokens.hs256_secret: {e}"));
+        }
+        Ok(None)
+    }
+
+    /// As TOML; secrets are replaced by their length unless asked for.
+    ///
+    /// # Errors
+    /// Where a value has no form in TOML.
+    pub(crate) fn show(&self, secrets: bool) -> Result<String, String> {
+        let mut table =
+            Table::try_from(self).map_err(|e| format!("it cannot be shown as TOML: {e}"))?;
+        if !secrets {
+            for path in SECRETS {
+                hide(&mut table, path);
+            }
+        }
+        toml::to_string(&table)
+            .map(|text| text.trim_end().to_owned())
+            .map_err(|e| format!("it cannot be shown as TOML: {e}"))
+    }
+}
+
+fn hide(table: &mut Table, path: &[&str]) {
+    let Some((last, sections)) = path.split_last() else { return };
+    let mut place = table;
+    for section in sections {
+        match place.get_mut(*section).and_then(Value::as_table_mut) {
+            Some(next) => place = next,
+            None => return,
+        }
+    }
+    if let Some(Value::String(text)) = place.get_mut(*last)
+        && !text.is_empty()
+    {
+        *text = format!("(set, {} characters; --secrets shows it)", text.len());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The JSON form of frames, written out by hand from PROTOCOL.md: this side of the wire does not
+//! use the server's own codec. What the document does not name is a failure here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use uproar_proto::v1::{self, client_frame, server_frame};
+
+pub(crate) fn write(body: &client_frame::Body) -> String {
+    let frame = match body {
+        client_frame::Body::Connect(c) => {
+            let mut fields = Map::new();
+            put(&mut fields, "token", &c.token);
+            put(&mut fields, "device", &c.device);
+            put(&mut fields, "agent", &c.agent);
+            if !c.join.is_empty() {
+                fields.insert("join".into(), c.join.iter().map(join).collect());
+            }
+            json!({"connect": fields})
+        }
+        client_frame::Body::Join(j) => json!({"join": join(j)}),
+        client_frame::Body::Leave(l) => json!({"leave": {"room": l.room}}),
+        client_frame::Body::Publish(p) => json!({"publish": publish(p)}),
+        client_frame::Body::Ping(_) => json!({"ping": {}}),
+    };
+    frame.to_string()
+}
+
+fn put(fields: &mut Map<String, Value>, key: &str, text: &str) {
+    if !text.is_empty() {
+        fields.insert(key.into(), text.into());
+    }
+}
+
+fn join(join: &v1::Join) -> Value {
+    match &join.resume {
+        None => json!({"room": join.room}),
+        Some(cursor) => {
+            let resume = json!({"epoch": format!("{:016x}", cursor.epoch), "seq": cursor.seq});
+            json!({"room": join.room, "resume": resume})
+        }
+    }
+}
+
+fn publish(publish: &v1::Publish) -> Value {
+    let class = match publish.class() {
+        v1::Class::Chat => "chat",
+        v1::Class::System => "system",
+        v1::Class::Gift => "gift",
+        v1::Class::Like => "like",
+    };
+    let id = STANDARD.encode(&publish.client_msg_id);
+    let mut fields = json!({"room": publish.room, "class": class, "client_msg_id": id});
+    match &publish.content {
+        Some(v1::publish::Content::Text(text)) => fields["text"] = json!(text),
+        Some(v1::publish::Content::Data(data)) => fields["data"] = json!(STANDARD.encode(data)),
+        None => {}
+    }
+    if publish.count != 0 {
+        fields["count"] = json!(publish.count);
+    }
+    fields
+}
+
+pub(crate) fn read(text: &str) -> server_frame::Body {
+    let frame: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let frame = frame.as_object().unwrap_or_else(|| panic!("a frame is an object: {text}"));
+    assert_eq!(frame.len(), 1, "a frame has one key: {text}");
+    let (kind, body) = frame.iter().next().expect("one key");
+    let mut f = Fields::of(body);
+    let body = match kind.as_str() {
+        "welcome" => server_frame::Body::Welcome(v1::Welcome {
+            session: f.text("session"),
+            user: f.text("user"),
+            guest: f.flag("guest"),
+            ping_every_s: f.small("ping_every_s"),
+            server_time_ms: f.number("server_time_ms"),
+            payload_bytes_max: f.small("payload_bytes_max"),
+            rooms_max: f.small("rooms_max"),
+        }),
+        "joined" => server_frame::Body::Joined(v1::Joined {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            seq: f.number("seq"),
+            messages: f.list("messages", message),
+            attributes: attributes(&f.take("attributes")),
+            viewers: f.number("viewers"),
+            likes: f.number("likes"),
+            resumed: f.flag("resumed"),
+            slow_mode_s: f.maybe_number("slow_mode_s").map_or(0, small),
+        }),
+        "batch" => server_frame::Body::Batch(v1::Batch {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            messages: f.list("messages", message),
+        }),
+        "verdicts" => server_frame::Body::Verdicts(v1::Verdicts {
+            room: f.text("room"),
+            verdicts: f.list("verdicts", verdict),
+        }),
+        "gap" => server_frame::Body::Gap(v1::Gap {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            from_seq: f.number("from_seq"),
+            to_seq: f.number("to_seq"),
+            reason: f.word("reason", &["slow", "history", "epoch", "lost"]),
+        }),
+        "count" => server_frame::Body::Count(v1::Count {
+            room: f.text("room"),
+            viewers: f.maybe_number("viewers"),
+            likes: f.maybe_number("likes"),
+        }),
+        "error" => server_frame::Body::Error(v1::Error {
+            code: f.small("code"),
+            name: f.text("name"),
+            text: f.text("text"),
+            retry: f.flag("retry"),
+            retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+            room: f.maybe_text("room").unwrap_or_default(),
+            client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
+        }),
+        "reconnect" => server_frame::Body::Reconnect(v1::Reconnect {
+            spread_ms: f.small("spread_ms"),
+            to: f.maybe_text("to").unwrap_or_default(),
+        }),
+        "pong" => server_frame::Body::Pong(v1::Pong {}),
+        "left" => server_frame::Body::Left(v1::Left {
+            room: f.text("room"),
+            code: f.maybe_number("code").map_or(0, small),
+        }),
+        _ => panic!("a kind that PROTOCOL.md does not have: {text}"),
+    };
+    f.finish(kind);
+    body
+}
+
+fn message(value: &Value) -> v1::Message {
+    let mut f = Fields::of(value);
+    let text = f.maybe_text("text").map(v1::message::Content::Text);
+    let data = f.maybe_bytes("data").map(v1::message::Content::Data);
+    assert!(text.is_some() != data.is_some(), "content is one of two keys: {value}");
+    let message = v1::Message {
+        seq: f.number("seq"),
+        class: f.word("class", &["chat", "system", "gift", "like"]),
+        user: f.text("user"),
+        time_ms: f.number("time_ms"),
+        client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
+        content: text.or(data),
+    };
+    f.finish("message");
+    message
+}
+
+fn verdict(value: &Value) -> v1::Verdict {
+    let mut f = Fields::of(value);
+    let verdict = v1::Verdict {
+        client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
+        outcome: f.word("outcome", &["accepted", "merged", "shed", "refused", "expired"]),
+        seq: f.maybe_number("seq").unwrap_or_default(),
+        code: f.maybe_number("code").map_or(0, small),
+        retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+    };
+    f.finish("verdict");
+    verdict
+}
+
+fn attributes(value: &Value) -> std::collections::BTreeMap<String, String> {
+    let fields = value.as_object().expect("attributes are an object");
+    let text = |v: &Value| v.as_str().expect("an attribute is a string").to_owned();
+    fields.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).expect("32 bits")
+}
+
+/// The keys of an object, each to be taken once.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn of(value: &Value) -> Fields {
+        Fields(value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).clone())
+    }
+
+    fn take(&mut self, key: &str) -> Value {
+        self.0.remove(key).unwrap_or_else(|| panic!("{key} is missing: {:?}", self.0))
+    }
+
+    fn text(&mut self, key: &str) -> String {
+        self.take(key).as_str().unwrap_or_else(|| panic!("{key} is not a string")).to_owned()
+    }
+
+    fn maybe_text(&mut self, key: &str) -> Option<String> {
+        self.0.contains_key(key).then(|| self.text(key))
+    }
+
+    fn maybe_bytes(&mut self, key: &str) -> Option<bytes::Bytes> {
+        let text = self.maybe_text(key)?;
+        Some(STANDARD.decode(&text).unwrap_or_else(|e| panic!("{key}: {e}: {text}")).into())
+    }
+
+    fn number(&mut self, key: &str) -> u64 {
+        self.take(key).as_u64().unwrap_or_else(|| panic!("{key} is not a number"))
+    }
+
+    fn maybe_number(&mut self, key: &str) -> Option<u64> {
+        self.0.contains_key(key).then(|| self.number(key))
+    }
+
+    fn small(&mut self, key: &str) -> u32 {
+        small(self.number(key))
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.take(key).as_bool().unwrap_or_else(|| panic!("{key} is not true or false"))
+    }
+
+    fn epoch(&mut self) -> u64 {
+        let text = self.text("epoch");
+        assert_eq!(text.len(), 16, "an epoch has 16 digits: {text}");
+        u64::from_str_radix(&text, 16).expect("an epoch is hexadecimal")
+    }
+
+    /// An enum: the number of its word.
+    fn word(&mut self, key: &str, words: &[&str]) -> i32 {
+        let word = self.text(key);
+        let number = words.iter().position(|w| *w == word);
+        number.and_then(|n| i32::try_from(n).ok()).unwrap_or_else(|| panic!("{key} is {word}"))
+    }
+
+    fn list<T>(&mut self, key: &str, read: fn(&Value) -> T) -> Vec<T> {
+        let list = self.take(key);
+        list.as_array().unwrap_or_else(|| panic!("{key} is not a list")).iter().map(read).collect()
+    }
+
+    fn finish(self, kind: &str) {
+        assert!(self.0.is_empty(), "{kind} has keys PROTOCOL.md does not name: {:?}", self.0);
+    }
+}

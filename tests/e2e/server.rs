@@ -1,0 +1,196 @@
+//! A real server process of one test: started on free ports, ended by its process id.
+//!
+//! Owns the process, its configuration file and its log. Knows nothing of the protocol.
+
+use crate::{DEADLINE, Io};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Numbers the servers of this run: their files and loopback addresses are their own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct Server {
+    child: Child,
+    /// Where clients connect.
+    pub(crate) clients: SocketAddr,
+    /// Where backends connect.
+    pub(crate) http: SocketAddr,
+    /// The `http.api_key` it was given.
+    pub(crate) api_key: Option<String>,
+    io: Io,
+    config: String,
+    files: PathBuf,
+}
+
+impl Server {
+    /// Starts with two shards and this configuration file.
+    pub(crate) fn start(io: Io, config: &str) -> Server {
+        Server::start_with(io, config, &["--shards", "2"])
+    }
+
+    /// Starts with one shard: for limits that are counted by shard.
+    pub(crate) fn start_one_shard(io: Io, config: &str) -> Server {
+        Server::start_with(io, config, &["--shards", "1"])
+    }
+
+    /// Starts on an address that no other server of any test uses: its port stays free when it
+    /// ends, so that another can take it over.
+    pub(crate) fn start_alone(io: Io, config: &str) -> Server {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        // Within 127.128.0.0/9, apart from 127.0.0.1 of everybody else.
+        let (high, low) = (128 + number / 250 % 128, number % 250);
+        let address = format!("127.{high}.{low}.{}:0", 1 + process % 250);
+        Server::start_with(io, config, &["--shards", "2", "--listen", &address])
+    }
+
+    fn start_with(io: Io, config: &str, flags: &[&str]) -> Server {
+        Server::try_start(io, config, flags).unwrap_or_else(|log| panic!("it did not start:\n{log}"))
+    }
+
+    /// Starts another one with the same configuration on the same client address.
+    ///
+    /// # Errors
+    /// What the process said before it ended by itself.
+    pub(crate) fn start_again(&self) -> Result<Server, String> {
+        let clients = self.clients.to_string();
+        Server::try_start(self.io, &self.config, &["--shards", "2", "--listen", &clients])
+    }
+
+    /// Starts one.
+    ///
+    /// # Errors
+    /// What the process said before it ended by itself.
+    pub(crate) fn try_start(io: Io, config: &str, flags: &[&str]) -> Result<Server, String> {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let files = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("e2e-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&files).unwrap();
+        let file = files.join("uproar.toml");
+        std::fs::write(&file, config).unwrap();
+        let log = std::fs::File::create(files.join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uproar"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("UPROAR") {
+                command.env_remove(name); // this machine's own settings
+            }
+        }
+        command.arg("serve").arg("--config").arg(&file);
+        command.args(["--http", "127.0.0.1:0", "--io", io.name(), "--log", "info"]);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let lines = lines_of(&mut child);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let api_key = config.lines().find_map(|line| line.strip_prefix("api_key = "));
+        let mut server = Server {
+            child,
+            clients: nowhere,
+            http: nowhere,
+            api_key: api_key.map(|key| key.trim_matches('"').to_owned()),
+            io,
+            config: config.to_owned(),
+            files,
+        };
+        match server.read_addresses(&lines) {
+            Some((clients, http)) => {
+                (server.clients, server.http) = (clients, http);
+                Ok(server)
+            }
+            None => {
+                let code = server.exit_code();
+                assert_eq!(code, 1, "a failed start has exit code 1: {}", server.log());
+                Err(server.log())
+            }
+        }
+    }
+
+    /// Reads the block a started server prints; `None` where it ended instead.
+    fn read_addresses(&self, lines: &Receiver<String>) -> Option<(SocketAddr, SocketAddr)> {
+        let end = Instant::now() + DEADLINE;
+        let mut clients = None;
+        loop {
+            let line = match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not start: {}", self.log()),
+            };
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("clients"), Some(address)) => clients = address.parse().ok(),
+                (Some("http"), Some(url)) => {
+                    let http = url.strip_prefix("http://")?.parse().ok()?;
+                    return Some((clients?, http));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.files.join("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal by name: TERM, INT, KILL.
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own `kill`: the program of that name is missing on small systems.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Ends it without a word, as a crash of the machine would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().expect("an exit code, not a signal");
+            }
+            assert!(Instant::now() < end, "it does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10)); // there is no wait with a deadline
+        }
+    }
+}
+
+/// Standard output, line by line, read to its end so that the process never blocks on it.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            let _ = sender.send(line); // nobody listens any more once it has started
+        }
+    });
+    receiver
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // gone already, where the test ended it
+        let _ = self.child.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{log}");
+        } else {
+            let _ = std::fs::remove_dir_all(&self.files); // a leftover does no harm
+            assert!(!log.contains("panicked at"), "a thread of the server panicked:\n{log}");
+        }
+    }
+}
