@@ -92,13 +92,14 @@ impl Started<'_> {
         } else {
             " -H \"Authorization: Bearer $API_KEY\""
         };
+        let metrics_key = if self.config.http.metrics_open { "" } else { key };
         let json = "-H 'Content-Type: application/json'";
         let mut out = format!(
             "  try       curl{key} {json} -d '{{\"room\":\"stage\"}}' \
              http://{http}/v1/rooms\n            \
              curl{key} {json} -d '{{\"user\":\"me\",\"text\":\"hello\"}}' \
              http://{http}/v1/rooms/stage/publish\n            \
-             curl http://{http}/metrics\n"
+             curl{metrics_key} http://{http}/metrics\n"
         );
         let target = match self.clients {
             clients if clients == uproar_engine::config::Config::default().listen => String::new(),

@@ -112,6 +112,11 @@ impl Client {
         Client::of(Way::WebSocket { socket: Box::new(socket), json: wire == Wire::Json })
     }
 
+    /// A session of binary TCP that was welcomed already.
+    pub(crate) fn welcomed(socket: TcpStream) -> Client {
+        Client::of(Way::Tcp(Link { socket, piece_bytes_max: usize::MAX }, Vec::new()))
+    }
+
     fn of(way: Way) -> Client {
         Client { way, unread: VecDeque::new(), counts: VecDeque::new() }
     }

@@ -50,7 +50,8 @@ impl Server {
     }
 
     fn start_with(io: Io, config: &str, flags: &[&str]) -> Server {
-        Server::try_start(io, config, flags).unwrap_or_else(|log| panic!("it did not start:\n{log}"))
+        Server::try_start(io, config, flags)
+            .unwrap_or_else(|log| panic!("it did not start:\n{log}"))
     }
 
     /// Starts another one with the same configuration on the same client address.

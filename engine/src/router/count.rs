@@ -26,6 +26,13 @@ impl Counter {
         self.value
     }
 
+    /// The value viewers were last told: what a snapshot shows, so that the next push (or none)
+    /// fits it.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
     /// Sets it.
     pub fn set(&mut self, value: u64) {
         self.value = value;

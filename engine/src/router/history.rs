@@ -90,8 +90,9 @@ mod tests {
 
     fn batch(seqs: std::ops::Range<u64>, at: u64) -> Arc<Batch> {
         let room = RoomId::new("r").expect("legal");
+        let seq = uproar_proto::ids::Seq(seqs.end - 1);
         let messages = seqs.map(admitted).collect();
-        Arc::new(Batch::new(room, Epoch(1), messages, None, None, Tick(at)))
+        Arc::new(Batch::new(room, Epoch(1), messages, seq, None, None, Tick(at)))
     }
 
     fn seqs(messages: &[&Admitted]) -> Vec<u64> {

@@ -25,6 +25,9 @@ use uproar_proto::v1::{Class, Outcome};
 /// A window is decided this long after its end: by then what the shards held until its end is in.
 const GRACE_US: u64 = 20_000;
 
+/// A resync is tried again no sooner than this: the queue that was full needs time to drain.
+const RESYNC_US: u64 = 100_000;
+
 const CHAT: usize = Class::Chat as usize;
 const SYSTEM: usize = Class::System as usize;
 const LIKE: usize = Class::Like as usize;
@@ -60,6 +63,8 @@ pub struct Home {
     likes: Counter,
     history: History,
     books: Books,
+    /// A batch did not reach a shard: the next one says where the room stands.
+    resync: bool,
     automatic: bool,
     empty_since: Tick,
 }
@@ -101,6 +106,7 @@ impl Home {
             pending: Vec::new(),
             last_flush: None,
             books: Books::default(),
+            resync: false,
             automatic,
             empty_since: now,
         }
@@ -117,8 +123,8 @@ impl Home {
             seq: Seq(self.seq),
             history: self.history.batches(),
             settings: self.settings.clone(),
-            viewers: self.viewers.value(),
-            likes: self.likes.value(),
+            viewers: self.viewers.told(),
+            likes: self.likes.told(),
             bans: self.bans.clone(),
         }
     }
@@ -150,6 +156,12 @@ impl Home {
             None => self.members.push((shard, count)),
         }
         self.viewers.set(self.members.iter().map(|(_, n)| n).sum());
+    }
+
+    /// A batch could not be handed to a shard: whatever it was, the next flush tells where the
+    /// room stands, and the shard tells its members what they missed.
+    pub fn resync(&mut self) {
+        self.resync = true;
     }
 
     /// CPU time of one whole sweep on a shard.
@@ -313,8 +325,10 @@ impl Home {
     /// When the next flush may be: a quiet room's at once, a busy one's a window after the last.
     fn flush_due(&self) -> Tick {
         let counters = self.viewers.due().min(self.likes.due());
-        let wanted = if self.pending.is_empty() { counters } else { Tick(0) };
-        let spaced = self.last_flush.map_or(Tick(0), |last| Tick(last.0 + self.flush_window.us()));
+        let at_once = self.resync || !self.pending.is_empty();
+        let wanted = if at_once { Tick(0) } else { counters };
+        let space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());
+        let spaced = self.last_flush.map_or(Tick(0), |last| Tick(last.0 + space_us));
         wanted.max(spaced)
     }
 
@@ -346,12 +360,16 @@ impl Home {
                 received_unix_ms: candidate.received_unix_ms,
             });
         }
-        let (viewers, likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
+        let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
+        if std::mem::take(&mut self.resync) {
+            viewers = viewers.or(Some(self.viewers.told()));
+            likes = likes.or(Some(self.likes.told()));
+        }
         if messages.is_empty() && viewers.is_none() && likes.is_none() {
             return;
         }
-        let (room, tick) = (self.room.clone(), now.tick);
-        let batch = Arc::new(Batch::new(room, self.epoch, messages, viewers, likes, tick));
+        let (room, seq, tick) = (self.room.clone(), Seq(self.seq), now.tick);
+        let batch = Arc::new(Batch::new(room, self.epoch, messages, seq, viewers, likes, tick));
         self.history.push(batch.clone(), tick);
         self.last_flush = Some(tick);
         self.flush_window.adapt();

@@ -93,6 +93,9 @@ pub struct Batch {
     pub epoch: Epoch,
     /// Contiguous seq; may be empty where only counters changed.
     pub messages: Vec<Admitted>,
+    /// The room's seq after it. Known for an empty batch too, so that any batch reveals what was
+    /// lost before it.
+    pub seq: Seq,
     /// Pushed with this batch: a counter frame costs no send of its own.
     pub viewers: Option<u64>,
     pub likes: Option<u64>,
@@ -110,16 +113,23 @@ impl Batch {
         room: RoomId,
         epoch: Epoch,
         messages: Vec<Admitted>,
+        seq: Seq,
         viewers: Option<u64>,
         likes: Option<u64>,
         flushed: Tick,
     ) -> Batch {
-        Batch { room, epoch, messages, viewers, likes, flushed, encoded: Default::default() }
+        Batch { room, epoch, messages, seq, viewers, likes, flushed, encoded: Default::default() }
     }
 
     /// The bytes of a variant, made by `encode` the first time any shard asks.
     pub fn encoded(&self, variant: usize, encode: impl FnOnce(&Batch) -> Bytes) -> &Bytes {
         self.encoded[variant].get_or_init(|| encode(self))
+    }
+
+    /// The room's seq before it.
+    #[must_use]
+    pub fn seq_before(&self) -> u64 {
+        self.seq.0 - self.messages.len() as u64
     }
 
     /// Messages by class.

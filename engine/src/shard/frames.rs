@@ -42,6 +42,8 @@ pub struct Ring {
     base: u64,
     /// The room's seq after the last chunk that left.
     seq_evicted: u64,
+    /// The counters told by chunks that left: viewers, likes.
+    counters_evicted: (Option<u64>, Option<u64>),
     joined: Vec<Joined>,
     bytes_used: usize,
 }
@@ -81,9 +83,9 @@ impl Ring {
     /// Appends a batch for `members` members. `seq_before` is the room's seq here so far; where
     /// the batch does not follow it, what is missing is told in front.
     pub fn push(&mut self, batch: Arc<Batch>, members: u32, seq_before: u64, now: Tick) {
-        let first = batch.messages.first().map_or(seq_before + 1, |m| m.seq.0);
-        let lost = (first > seq_before + 1).then(|| (seq_before + 1, first - 1));
-        let seq_after = batch.messages.last().map_or(seq_before, |m| m.seq.0);
+        let lost = batch.seq_before() > seq_before;
+        let lost = lost.then(|| (seq_before + 1, batch.seq_before()));
+        let seq_after = batch.seq.0;
         let by_class = batch.by_class().map(u64::from);
         self.chunks.push_back(Chunk {
             batch,
@@ -209,6 +211,9 @@ impl Ring {
                 frames.release(*frame);
             }
             self.seq_evicted = front.seq_after;
+            let (viewers, likes) = self.counters_evicted;
+            self.counters_evicted =
+                (front.batch.viewers.or(viewers), front.batch.likes.or(likes));
             self.chunks.pop_front();
             self.base += 1;
             self.forget_joined(frames);
@@ -234,6 +239,13 @@ impl Ring {
                 frames.release(*frame);
             }
         }
+    }
+
+    /// Viewers and likes as the chunks told them that have left: what an overtaken member may
+    /// have missed.
+    #[must_use]
+    pub fn counters_passed(&self) -> (Option<u64>, Option<u64>) {
+        self.counters_evicted
     }
 
     /// The number of the oldest chunk that is still here.

@@ -191,6 +191,14 @@ impl Shard {
         }
     }
 
+    /// A batch of a room at home here was lost on its way to a shard.
+    pub(super) fn home_resync(&mut self, room: &RoomId) {
+        if let Some(number) = self.homes.by_name.get(room).copied() {
+            self.homes.slab.get_mut(number).home.resync();
+            self.schedule_home(number);
+        }
+    }
+
     fn schedule_home(&mut self, number: u32) {
         let due = self.homes.slab.get(number).home.next_due();
         self.homes.schedule.set(number, due);

@@ -42,17 +42,20 @@ pub enum Message {
     Stop,
 }
 
+/// What is done with the whole list.
+pub type Finish<T> = Box<dyn FnOnce(Vec<T>) + Send>;
+
 /// Collects one list from every shard; the last one answers.
 pub struct Gather<T> {
     remaining: AtomicU32,
     parts: Mutex<Vec<T>>,
-    finish: Mutex<Option<Box<dyn FnOnce(Vec<T>) + Send>>>,
+    finish: Mutex<Option<Finish<T>>>,
 }
 
 impl<T> Gather<T> {
     /// Waits for `shards` parts.
     #[must_use]
-    pub fn new(shards: u32, finish: Box<dyn FnOnce(Vec<T>) + Send>) -> Gather<T> {
+    pub fn new(shards: u32, finish: Finish<T>) -> Gather<T> {
         Gather {
             remaining: AtomicU32::new(shards),
             parts: Mutex::new(Vec::new()),

@@ -382,6 +382,7 @@ impl Machine for Shard {
     ) {
         let spent_us = now.cpu_us.saturating_sub(self.now.cpu_us);
         self.now = now;
+        self.wheel.catch_up(now.tick);
         self.turn = self.turn.wrapping_add(1).max(1);
         self.metrics.add(Figure::Turns, 1);
         self.charge_sweeps(spent_us, self.work);
@@ -438,7 +439,8 @@ impl Machine for Shard {
             Message::Command(command) => homes::refuse_command(command, Code::QueueFull),
             Message::Kick { tally, .. } => tally.add(0),
             Message::List { gather, .. } => gather.add(Vec::new()),
-            // A lost batch shows as a gap at the shard; the rest is told again or superseded.
+            Message::Flush(batch) => self.home_resync(&batch.room),
+            // The rest is told again or superseded.
             _ => {}
         }
     }

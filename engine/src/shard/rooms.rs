@@ -207,11 +207,11 @@ impl Shard {
         room.likes = batch.likes.unwrap_or(room.likes);
         room.snapshots = Default::default();
         room.resumes.clear();
+        if batch.seq_before() > room.seq {
+            self.metrics.add(Figure::LostBatches, 1);
+            room.history.clear();
+        }
         if let Some(first) = batch.messages.first() {
-            if first.seq.0 > room.seq + 1 {
-                self.metrics.add(Figure::LostBatches, 1);
-                room.history.clear();
-            }
             self.metrics.age.observe_us(now.since_us(first.received));
         }
         let members = room.members.len();
@@ -219,14 +219,14 @@ impl Shard {
             room.history.push(batch.clone(), now);
         }
         if members == 0 {
-            room.seq = batch.messages.last().map_or(room.seq, |m| m.seq.0);
+            room.seq = batch.seq.0;
             return;
         }
         let by_class = batch.by_class().map(u64::from);
         self.metrics.deliver(Delivery::Expected, &by_class, u64::from(members));
         self.metrics.add(Figure::Batches, 1);
         room.ring.forget_joined(&mut self.frames);
-        let seq = batch.messages.last().map_or(room.seq, |m| m.seq.0);
+        let seq = batch.seq.0;
         room.ring.push(batch, members, room.seq, now);
         room.seq = seq;
         self.begin_sweep(number);
@@ -509,7 +509,9 @@ impl Room {
             seq: self.seq,
             messages,
             attributes: self.settings.attributes.clone(),
-            viewers: self.viewers.max(u64::from(self.members.len())),
+            // What the room was last told, and at least the one who asks: a fresher number from
+            // this shard alone might never be corrected.
+            viewers: self.viewers.max(1),
             likes: self.likes,
             resumed,
             slow_mode_s: self.settings.slow_mode_s,

@@ -196,20 +196,17 @@ impl Shard {
         };
         let missed = u64::from((seq as u32).wrapping_sub(member.seq));
         (member.cursor, member.seq) = (to as u32, seq as u32);
-        if missed == 0 {
-            self.behind.push(conn);
-            return;
+        let mut words = Vec::new();
+        if missed > 0 {
+            self.metrics.add(Figure::Gaps, 1);
+            self.metrics.add(Figure::GapMessages, missed);
+            room.encode_gap(seq - missed + 1, seq, v1::GapReason::Slow, variant, &mut words);
         }
-        self.metrics.add(Figure::Gaps, 1);
-        self.metrics.add(Figure::GapMessages, missed);
-        let gap = v1::Gap {
-            room: room.id.to_string(),
-            epoch: room.epoch.0,
-            from_seq: seq - missed + 1,
-            to_seq: seq,
-            reason: v1::GapReason::Slow.into(),
-        };
-        self.reply(conn, &Body::Gap(gap));
+        // Counters have no seq: what it missed of them is made good by their last state there.
+        let (viewers, likes) = room.ring.counters_passed();
+        let count = v1::Count { room: room.id.to_string(), viewers, likes };
+        encode_server(&Body::Count(count), variant, &mut words);
+        self.reply_bytes(conn, &words);
     }
 
     /// Appends a frame to what a connection is to be sent.
@@ -312,6 +309,11 @@ impl Shard {
             let record = self.lag.records.get_mut(number);
             let Some((frame, skip)) = record.partial else { continue };
             if let Ok(place) = short_own.binary_search_by_key(&conn, |(c, _)| *c) {
+                if short_own[place].1 == 0 && self.conns.cold(conn).eof {
+                    // Its peer has ended and takes nothing: it would be writable for ever.
+                    self.close_now(conn);
+                    continue;
+                }
                 record.partial = Some((frame, skip + short_own[place].1));
                 record.armed = true;
                 self.act(Action::ArmWritable { conn });

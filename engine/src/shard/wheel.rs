@@ -49,6 +49,13 @@ impl IdleWheel {
         }
     }
 
+    /// Tells an empty wheel the time: it does not turn while nothing is in it.
+    pub fn catch_up(&mut self, now: Tick) {
+        if self.used == 0 {
+            self.fired = now.0 / QUARTER_US;
+        }
+    }
+
     /// Puts a slot that is not in the wheel where it fires at or up to a quarter after `at`.
     pub fn insert(&mut self, conn: ConnSlot, at: Tick) {
         let wanted = at.0.div_ceil(QUARTER_US).max(self.fired + 1);
@@ -142,6 +149,16 @@ mod tests {
         wheel.insert(ConnSlot(0), Tick(10_000 * 1_000_000));
         let fired = (1..2_000).find(|q| wheel.fire(Tick(q * QUARTER_US)).is_some());
         assert_eq!(fired, Some(PLACES as u64 - 1));
+    }
+
+    #[test]
+    fn an_empty_wheel_that_slept_for_long_does_not_fire_the_next_slot_at_once() {
+        let mut wheel = IdleWheel::new(Tick(0));
+        let hour = Tick(3_600 * 1_000_000);
+        wheel.catch_up(hour);
+        wheel.insert(ConnSlot(1), hour.after_ms(5_000));
+        assert_eq!(wheel.fire(hour.after_ms(4_000)), None);
+        assert_eq!(wheel.fire(hour.after_ms(5_000)), Some(ConnSlot(1)));
     }
 
     proptest! {

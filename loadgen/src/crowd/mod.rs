@@ -9,6 +9,8 @@ mod link;
 mod outgoing;
 pub(crate) mod publish;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use crate::dice::Dice;

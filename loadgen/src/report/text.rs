@@ -38,8 +38,8 @@ pub(crate) fn text(report: &Report) -> String {
         Verdict::Failed => writeln!(out, "FAILED: {} of {total} checks did not hold", total - held),
         Verdict::TesterLimited => writeln!(
             out,
-            "TESTER LIMITED: the tester was the bottleneck (too many connections for its threads, or \
-             other work on this machine), so the figures say nothing about the server"
+            "TESTER LIMITED: the tester was the bottleneck (too many connections for its \
+             threads, or other work on this machine), so the figures say nothing about the server"
         ),
     };
     out

@@ -57,8 +57,9 @@ pub(crate) fn small(bench: &Bench, name: &str, viewers: u64, rate: f64) -> io::R
         lost: figure(&ended, "lost")? - figure(&begun, "lost")?,
         raw: json!({
             "side": name, "viewers": viewers, "rate": rate, "payload_bytes": PAYLOAD,
-            "frames": frames, "received": received, "core": core, "load_core": load_core, "server_begun": begun,
-            "server_ended": ended, "sink": got, "rss_first": rss_first, "rss_all": rss_all,
+            "frames": frames, "received": received, "core": core,
+            "load_core": load_core, "server_begun": begun, "server_ended": ended,
+            "sink": got, "rss_first": rss_first, "rss_all": rss_all,
         }),
     })
 }

@@ -12,7 +12,7 @@ use uproar_benches::harness::uproar::{Server, Settings};
 use uproar_benches::proc;
 
 const STAGES: [u64; 2] = [50_000, 200_000];
-/// Shards so that each has room: 90 % of an open-file limit of 20,000, and SO_REUSEPORT is not even.
+/// So that each has room: 90 % of an open-file limit of 20,000, and SO_REUSEPORT is not even.
 const SHARDS: u16 = 14;
 /// HS256, 32 bytes.
 pub(crate) const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
