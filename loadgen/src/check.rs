@@ -209,6 +209,12 @@ pub(crate) fn tester(facts: &Facts) -> Check {
             "a thread was busy {percent:.0} % of the time (allowed are 90): use more --threads"
         ));
     }
+    if let Some(share) = facts.own_core_busy.filter(|share| *share > BUSY_SHARE_MAX) {
+        let percent = share * 100.0;
+        found.push(format!(
+            "a core of its own was busy {percent:.0} % of the time (allowed are 90)"
+        ));
+    }
     for (what, n) in &outcome.exhausted {
         found.push(format!("{n} connects found no {what} left on this machine"));
     }
@@ -304,6 +310,9 @@ mod tests {
         assert!(!tester(&facts).held, "2 % were late by more than 20 ms");
         facts.outcome.timer_lag_us.record_n(1_000, 900).expect("in range");
         assert!(tester(&facts).held, "2 of 1000 are no trend");
+        facts.own_core_busy = Some(0.95);
+        assert!(!tester(&facts).held);
+        facts.own_core_busy = Some(0.5);
         facts.outcome.exhausted.insert("ports".into(), 3);
         assert!(tester(&facts).found.contains("ports"));
     }

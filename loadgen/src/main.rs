@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod cores;
 mod crowd;
 mod dice;
 mod expect;

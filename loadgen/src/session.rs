@@ -3,6 +3,7 @@
 //!
 //! Owns the phases and their time limits: none waits for ever. Never touches a connection.
 
+use crate::cores::Cores;
 use crate::crowd::{Crowd, LEAD_US, Order};
 use crate::metrics::Scrape;
 use crate::outcome::Outcome;
@@ -53,6 +54,10 @@ pub(crate) struct Facts {
     pub(crate) notes: Vec<String>,
     /// A phase that was given up, in words.
     pub(crate) given_up: Option<String>,
+    /// Busy share of the tester's own cores while it measured, where it has some; of the
+    /// machine's busiest core.
+    pub(crate) own_core_busy: Option<f64>,
+    pub(crate) any_core_busy: Option<f64>,
     /// Server resident memory once the crowd was complete, before traffic.
     pub(crate) connected: Option<Scrape>,
 }
@@ -66,6 +71,7 @@ pub(crate) struct Session {
     progress: Progress,
     scrapes: Scrapes,
     connected: Option<Scrape>,
+    cores: [Cores; 2],
     notes: Vec<String>,
     pub(crate) given_up: Option<String>,
 }
@@ -130,6 +136,7 @@ impl Session {
         let running = launch(options, make).map_err(|e| e.to_string())?;
         let scrapes = Scrapes { before, ..Scrapes::default() };
         let (progress, connected, given_up) = (Progress::new(), None, None);
+        let cores = [Cores::default(), Cores::default()];
         Ok(Session {
             plan,
             running,
@@ -138,6 +145,7 @@ impl Session {
             progress,
             scrapes,
             connected,
+            cores,
             notes,
             given_up,
         })
@@ -227,6 +235,7 @@ impl Session {
             if !measuring && elapsed >= warmup {
                 measuring = true;
                 self.scrapes.from = self.scrape();
+                self.cores[0] = Cores::now();
                 self.progress.phase(names.1, whole.saturating_sub(warmup).as_millis() as u64);
             }
             let so_far = elapsed.saturating_sub(if measuring { warmup } else { Duration::ZERO });
@@ -241,6 +250,7 @@ impl Session {
                 break;
             }
         }
+        self.cores[1] = Cores::now();
         self.scrapes.to = self.scrape();
         self.progress.end();
     }
@@ -310,6 +320,9 @@ impl Session {
             );
         }
         let io = self.running.io();
+        let [from, to] = &self.cores;
+        let own = self.plan.cores.as_deref();
+        let own_core_busy = own.and_then(|cores| to.busiest_since(from, cores));
         Ok(Facts {
             outcome,
             scrapes: self.scrapes,
@@ -317,6 +330,8 @@ impl Session {
             notes: self.notes,
             given_up: self.given_up,
             connected: self.connected,
+            own_core_busy,
+            any_core_busy: to.busiest_since(from, &[]),
         })
     }
 }

@@ -152,6 +152,8 @@ pub(crate) mod tests {
             notes: Vec::new(),
             given_up: None,
             connected: None,
+            own_core_busy: None,
+            any_core_busy: None,
         }
     }
 

@@ -149,7 +149,7 @@ pub(crate) fn metrics_count_what_happened(on: On) {
             && server.metric("uproar_socket_writes_total", "") >= 9.0
     });
     let [first, ..] = clients;
-    drop(first);
+    first.hang_up();
     server.eventually("a close by the peer is counted", |server| {
         server.metric("uproar_closes_total", "PEER") == 1.0
             && server.metric("uproar_connections", "") == 2.0

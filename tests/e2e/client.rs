@@ -268,6 +268,7 @@ impl Client {
     pub(crate) fn room_error(&mut self, room: &str) -> String {
         let error = self.take("an error", |body| match body {
             Body::Error(error) => Some(error.clone()),
+            Body::Joined(joined) if joined.room == room => panic!("it may join: {joined:?}"),
             _ => None,
         });
         assert_eq!(error.room, room, "{error:?}");
@@ -346,6 +347,12 @@ impl Client {
             ended.error = Some(error.name);
         }
         ended
+    }
+
+    /// Closes as a good client does: its side first, then it reads to the end.
+    pub(crate) fn hang_up(mut self) {
+        self.link().socket.shutdown(std::net::Shutdown::Write).unwrap();
+        while !matches!(self.hear("the end"), Heard::End) {}
     }
 
     /// The session ends with this error, and a WebSocket with this close code.

@@ -184,7 +184,7 @@ mod every_driver {
                 a_proxy_speaks_for_its_clients,
                 a_bad_proxy_header_is_refused,
                 a_full_server_takes_nobody_until_somebody_goes,
-                a_room_of_its_own_limits_holds_so_many;
+                a_node_holds_so_many_rooms;
             backend: rooms_are_created_read_changed_listed_and_closed,
                 a_backend_publishes_one_and_many,
                 the_api_key_is_asked_for,

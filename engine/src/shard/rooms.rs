@@ -220,6 +220,7 @@ impl Shard {
         }
         if members == 0 {
             room.seq = batch.seq.0;
+            room.ring.pass(&batch);
             return;
         }
         let by_class = batch.by_class().map(u64::from);

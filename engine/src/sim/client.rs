@@ -168,7 +168,7 @@ pub(crate) fn act(world: &mut World) {
         let until = world.now.tick.after_ms(world.rng.below(6_000));
         let client = &mut world.clients[number];
         client.frozen_until = until;
-        return world.net.freeze(client.end, true);
+        return;
     }
     let room = ROOMS[world.rng.below(3) as usize];
     if is(pace.join) {
@@ -227,7 +227,6 @@ pub(crate) fn read_all(world: &mut World) {
         if !client.open || client.frozen_until > world.now.tick {
             continue;
         }
-        world.net.freeze(client.end, false);
         match world.net.receive(client.end) {
             Some(bytes) if bytes.is_empty() => {}
             Some(bytes) => {

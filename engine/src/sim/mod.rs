@@ -227,7 +227,6 @@ impl World {
 
     fn heal(&mut self) {
         self.faults = Faults::default();
-        self.net.thaw();
         for client in &mut self.clients {
             client.frozen_until = Tick(0);
         }

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 #[derive(Default)]
 struct Pipe {
     used: bool,
+    /// Which connection has the slot: an end of an older one finds it closed.
+    life: u64,
     announced: bool,
     /// Bytes on their way to the shard.
     inward: VecDeque<u8>,
@@ -25,7 +27,6 @@ struct Pipe {
     shut: bool,
     closing: bool,
     sent: bool,
-    frozen: bool,
 }
 
 /// All connections of all shards.
@@ -33,6 +34,7 @@ pub(crate) struct Net {
     shards: Vec<Vec<Pipe>>,
     shorts: Vec<Vec<Event>>,
     buffer_bytes: usize,
+    lives: u64,
 }
 
 /// A client's end of a connection.
@@ -40,6 +42,7 @@ pub(crate) struct Net {
 pub(crate) struct End {
     pub(crate) shard: usize,
     pub(crate) slot: usize,
+    life: u64,
 }
 
 impl Net {
@@ -48,6 +51,7 @@ impl Net {
             shards: (0..shards).map(|_| Vec::new()).collect(),
             shorts: (0..shards).map(|_| Vec::new()).collect(),
             buffer_bytes,
+            lives: 0,
         }
     }
 
@@ -58,34 +62,35 @@ impl Net {
         if slot == pipes.len() {
             pipes.push(Pipe::default());
         }
-        pipes[slot] = Pipe { used: true, ..Pipe::default() };
-        End { shard, slot }
+        self.lives += 1;
+        pipes[slot] = Pipe { used: true, life: self.lives, ..Pipe::default() };
+        End { shard, slot, life: self.lives }
+    }
+
+    fn pipe(&mut self, end: End) -> Option<&mut Pipe> {
+        let pipe = &mut self.shards[end.shard][end.slot];
+        (pipe.used && pipe.life == end.life).then_some(pipe)
     }
 
     pub(crate) fn send(&mut self, end: End, bytes: &[u8]) {
-        self.shards[end.shard][end.slot].inward.extend(bytes);
+        if let Some(pipe) = self.pipe(end) {
+            pipe.inward.extend(bytes);
+        }
     }
 
 
     /// What the client reads now; `None` once the server has closed and all is read.
     pub(crate) fn receive(&mut self, end: End) -> Option<Vec<u8>> {
-        let pipe = &mut self.shards[end.shard][end.slot];
+        let pipe = self.pipe(end)?;
         let bytes: Vec<u8> = pipe.outward.drain(..).collect();
         (!bytes.is_empty() || !(pipe.shut || pipe.closing)).then_some(bytes)
     }
 
     pub(crate) fn hang_up(&mut self, end: End, errno: i32) {
-        let pipe = &mut self.shards[end.shard][end.slot];
-        pipe.ended.get_or_insert(errno);
-        pipe.outward.clear();
-    }
-
-    pub(crate) fn freeze(&mut self, end: End, frozen: bool) {
-        self.shards[end.shard][end.slot].frozen = frozen;
-    }
-
-    pub(crate) fn thaw(&mut self) {
-        self.shards.iter_mut().flatten().for_each(|pipe| pipe.frozen = false);
+        if let Some(pipe) = self.pipe(end) {
+            pipe.ended.get_or_insert(errno);
+            pipe.outward.clear();
+        }
     }
 
     pub(crate) fn open(&self) -> usize {

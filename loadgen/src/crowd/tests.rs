@@ -35,8 +35,8 @@ impl World {
         self.events.clear();
         let mut sent = Vec::new();
         for action in self.actions.as_slice() {
-            let Action::Send { conn, frame, skip_bytes } = *action else { continue };
-            let mut bytes = &self.crowd.frames().get(frame)[skip_bytes as usize..];
+            let Action::Send { conn, frame, skip_bytes: 0 } = *action else { continue };
+            let mut bytes = self.crowd.frames().get(frame);
             let decoder = self.decoders.entry(conn.0).or_insert_with(|| {
                 bytes = bytes.strip_prefix(b"UPR1").expect("a connection opens with the magic");
                 Decoder::new(Variant::Tcp, 1 << 20)

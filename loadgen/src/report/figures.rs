@@ -249,6 +249,18 @@ pub(crate) fn tester(plan: &Plan, facts: &Facts) -> Group {
                 Value::Real(outcome.busy_share, 3),
             ),
             Figure::new(
+                "tester_core_busy_share",
+                "busiest of its own cores (--cores)",
+                "",
+                Value::real(facts.own_core_busy, 3),
+            ),
+            Figure::new(
+                "machine_core_busy_share",
+                "busiest core of this machine",
+                "",
+                Value::real(facts.any_core_busy, 3),
+            ),
+            Figure::new(
                 "tester_cpu_seconds",
                 "CPU of all threads",
                 "s",
