@@ -1,115 +1,167 @@
 #!/usr/bin/env bash
 # Prints (and with --apply sets) the kernel settings that matter for many connections on a host,
-# each with its reason. Idempotent; nothing is written to disk: put what you want to keep into
-# /etc/sysctl.d yourself.
+# each with its value, what is wanted, and why. Idempotent; changes nothing on disk.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: scripts/tune-host.sh [--apply] [--connections N]
+usage: scripts/tune-host.sh [--connections N] [--apply | --conf]
 
-  --apply          set what differs (needs root); without it only print
+Prints what this host has and what N connections want.
+
   --connections N  size for N connections on this host (default 1000000)
+  --apply          set what differs, until the next boot (needs root)
+  --conf           print the wanted settings as a file for /etc/sysctl.d, and nothing else
+  --help           this text
 
-Exit codes: 0 done (or nothing to do), 1 a setting could not be changed, 2 wrong arguments.
+Exit codes: 0 done, 1 a setting could not be changed (or no root), 2 wrong arguments.
 TEXT
 }
 
-apply=no
+wrong() {
+    echo "tune-host.sh: $1; see --help" >&2
+    exit 2
+}
+
+mode=print
 connections=1000000
 while [ $# -gt 0 ]; do
     case "$1" in
-        --apply) apply=yes ;;
+        --apply | --conf)
+            [ "$mode" = print ] || wrong "--apply and --conf do not go together"
+            mode=${1#--}
+            ;;
         --connections)
+            connections=${2:-}
+            [[ "$connections" =~ ^[1-9][0-9]{0,8}$ ]] ||
+                wrong "--connections is \"$connections\"; allowed is 1 to 999999999"
             shift
-            connections=${1:-}
-            [[ "$connections" =~ ^[1-9][0-9]{0,8}$ ]] || {
-                echo "tune-host.sh: --connections is \"$connections\"; allowed is a number from 1" >&2
-                exit 2
-            }
             ;;
         --help | -h) usage; exit 0 ;;
-        *) echo "tune-host.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
+        *) wrong "unknown argument \"$1\"" ;;
     esac
     shift
 done
-if [ "$apply" = yes ] && [ "$(id -u)" != 0 ]; then
-    echo "tune-host.sh: --apply needs root; run it with sudo, or without --apply to only look" >&2
+if [ "$mode" = apply ] && [ "$(id -u)" != 0 ]; then
+    echo "tune-host.sh: --apply needs root: sudo $0 --apply; without it this only prints" >&2
     exit 1
 fi
 
-failed=no
+differ=0
+failed=0
 
-# want KIND KEY VALUE REASON: KIND min (at least VALUE), max (at most) or is (exactly).
+section() {
+    if [ "$mode" = conf ]; then echo "# $1"; else echo "$1"; fi
+}
+
+# show NAME VALUE TEXT: a line, and the reason below it.
+show() {
+    [ "$mode" = conf ] && return
+    printf '  %-36s %s\n' "$1" "$2"
+    [ -z "$3" ] || fold -s -w 88 <<<"$3" | sed 's/^/      /; s/ *$//'
+}
+
+# want KIND NAME VALUE REASON [FILE]: KIND is min (at least VALUE), max (at most), is (exactly),
+# min3 (the last of three numbers is at least the last of VALUE), or not (anything but the fifth).
 want() {
-    local kind=$1 key=$2 value=$3 reason=$4 now path
-    path=/proc/sys/${key//./\/}
+    local kind=$1 name=$2 value=$3 reason=$4 path=${5:-/proc/sys/${2//.//}} now good=no
     if [ ! -e "$path" ]; then
-        printf '  %-38s %-24s not on this kernel\n' "$key" "-"
+        show "$name" "not on this kernel" ""
+        return
+    fi
+    if [ "$mode" = conf ]; then
+        if [ $# -lt 5 ]; then
+            fold -s -w 88 <<<"$reason" | sed 's/^/# /; s/ *$//'
+            echo "$name = $value"
+        fi
         return
     fi
     now=$(tr -s '\t ' ' ' <"$path" 2>/dev/null || echo unreadable)
-    local good=no
     case "$kind" in
-        min) [[ "$now" =~ ^[0-9]+$ ]] && [ "$now" -ge "$value" ] && good=yes ;;
+        min) [[ "$now" =~ ^[0-9]+$ ]] && [ "${#now}" -ge 19 -o "$now" -ge "$value" ] && good=yes ;;
         max) [[ "$now" =~ ^[0-9]+$ ]] && [ "$now" -le "$value" ] && good=yes ;;
+        min3) [[ "${now##* }" =~ ^[0-9]+$ ]] && [ "${now##* }" -ge "${value##* }" ] && good=yes ;;
         is) [ "$now" = "$value" ] && good=yes ;;
+        choice) [[ "$now" != *"[always]"* ]] && good=yes ;;
     esac
     if [ "$good" = yes ]; then
-        printf '  %-38s %-24s ok\n' "$key" "$now"
-    elif [ "$apply" = no ]; then
-        printf '  %-38s %-24s want %s\n      %s\n' "$key" "$now" "$value" "$reason"
-    elif echo "$value" >"$path" 2>/dev/null; then
-        printf '  %-38s %-24s set to %s\n      %s\n' "$key" "$now" "$value" "$reason"
+        show "$name" "$now: ok" ""
+    elif [ "$mode" = print ]; then
+        differ=$((differ + 1))
+        show "$name" "$now: want $value" "$reason"
+    elif (echo "$value" >"$path") 2>/dev/null; then
+        show "$name" "$now: set to $value" "$reason"
     else
-        printf '  %-38s %-24s could NOT be set to %s\n      %s\n' "$key" "$now" "$value" "$reason"
-        failed=yes
+        failed=$((failed + 1))
+        show "$name" "$now: could NOT be set to $value" "$reason"
     fi
 }
 
-echo "descriptors (for $connections connections)"
+section "Descriptors, for $connections connections"
 want min fs.nr_open $((connections + 65536)) \
-    "the ceiling of every open-file limit; the limit itself counts per shard"
+    "The ceiling of every open-file limit. The limit counts for each shard by itself."
 want min fs.file-max $((connections * 2 + 200000)) \
-    "every socket is a file; a load test on the same host has both ends of each connection"
-printf '  %-38s %-24s the hard limit of this shell; a shard takes 90 %% of it\n' "ulimit -Hn" "$(ulimit -Hn)"
+    "Every socket is a file, and a load test on this host has both ends of each connection."
+show "open-file limit of this shell" "$(ulimit -Sn), hard $(ulimit -Hn)" \
+    "uproar raises the soft limit to the hard one; each shard takes 90 % of it. For more: \
+ulimit -Hn, LimitNOFILE= in a unit, or more shards (--shards)."
 
-echo "accepting"
-want min net.core.somaxconn 4096 "the backlog a shard asks for is cut to this in a connect storm"
-want min net.ipv4.tcp_max_syn_backlog 8192 "half-open connections in a connect storm"
-want is net.ipv4.tcp_syncookies 1 "a SYN flood does not fill the backlog"
+section "Accepting"
+want min net.core.somaxconn 4096 \
+    "The backlog that a shard asks for is cut to this, and a connect storm is refused beyond it."
+want min net.ipv4.tcp_max_syn_backlog 8192 "Half-open connections in a connect storm."
+want is net.ipv4.tcp_syncookies 1 "A flood of SYNs does not fill the backlog."
+want min net.ipv4.tcp_max_orphans $((connections / 4 + 65536)) \
+    "A closed socket is an orphan until its last bytes are acknowledged. Beyond this bound it is \
+reset, and the error frame with it: a drain closes many at once."
 
-echo "sending"
+section "Sending"
 want is net.ipv4.tcp_congestion_control cubic \
-    "bbr paces every send with a timer: 11.5 us against 7.2 us a send on loopback; \
-keep bbr where viewers are far and lossy"
+    "bbr paces each connection with a timer: 11.5 us a send against 7.2 us, measured on loopback. \
+Keep bbr where viewers are far away and lossy, and you pay for it."
 want is net.ipv4.tcp_slow_start_after_idle 0 \
-    "a quiet room's next burst does not begin with a small window"
+    "A quiet room's next burst does not begin with a small window again."
 want is net.ipv4.tcp_wmem "4096 16384 262144" \
-    "a send queue grows to 256 KiB, not to 4 MiB: a frozen viewer costs less"
-want min net.core.netdev_max_backlog 16384 "packets a sweep makes at once wait here for softirq"
+    "A send queue grows to 256 KiB, not to 4 MiB: what a frozen viewer costs at most. \
+(engine.send_buffer_bytes sets it for uproar alone.)"
+want min net.core.netdev_max_backlog 16384 \
+    "The packets of one sweep wait here for the network's soft interrupt."
 
-echo "memory"
-pages=$((connections * 8192 / 4096))
-now_max=$(awk '{print $3}' /proc/sys/net/ipv4/tcp_mem)
-if [ "$now_max" -ge "$pages" ]; then
-    printf '  %-38s %-24s ok\n' net.ipv4.tcp_mem "$(tr -s '\t' ' ' </proc/sys/net/ipv4/tcp_mem)"
-else
-    want is net.ipv4.tcp_mem "$((pages / 2)) $((pages * 3 / 4)) $pages" \
-        "8 KiB of buffers a connection before the kernel prunes"
-fi
+section "Memory"
+want min3 net.ipv4.tcp_mem \
+    "$((connections)) $((connections * 3 / 2)) $((connections * 2))" \
+    "Pages of 4 KiB for all buffers of all connections: 8 KiB each before the kernel shrinks them."
+show net.ipv4.tcp_rmem "$(tr -s '\t' ' ' </proc/sys/net/ipv4/tcp_rmem): leave" \
+    "An empty receive queue costs nothing, and clients say little."
+want choice "transparent huge pages" madvise \
+    "always gives 2 MiB to the first touch of a table: more resident memory for an idle crowd." \
+    /sys/kernel/mm/transparent_hugepage/enabled
 
-echo "load testing from this host"
-want is net.ipv4.ip_local_port_range "1024 65535" \
-    "64,000 connections for each source address instead of 28,000"
+section "Load testing from this host"
+want is net.ipv4.ip_local_port_range "10240 65535" \
+    "55,000 connections from each source address instead of 28,000; below it are ports that \
+servers listen on, 7400 and 7480 among them."
 
-echo "io_uring"
-want max kernel.io_uring_disabled 1 "2 forbids the ring; uproar then runs on epoll and says so"
+section "io_uring"
+want max kernel.io_uring_disabled 0 \
+    "1 permits the ring to privileged processes alone, 2 to none; uproar then runs on epoll and \
+says so."
 
 if [ -e /proc/sys/net/netfilter/nf_conntrack_max ]; then
-    echo "connection tracking"
+    section "Connection tracking (its module is loaded)"
     want min net.netfilter.nf_conntrack_max $((connections * 2)) \
-        "a full table drops packets; better: do not track the client port"
+        "A full table drops packets. Better: do not track the client port (NOTRACK)."
 fi
 
-[ "$failed" = no ]
+if [ "$failed" -gt 0 ]; then
+    echo "tune-host.sh: $failed settings could not be set; in a container, set them on its host" >&2
+    exit 1
+fi
+case "$mode" in
+    print)
+        [ "$differ" = 0 ] && echo "All as wanted." ||
+            echo "$differ differ. --apply sets them until the next boot; to keep them:" \
+                "$0 --conf > /etc/sysctl.d/60-uproar.conf"
+        ;;
+    apply) echo "Done, until the next boot. To keep it: $0 --conf > /etc/sysctl.d/60-uproar.conf" ;;
+esac

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 
 fn run(args: args::Args) -> Result<ExitCode, String> {
     let plan = plan::Plan::new(args, &plan::Host::here())?;
+    scenario::check_expectations(&plan)?;
     if let Some(file) = &plan.json {
         // Before the run: a minute of measuring is not to be lost to a typing error.
         std::fs::write(file, "").map_err(|e| format!("--json {}: {e}", file.display()))?;

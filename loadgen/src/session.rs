@@ -44,7 +44,7 @@ pub(crate) struct Scrapes {
 }
 
 /// What a run brought.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) outcome: Outcome,
     pub(crate) scrapes: Scrapes,

@@ -123,7 +123,6 @@ pub(crate) mod tests {
     use super::*;
     use crate::outcome::Outcome;
     use crate::recent::Seen;
-    use crate::session::Scrapes;
 
     /// A run of 3 viewers and `messages` messages in which nothing went wrong.
     pub(crate) fn good_run(messages: u32) -> Facts {
@@ -145,16 +144,7 @@ pub(crate) mod tests {
         outcome.cursors.insert((9, 99 + n), 5);
         outcome.established = 5;
         outcome.viewers_established = 3;
-        Facts {
-            outcome,
-            scrapes: Scrapes::default(),
-            io: "uring",
-            notes: Vec::new(),
-            given_up: None,
-            connected: None,
-            own_core_busy: None,
-            any_core_busy: None,
-        }
+        Facts { outcome, io: "uring", ..Facts::default() }
     }
 
     pub(crate) fn plan(words: &str) -> Plan {

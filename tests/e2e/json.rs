@@ -66,9 +66,15 @@ pub(crate) fn read(text: &str) -> server_frame::Body {
     let frame: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let frame = frame.as_object().unwrap_or_else(|| panic!("a frame is an object: {text}"));
     assert_eq!(frame.len(), 1, "a frame has one key: {text}");
-    let (kind, body) = frame.iter().next().expect("one key");
-    let mut f = Fields::of(body);
-    let body = match kind.as_str() {
+    let (kind, fields) = frame.iter().next().expect("one key");
+    let mut fields = Fields::of(fields);
+    let body = body(kind, &mut fields);
+    fields.finish(kind);
+    body
+}
+
+fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
+    match kind {
         "welcome" => server_frame::Body::Welcome(v1::Welcome {
             session: f.text("session"),
             user: f.text("user"),
@@ -128,10 +134,8 @@ pub(crate) fn read(text: &str) -> server_frame::Body {
             room: f.text("room"),
             code: f.maybe_number("code").map_or(0, small),
         }),
-        _ => panic!("a kind that PROTOCOL.md does not have: {text}"),
-    };
-    f.finish(kind);
-    body
+        _ => panic!("a kind that PROTOCOL.md does not have: {kind}"),
+    }
 }
 
 fn message(value: &Value) -> v1::Message {

@@ -20,9 +20,8 @@ MCowBQYDK2VwAyEAqavQSuxnAaS2EDWzdehUpGyM1wDBx0pNT+bFx+pGPu0=
 /// The configuration of a server that accepts both kinds.
 pub(crate) fn config() -> String {
     let secret = STANDARD.encode(HS256);
-    format!(
-        "[engine.tokens]\nhs256_secret = \"{secret}\"\neddsa_public_key = \"\"\"{ED25519_PUBLIC}\"\"\"\n"
-    )
+    let public = format!("\"\"\"{ED25519_PUBLIC}\"\"\"");
+    format!("[engine.tokens]\nhs256_secret = \"{secret}\"\neddsa_public_key = {public}\n")
 }
 
 pub(crate) fn unix_s() -> u64 {

@@ -172,6 +172,15 @@ impl Edge {
         (offer != Offer::default()).then_some(offer)
     }
 
+    /// The room is over here: everything that waits, to be refused.
+    pub fn drain(&mut self) -> Offer {
+        let held = self.sample.take().chain(self.gift_sample.take());
+        let candidates = std::mem::take(&mut self.ready).into_iter().chain(held).collect();
+        let (likes, like_frames) = (self.likes, self.like_frames);
+        (self.likes, self.like_frames) = (0, 0);
+        Offer { candidates, likes, like_frames }
+    }
+
     /// When [`Edge::take`] has something; `NEVER` where nothing waits.
     #[must_use]
     pub fn next_due(&self) -> Tick {

@@ -98,12 +98,6 @@ impl Ring {
         });
     }
 
-    /// A batch came while nobody was here: only its counters are remembered.
-    pub fn pass(&mut self, batch: &Batch) {
-        let (viewers, likes) = self.counters_evicted;
-        self.counters_evicted = (batch.viewers.or(viewers), batch.likes.or(likes));
-    }
-
     /// What a member at `cursor` is sent next.
     pub fn next(&mut self, cursor: u32, variant: Variant, frames: &mut Frames) -> Next {
         let (from, head) = (self.expand(cursor), self.head());
@@ -217,8 +211,9 @@ impl Ring {
                 frames.release(*frame);
             }
             self.seq_evicted = front.seq_after;
-            let batch = front.batch.clone();
-            self.pass(&batch);
+            let (viewers, likes) = self.counters_evicted;
+            self.counters_evicted =
+                (front.batch.viewers.or(viewers), front.batch.likes.or(likes));
             self.chunks.pop_front();
             self.base += 1;
             self.forget_joined(frames);

@@ -218,11 +218,6 @@ impl Shard {
         if !batch.messages.is_empty() {
             room.history.push(batch.clone(), now);
         }
-        if members == 0 {
-            room.seq = batch.seq.0;
-            room.ring.pass(&batch);
-            return;
-        }
         let by_class = batch.by_class().map(u64::from);
         self.metrics.deliver(Delivery::Expected, &by_class, u64::from(members));
         self.metrics.add(Figure::Batches, 1);
@@ -328,8 +323,10 @@ impl Shard {
     }
 
     fn forget_room(&mut self, number: u32) {
+        let waiting = self.rooms.slab.get_mut(number).edge.drain();
         self.book_room(number);
         let mut room = self.rooms.slab.remove(number);
+        self.refuse_offer(room.id.clone(), waiting, Code::RoomClosed);
         assert!(room.members.is_empty(), "a room is forgotten when nobody is in it");
         room.ring.clear(&mut self.frames);
         self.rooms.by_name.remove(&room.id);

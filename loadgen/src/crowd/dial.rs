@@ -20,6 +20,8 @@ use uproar_proto::wire::{Variant, encode_client, upgrade_reply, upgrade_request}
 /// Connects of one thread that are not in the room yet: enough to keep a server busy, few enough
 /// that each is answered well before its deadline.
 const UNDER_WAY_MAX: u32 = 256;
+/// Connects begun in one turn: each is a few system calls, and answers wait meanwhile.
+const CONNECTS_PER_TURN_MAX: usize = 64;
 /// Connect, upgrade, greet and join; the server's own deadline for the first three is 5 s.
 const HANDSHAKE_MS: u64 = 15_000;
 /// Connects that fail in a row before a connection is given up (coming back is never given up).
@@ -86,7 +88,10 @@ impl Crowd {
 
     /// Begins as many connects as may be.
     pub(super) fn connect_some(&mut self, actions: &mut Actions) {
-        while actions.room() > 0 && self.connect_due() <= self.now {
+        for _ in 0..CONNECTS_PER_TURN_MAX.min(actions.room()) {
+            if self.connect_due() > self.now {
+                break;
+            }
             let conn = self.dial.pop_front().unwrap_or_else(|| {
                 self.ramp.begin();
                 self.fresh += 1;

@@ -379,7 +379,6 @@ pub(crate) mod tests {
         assert_eq!((plan.rate_per_s, plan.payload_bytes, plan.heads.publishers), (20.0, 256, 20));
         assert_eq!((plan.warmup_us, plan.duration_us), (5_000_000, 20_000_000));
         assert_eq!(plan.parts.len(), 2, "publishers do not wait behind 10,000 receives");
-        assert_eq!(plan.sources.1, 0);
         let metrics =
             MetricsFrom::Http { authority: "127.0.0.1:7480".into(), path: "/metrics".into() };
         assert_eq!(plan.metrics, metrics);

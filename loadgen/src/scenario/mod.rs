@@ -36,6 +36,29 @@ pub(crate) fn run(plan: Plan) -> Result<Facts, String> {
     session.collect()
 }
 
+/// Refuses bounds on figures that this scenario does not have, before anything is run.
+///
+/// # Errors
+/// In words, with the figures that are meant perhaps.
+pub(crate) fn check_expectations(plan: &Plan) -> Result<(), String> {
+    let report = report(plan, Facts::default());
+    let keys: Vec<&str> = report.figures().map(|figure| figure.key.as_str()).collect();
+    for expectation in &plan.expect {
+        let key = expectation.key();
+        if !keys.contains(&key) {
+            let word = key.split('_').next().unwrap_or(key);
+            let like: Vec<&str> = keys.iter().copied().filter(|k| k.contains(word)).collect();
+            let like = if like.is_empty() { keys } else { like };
+            return Err(format!(
+                "--expect {expectation}: {} has no figure {key}; there are {}",
+                plan.scenario.name(),
+                like.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What a run showed.
 pub(crate) fn report(plan: &Plan, facts: Facts) -> Report {
     let summary = Summary::new(plan, &facts);
@@ -104,4 +127,21 @@ fn checks(plan: &Plan, facts: &Facts, summary: &Summary) -> Vec<Check> {
     }
     checks.extend(check::server_books(facts));
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::tests::plan;
+
+    #[test]
+    fn a_bound_on_a_figure_that_is_not_there_is_refused_before_the_run() {
+        assert_eq!(check_expectations(&plan("live --expect p99_ms<=1 --expect gaps==0")), Ok(()));
+        assert_eq!(check_expectations(&plan("storm --expect all_back_s<=10")), Ok(()));
+        let error =
+            check_expectations(&plan("live --expect all_back_s<=10")).expect_err("no storm");
+        assert!(error.contains("live has no figure all_back_s"), "{error}");
+        let error = check_expectations(&plan("live --expect latency_p99<=1")).expect_err("no key");
+        assert!(error.contains("latency_ms_p99"), "{error}");
+    }
 }
