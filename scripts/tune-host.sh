@@ -61,30 +61,30 @@ show() {
     [ -z "$3" ] || fold -s -w 88 <<<"$3" | sed 's/^/      /; s/ *$//'
 }
 
-# want KIND NAME VALUE REASON [FILE]: KIND is min (at least VALUE), max (at most), is (exactly),
-# min3 (the last of three numbers is at least the last of VALUE), or not (anything but the fifth).
+# at_least NOW VALUE: of each, the last number counts. (19 digits are as good as no bound, and
+# more than the shell can compare.)
+at_least() {
+    local now=${1##* } value=${2##* }
+    [[ "$now" =~ ^[0-9]+$ ]] && { [ "${#now}" -ge 19 ] || [ "$now" -ge "$value" ]; }
+}
+
+# want KIND NAME VALUE REASON: KIND is min (at least VALUE) or is (exactly VALUE).
 want() {
-    local kind=$1 name=$2 value=$3 reason=$4 path=${5:-/proc/sys/${2//.//}} now good=no
+    local kind=$1 name=$2 value=$3 reason=$4 path=/proc/sys/${2//.//} now good=no
     if [ ! -e "$path" ]; then
         show "$name" "not on this kernel" ""
         return
     fi
-    if [ "$mode" = conf ]; then
-        if [ $# -lt 5 ]; then
-            fold -s -w 88 <<<"$reason" | sed 's/^/# /; s/ *$//'
-            echo "$name = $value"
-        fi
-        return
-    fi
     now=$(tr -s '\t ' ' ' <"$path" 2>/dev/null || echo unreadable)
     case "$kind" in
-        min) [[ "$now" =~ ^[0-9]+$ ]] && [ "${#now}" -ge 19 -o "$now" -ge "$value" ] && good=yes ;;
-        max) [[ "$now" =~ ^[0-9]+$ ]] && [ "$now" -le "$value" ] && good=yes ;;
-        min3) [[ "${now##* }" =~ ^[0-9]+$ ]] && [ "${now##* }" -ge "${value##* }" ] && good=yes ;;
-        is) [ "$now" = "$value" ] && good=yes ;;
-        choice) [[ "$now" != *"[always]"* ]] && good=yes ;;
+        min) if at_least "$now" "$value"; then good=yes; fi ;;
+        is) if [ "$now" = "$value" ]; then good=yes; fi ;;
     esac
-    if [ "$good" = yes ]; then
+    if [ "$mode" = conf ]; then
+        fold -s -w 88 <<<"$reason" | sed 's/^/# /; s/ *$//'
+        if [ "$good" = yes ]; then value=$now; fi
+        echo "$name = $value"
+    elif [ "$good" = yes ]; then
         show "$name" "$now: ok" ""
     elif [ "$mode" = print ]; then
         differ=$((differ + 1))
@@ -98,7 +98,9 @@ want() {
 }
 
 section "Descriptors, for $connections connections"
-want min fs.nr_open $((connections + 65536)) \
+# No shard holds more: its table of registered files ends at 2^20.
+files=$((connections + 65536 < 1048576 ? connections + 65536 : 1048576))
+want min fs.nr_open "$files" \
     "The ceiling of every open-file limit. The limit counts for each shard by itself."
 want min fs.file-max $((connections * 2 + 200000)) \
     "Every socket is a file, and a load test on this host has both ends of each connection."
@@ -128,23 +130,25 @@ want min net.core.netdev_max_backlog 16384 \
     "The packets of one sweep wait here for the network's soft interrupt."
 
 section "Memory"
-want min3 net.ipv4.tcp_mem \
+want min net.ipv4.tcp_mem \
     "$((connections)) $((connections * 3 / 2)) $((connections * 2))" \
     "Pages of 4 KiB for all buffers of all connections: 8 KiB each before the kernel shrinks them."
 show net.ipv4.tcp_rmem "$(tr -s '\t' ' ' </proc/sys/net/ipv4/tcp_rmem): leave" \
     "An empty receive queue costs nothing, and clients say little."
-want choice "transparent huge pages" madvise \
-    "always gives 2 MiB to the first touch of a table: more resident memory for an idle crowd." \
-    /sys/kernel/mm/transparent_hugepage/enabled
+huge=/sys/kernel/mm/transparent_hugepage/enabled
+show "transparent huge pages" "$(cat "$huge" 2>/dev/null || echo "not on this kernel")" \
+    "madvise is good. always gives 2 MiB to the first touch of a table: more resident memory for \
+an idle crowd. To change it: echo madvise > $huge"
 
 section "Load testing from this host"
 want is net.ipv4.ip_local_port_range "10240 65535" \
     "55,000 connections from each source address instead of 28,000; below it are ports that \
 servers listen on, 7400 and 7480 among them."
 
-section "io_uring"
-want max kernel.io_uring_disabled 0 \
-    "1 permits the ring to privileged processes alone, 2 to none; uproar then runs on epoll and \
+section "io_uring (whether a host permits it is not for a script to change)"
+show kernel.io_uring_disabled \
+    "$(cat /proc/sys/kernel/io_uring_disabled 2>/dev/null || echo "not on this kernel")" \
+    "0 permits it, 1 to privileged processes alone, 2 to none; without it uproar runs on epoll and \
 says so."
 
 if [ -e /proc/sys/net/netfilter/nf_conntrack_max ]; then

@@ -293,7 +293,11 @@ pub fn scrape(shards: &[std::sync::Arc<ShardMetrics>]) -> Vec<Sample> {
 }
 
 fn scrape_books(shards: &[std::sync::Arc<ShardMetrics>], out: &mut Vec<Sample>) {
-    let mut by_class = |name, help, kind, label: Option<(&'static str, &str)>, read: &dyn Fn(&ShardMetrics, usize) -> u64| {
+    let mut by_class = |name,
+                        help,
+                        kind,
+                        label: Option<(&'static str, &str)>,
+                        read: &dyn Fn(&ShardMetrics, usize) -> u64| {
         for (class, class_name) in CLASS_NAMES.iter().enumerate() {
             let mut labels = vec![("class", (*class_name).to_owned())];
             labels.extend(label.map(|(k, v)| (k, v.to_owned())));
@@ -303,7 +307,8 @@ fn scrape_books(shards: &[std::sync::Arc<ShardMetrics>], out: &mut Vec<Sample>) 
     };
     let counter = SampleKind::Counter;
     for (row, outcome) in OUTCOMES.iter().enumerate() {
-        let help = "messages by outcome: offered = refused + admitted + merged + shed + expired + pending";
+        let help =
+            "messages by outcome: offered = refused + admitted + merged + shed + expired + pending";
         by_class("uproar_messages_total", help, counter, Some(("outcome", outcome)), &|s, c| {
             s.books[row][c].load(Relaxed)
         });
@@ -376,6 +381,9 @@ mod tests {
             found.map(|s| s.value.clone())
         };
         assert_eq!(find("uproar_joins_total", ("shard", "1")), Some(SampleValue::Number(3.0)));
-        assert_eq!(find("uproar_closes_total", ("reason", "KICKED")), Some(SampleValue::Number(1.0)));
+        assert_eq!(
+            find("uproar_closes_total", ("reason", "KICKED")),
+            Some(SampleValue::Number(1.0))
+        );
     }
 }

@@ -132,7 +132,10 @@ impl Actions {
     /// # Panics
     /// Where the caller did not look at `room` first.
     pub fn push(&mut self, action: Action) -> u32 {
-        assert!(self.list.len() < ACTIONS_PER_TURN_MAX, "a turn's actions are bounded: ask room() first");
+        assert!(
+            self.list.len() < ACTIONS_PER_TURN_MAX,
+            "a turn's actions are bounded: ask room() first"
+        );
         self.list.push(action);
         u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
     }
@@ -174,9 +177,11 @@ impl Events {
 
     /// Appends `Received` with a copy of `bytes`.
     pub fn push_received(&mut self, conn: ConnSlot, bytes: &[u8]) {
-        let start = u32::try_from(self.bytes.len()).expect("a poll's bytes are bounded far below 4 GiB");
+        let start =
+            u32::try_from(self.bytes.len()).expect("a poll's bytes are bounded far below 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        let end = u32::try_from(self.bytes.len()).expect("a poll's bytes are bounded far below 4 GiB");
+        let end =
+            u32::try_from(self.bytes.len()).expect("a poll's bytes are bounded far below 4 GiB");
         self.list.push(Event::Received { conn, bytes: start..end });
     }
 }

@@ -59,17 +59,21 @@ fn bytes(body: Body) -> Vec<u8> {
     bytes
 }
 
+fn batch(message: v1::Message) -> Vec<u8> {
+    bytes(Body::Batch(v1::Batch { room: "load".into(), epoch: EPOCH, messages: vec![message] }))
+}
+
 impl Room {
     fn publish(&mut self, sender: &mut TcpStream, publish: v1::Publish) {
         self.messages += 1;
-        let now = self.messages == 10;
-        let is = |fault| now && self.fault == fault;
         self.seq += 1;
+        // The fault of this very message.
+        let fault = if self.messages == 10 { self.fault } else { Fault::None };
         let text = match publish.content {
             Some(v1::publish::Content::Text(text)) => text,
             _ => String::new(),
         };
-        let text = if is(Fault::Changed) { text.replacen('0', "1", 1) } else { text };
+        let text = if fault == Fault::Changed { text.replacen('0', "1", 1) } else { text };
         let message = v1::Message {
             seq: self.seq,
             user: "somebody".into(),
@@ -77,69 +81,61 @@ impl Room {
             client_msg_id: publish.client_msg_id.clone(),
             ..v1::Message::default()
         };
-        let batch = |message: v1::Message| {
-            bytes(Body::Batch(v1::Batch {
-                room: "load".into(),
-                epoch: EPOCH,
-                messages: vec![message],
-            }))
-        };
-        let right = batch(message.clone());
-        let seq = self.seq;
         let sender_address = sender.peer_addr().ok();
         for (member, publishes) in &mut self.members {
             *publishes |= member.peer_addr().ok() == sender_address;
         }
         // Both publishers have published by the time of any fault.
-        let victim = self.members.iter().position(|(_, publishes)| !publishes);
-        for (place, (viewer, _)) in self.members.iter_mut().enumerate() {
-            let chosen = Some(place) == victim;
-            let mut out = right.clone();
-            if chosen && let Some(late) = self.held_back.take() {
-                out.extend(late);
+        let chosen = self.members.iter().position(|(_, publishes)| !publishes);
+        for place in 0..self.members.len() {
+            let out = match (fault, Some(place) == chosen) {
+                (Fault::Twice, _) => [batch(message.clone()), batch(message.clone())].concat(),
+                (Fault::Lost, _) => Vec::new(),
+                (_, true) => self.for_the_chosen(fault, &message),
+                _ => batch(message.clone()),
+            };
+            let member = &mut self.members[place].0;
+            let _ = member.write_all(&out);
+            if (fault, Some(place)) == (Fault::Hangup, chosen) {
+                let _ = member.shutdown(std::net::Shutdown::Both);
             }
-            if is(Fault::Twice) {
-                out.extend_from_slice(&right);
-            }
-            if is(Fault::Lost) || chosen && is(Fault::LostForOne) {
-                out.clear();
-            }
-            if chosen && is(Fault::Late) {
-                self.held_back = Some(std::mem::take(&mut out));
-            }
-            if chosen && is(Fault::OtherUser) {
-                out = batch(v1::Message { user: "nobody".into(), ..message.clone() });
-            }
-            if chosen && is(Fault::FalseGap) {
-                let gap = v1::Gap {
-                    epoch: EPOCH,
-                    from_seq: seq + 5,
-                    to_seq: seq + 6,
-                    ..v1::Gap::default()
-                };
-                out.extend(bytes(Body::Gap(gap)));
-            }
-            if chosen && is(Fault::Garbage) {
-                out = vec![3, 0xff, 0xff, 0xff];
-            }
-            if chosen && is(Fault::Hangup) {
-                let _ = viewer.shutdown(std::net::Shutdown::Both);
-                continue;
-            }
-            let _ = viewer.write_all(&out);
         }
-        let mut verdict =
-            v1::Verdict { client_msg_id: publish.client_msg_id, seq, ..v1::Verdict::default() };
-        if is(Fault::WrongVerdict) {
-            verdict.outcome = v1::Outcome::Shed as i32;
+        self.answer(sender, fault, publish.client_msg_id);
+    }
+
+    /// What the one connection gets that some faults are about.
+    fn for_the_chosen(&mut self, fault: Fault, message: &v1::Message) -> Vec<u8> {
+        let mut right = batch(message.clone());
+        match fault {
+            Fault::LostForOne | Fault::Hangup => Vec::new(),
+            Fault::Late => {
+                self.held_back = Some(right);
+                Vec::new()
+            }
+            Fault::OtherUser => batch(v1::Message { user: "nobody".into(), ..message.clone() }),
+            Fault::FalseGap => {
+                let (from_seq, to_seq) = (self.seq + 5, self.seq + 6);
+                let gap = v1::Gap { epoch: EPOCH, from_seq, to_seq, ..v1::Gap::default() };
+                [right, bytes(Body::Gap(gap))].concat()
+            }
+            Fault::Garbage => vec![3, 0xff, 0xff, 0xff],
+            _ => {
+                right.extend(self.held_back.take().unwrap_or_default());
+                right
+            }
         }
-        if is(Fault::WrongSeq) {
-            verdict.seq += 1;
+    }
+
+    fn answer(&self, sender: &mut TcpStream, fault: Fault, client_msg_id: bytes::Bytes) {
+        let mut verdict = v1::Verdict { client_msg_id, seq: self.seq, ..v1::Verdict::default() };
+        match fault {
+            Fault::NoVerdict => return,
+            Fault::WrongVerdict => verdict.outcome = v1::Outcome::Shed as i32,
+            Fault::WrongSeq => verdict.seq += 1,
+            _ => {}
         }
-        if !is(Fault::NoVerdict) {
-            let verdicts = v1::Verdicts { room: "load".into(), verdicts: vec![verdict] };
-            let _ = sender.write_all(&bytes(Body::Verdicts(verdicts)));
-        }
+        let verdicts = v1::Verdicts { room: "load".into(), verdicts: vec![verdict] };
+        let _ = sender.write_all(&bytes(Body::Verdicts(verdicts)));
     }
 }
 

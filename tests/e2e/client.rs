@@ -351,7 +351,10 @@ impl Client {
 
     /// Closes as a good client does: its side first, then it reads to the end.
     pub(crate) fn hang_up(mut self) {
-        self.link().socket.shutdown(std::net::Shutdown::Write).unwrap();
+        match &mut self.way {
+            Way::Tcp(link, _) => link.socket.shutdown(std::net::Shutdown::Write).unwrap(),
+            Way::WebSocket { socket, .. } => socket.close(None).unwrap(),
+        }
         while !matches!(self.hear("the end"), Heard::End) {}
     }
 
@@ -363,7 +366,11 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, body: client_frame::Body) {
-        let sent = match &mut self.way {
+        self.try_send(body).unwrap();
+    }
+
+    fn try_send(&mut self, body: client_frame::Body) -> Result<(), String> {
+        match &mut self.way {
             Way::Tcp(link, _) => {
                 let frame = v1::ClientFrame { body: Some(body) };
                 let mut bytes = varint(frame.encoded_len());
@@ -377,8 +384,14 @@ impl Client {
                 let frame = v1::ClientFrame { body: Some(body) }.encode_to_vec();
                 socket.send(Message::binary(frame)).map_err(|e| e.to_string())
             }
-        };
-        sent.unwrap();
+        }
+    }
+
+    /// Sends both, where the connection still takes it.
+    pub(crate) fn try_to_join_and_leave(&mut self, room: &str) -> Result<(), String> {
+        let room = room.to_owned();
+        self.try_send(client_frame::Body::Join(v1::Join { room: room.clone(), resume: None }))?;
+        self.try_send(client_frame::Body::Leave(v1::Leave { room }))
     }
 
     /// Sends one frame's content as it is: protobuf bytes, or JSON text.

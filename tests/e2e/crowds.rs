@@ -101,6 +101,26 @@ pub(crate) fn a_slow_viewer_gets_a_gap_and_delays_nobody(on: On) {
     assert!(server.metric("uproar_gaps_total", "") >= 1.0);
 }
 
+pub(crate) fn who_does_not_read_its_replies_is_closed(on: On) {
+    let config = "[engine]\nreply_bytes_max = 16384\nsend_buffer_bytes = 16384\n\
+        frames_per_s_max = 30000\n";
+    let server = Server::start_one_shard(on.io, config);
+    let notice = "x".repeat(15_000);
+    server.post("/v1/rooms", &json!({"room": "stage", "attributes": {"notice": notice}}));
+    let (mut reads, _) = Client::viewer(&server, on.wire, "stage");
+    let mut does_not = Client::over(narrow_socket(&server), on.wire, usize::MAX);
+    does_not.hello("");
+    server.eventually("it is closed", |server| {
+        // Each join is answered with the notice; none of it is read.
+        for _ in 0..20 {
+            let _ = does_not.try_to_join_and_leave("stage"); // it may be closed by now
+        }
+        server.metric("uproar_closes_total", "TOO_SLOW") == 1.0
+    });
+    let seq = reads.is_accepted("stage", "1", "I do read");
+    assert_eq!(reads.messages("stage", 1)[0].seq, seq);
+}
+
 /// A socket whose receive buffer is fixed: what is not read stays at the server.
 fn narrow_socket(server: &Server) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -74,7 +74,7 @@ impl Server {
     }
 
     /// Asks again until an answer holds: figures are summed a moment after what they count.
-    pub(crate) fn eventually(&self, what: &str, holds: impl Fn(&Server) -> bool) {
+    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut(&Server) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !holds(self) {
             assert!(Instant::now() < end, "never: {what}");

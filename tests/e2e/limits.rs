@@ -61,6 +61,26 @@ pub(crate) fn an_address_holds_so_many_connections(on: On) {
     });
 }
 
+pub(crate) fn an_address_makes_so_many_handshakes_a_second(on: On) {
+    let server = Server::start_one_shard(on.io, "[engine]\nhandshakes_per_address_per_s = 5\n");
+    // Within one second or spread over two: thirty are beyond it, unless they take six seconds.
+    let begun = Instant::now();
+    let mut refused = 0;
+    for _ in 0..30 {
+        let mut socket = dial(server.clients);
+        let _ = socket.write_all(b"UPR1\x02\x0a\x00"); // it may be refused before
+        let mut first = [0; 2];
+        socket.read_exact(&mut first).unwrap();
+        refused += usize::from(first[1] == 0x3a); // field 7 of the server's frame: error
+    }
+    let seconds = begun.elapsed().as_secs() as usize + 2;
+    assert!(refused >= 30usize.saturating_sub(5 * seconds), "{refused} in {seconds} s");
+    server.eventually("refusals are counted", |s| {
+        s.metric("uproar_closes_total", "ADDRESS_LIMIT") == refused as f64
+    });
+    eventually_guest(&server).ping();
+}
+
 /// Connects until it works: a connection that was closed is counted until its shard has seen it.
 fn eventually_guest(server: &Server) -> Client {
     let end = Instant::now() + crate::DEADLINE;

@@ -123,6 +123,9 @@ mod every_wire {
             rooms: a_join_gets_the_snapshot,
                 who_leaves_hears_nothing_more,
                 wrong_joins_are_errors_about_the_room,
+                a_full_room_takes_nobody_on_any_shard,
+                an_empty_room_ends_and_begins_anew,
+                old_messages_leave_the_history,
                 several_rooms_do_not_mix,
                 viewers_are_counted;
             publishing: a_message_reaches_every_wire_with_one_seq,
@@ -134,12 +137,14 @@ mod every_wire {
             moderation: slow_mode_holds_for_a_user_on_all_connections,
                 a_muted_user_watches_and_does_not_speak,
                 a_kicked_user_may_come_back_and_a_banned_one_not,
+                a_ban_holds_where_the_room_was_not_yet_open,
                 a_closed_room_tells_its_viewers;
             resuming: a_cursor_brings_what_was_missed_and_nothing_twice,
                 a_cursor_older_than_history_brings_a_gap,
                 a_restart_is_another_epoch;
             crowds: everyone_gets_everything_in_order,
-                a_slow_viewer_gets_a_gap_and_delays_nobody;
+                a_slow_viewer_gets_a_gap_and_delays_nobody,
+                who_does_not_read_its_replies_is_closed;
             ending: a_drain_tells_clients_to_reconnect;
         } on
         uring_tcp: Uring, Tcp;
@@ -181,6 +186,7 @@ mod every_driver {
             deflate: offers_that_cost_a_window_are_declined;
             limits: first_bytes_of_nothing_known_are_refused,
                 an_address_holds_so_many_connections,
+                an_address_makes_so_many_handshakes_a_second,
                 a_proxy_speaks_for_its_clients,
                 a_bad_proxy_header_is_refused,
                 a_full_server_takes_nobody_until_somebody_goes,

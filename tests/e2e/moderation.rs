@@ -84,6 +84,20 @@ pub(crate) fn a_kicked_user_may_come_back_and_a_banned_one_not(on: On) {
     assert_eq!(nobody["connections"], 0);
 }
 
+pub(crate) fn a_ban_holds_where_the_room_was_not_yet_open(on: On) {
+    let server = Server::start(on.io, &config());
+    server.post("/v1/rooms", &json!({"room": "stage"}));
+    // Nobody is in the room on any shard: only its home knows of the ban.
+    server.post("/v1/rooms/stage/kick", &json!({"user": "mallory", "ban_s": 60}));
+    for _ in 0..4 {
+        let mut mallory = Client::user(&server, on.wire, &plain("mallory"));
+        mallory.ask_to_join("stage", None);
+        assert_eq!(mallory.room_error("stage"), "BANNED");
+    }
+    let mut alice = Client::user(&server, on.wire, &plain("alice"));
+    alice.join("stage");
+}
+
 pub(crate) fn a_closed_room_tells_its_viewers(on: On) {
     let server = Server::start(on.io, "[engine.rooms]\nauto_create = false\n");
     server.post("/v1/rooms", &json!({"room": "stage"}));

@@ -4,7 +4,8 @@ use crate::On;
 use crate::client::Client;
 use crate::server::Server;
 use serde_json::json;
-use uproar_proto::v1::{message::Content, server_frame::Body};
+use std::time::Duration;
+use uproar_proto::v1::{Cursor, message::Content, server_frame::Body};
 
 pub(crate) fn a_join_gets_the_snapshot(on: On) {
     let server = Server::start(on.io, "[engine.rooms]\nsnapshot_messages_max = 3\n");
@@ -52,7 +53,6 @@ pub(crate) fn wrong_joins_are_errors_about_the_room(on: On) {
     for room in ["a", "b", "c"] {
         server.post("/v1/rooms", &json!({"room": room}));
     }
-    server.post("/v1/rooms", &json!({"room": "small", "viewers_max": 1}));
     let mut client = Client::guest(&server, on.wire);
     client.join("a");
     let mut ask = |room: &str| {
@@ -69,17 +69,61 @@ pub(crate) fn wrong_joins_are_errors_about_the_room(on: On) {
     client.leave("b");
     client.left();
     client.join("c");
-    let (_only, _) = Client::viewer(&server, on.wire, "small");
-    // On another shard the room may be counted full a moment later; the bound is soft by that.
-    server.eventually("the room is known to be full", |server| {
-        let mut late = Client::guest(server, on.wire);
-        late.ask_to_join("small", None);
-        late.take("an answer", |body| match body {
-            Body::Error(error) => Some(error.name == "ROOM_FULL" && error.room == "small"),
-            Body::Joined(_) => Some(false),
+}
+
+pub(crate) fn a_full_room_takes_nobody_on_any_shard(on: On) {
+    let server = Server::start(on.io, "");
+    server.post("/v1/rooms", &json!({"room": "small", "viewers_max": 2}));
+    let (only, _) = Client::viewer(&server, on.wire, "small");
+    let (mut second, _) = Client::viewer(&server, on.wire, "small");
+    let viewers = |n: u64| move |s: &Server| s.get("/v1/rooms/small").json()["viewers"] == n;
+    // Shards tell the home how many they have within a second.
+    server.eventually("two viewers", viewers(2));
+    let mut late: Vec<Client> = (0..6).map(|_| Client::guest(&server, on.wire)).collect();
+    for client in &mut late {
+        client.ask_to_join("small", None);
+        assert_eq!(client.room_error("small"), "ROOM_FULL");
+    }
+    drop(only);
+    server.eventually("one viewer", viewers(1));
+    second.ping();
+    server.eventually("there is room again", |_| {
+        let mut client = Client::guest(&server, on.wire);
+        client.ask_to_join("small", None);
+        client.take("an answer", |body| match body {
+            Body::Joined(_) => Some(true),
+            Body::Error(error) if error.name == "ROOM_FULL" => Some(false),
             _ => None,
         })
     });
+}
+
+pub(crate) fn an_empty_room_ends_and_begins_anew(on: On) {
+    let server = Server::start(on.io, "[engine.rooms]\nempty_ms_max = 100\n");
+    server.post("/v1/rooms", &json!({"room": "made"}));
+    let (client, first) = Client::viewer(&server, on.wire, "lobby");
+    server.says("lobby", "of the first life");
+    client.hang_up();
+    server.eventually("it ends", |s| s.get("/v1/rooms/lobby").status == 404);
+    let (_client, second) = Client::viewer(&server, on.wire, "lobby");
+    assert!(second.epoch != first.epoch && second.messages.is_empty(), "{second:?}");
+    assert_eq!(server.get("/v1/rooms/made").status, 200, "what was created stays");
+}
+
+pub(crate) fn old_messages_leave_the_history(on: On) {
+    let server = Server::start(on.io, "[engine.rooms]\nhistory_ms_max = 300\n");
+    let (mut keeper, joined) = Client::viewer(&server, on.wire, "stage");
+    let old = server.says("stage", "soon forgotten");
+    std::thread::sleep(Duration::from_millis(400)); // older than the bound by now
+    let new = server.says("stage", "what came after");
+    keeper.messages("stage", 2);
+    let (_, snapshot) = Client::viewer(&server, on.wire, "stage");
+    assert_eq!(snapshot.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [new]);
+    let mut client = Client::guest(&server, on.wire);
+    client.ask_to_join("stage", Some(Cursor { epoch: joined.epoch, seq: 0 }));
+    let Body::Gap(gap) = client.next() else { panic!("a gap comes first") };
+    assert_eq!((gap.from_seq, gap.to_seq), (old, old));
+    assert!(!client.joined("stage").resumed);
 }
 
 pub(crate) fn several_rooms_do_not_mix(on: On) {

@@ -28,7 +28,9 @@ fn search(from: u64, count: u64) -> ExitCode {
             (books, world.trace())
         });
         match run {
-            Ok((books, trace)) if count == 1 => println!("seed {seed}: {books:?} trace {trace:016x}"),
+            Ok((books, trace)) if count == 1 => {
+                println!("seed {seed}: {books:?} trace {trace:016x}")
+            }
             Ok(_) => {}
             Err(_) => {
                 eprintln!("seed {seed} broke a promise; replay: sim {seed}");

@@ -49,8 +49,11 @@ pub struct Home {
     window: u64,
     offered: u64,
     gifts: u64,
-    /// The last window was beyond the cap: nothing passes at once, everything is sampled.
+    /// The last window had to shed chat: nothing passes at once, everything is sampled. A burst
+    /// that the bucket can pay for is no overload.
     overloaded: bool,
+    /// Chat fell out of the pool before this window's end.
+    fell_out: bool,
     /// Chat that waits for the window's end.
     pool: Sample,
     /// Gifts that wait for tokens; served before any chat.
@@ -102,6 +105,7 @@ impl Home {
             offered: 0,
             gifts: 0,
             overloaded: false,
+            fell_out: false,
             waiting_gifts: VecDeque::new(),
             pending: Vec::new(),
             last_flush: None,
@@ -187,7 +191,11 @@ impl Home {
 
     fn consider(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
         if candidate.content.len() > self.settings.payload_bytes_max as usize {
-            return self.refuse(candidate, Refusal { code: Code::TooLarge, retry_after_ms: 0 }, out);
+            return self.refuse(
+                candidate,
+                Refusal { code: Code::TooLarge, retry_after_ms: 0 },
+                out,
+            );
         }
         match candidate.class {
             Class::Like => {
@@ -232,6 +240,7 @@ impl Home {
         }
         let key = sample_key(self.seed, self.window, candidate.sender.key);
         if let Some(fallen) = self.pool.insert(key, candidate, rate as usize) {
+            self.fell_out = true;
             self.shed(fallen, now, out);
         }
     }
@@ -290,6 +299,7 @@ impl Home {
 
     /// The end of an admission window: what the reserve left goes to the sample of the chat.
     fn close_window(&mut self, now: Now, out: &mut Vec<Output>) {
+        let shed_before = self.books.shed[CHAT];
         let mut chosen = Vec::new();
         for candidate in self.pool.take().collect::<Vec<_>>() {
             if self.bucket.tokens() == 0 {
@@ -306,7 +316,8 @@ impl Home {
         }
         chosen.sort_by_key(|c| c.received);
         self.pending.append(&mut chosen);
-        self.overloaded = self.offered > window_cap(&self.settings, self.admission_us());
+        self.overloaded = self.fell_out || self.books.shed[CHAT] > shed_before;
+        self.fell_out = false;
         (self.offered, self.gifts) = (0, 0);
     }
 
@@ -496,12 +507,6 @@ impl Home {
     pub fn window_us(&self) -> u64 {
         self.flush_window.us()
     }
-}
-
-/// Messages a window takes before the room counts as overloaded: at least one.
-#[must_use]
-pub fn window_cap(settings: &RoomSettings, admission_us: u64) -> u64 {
-    (u64::from(settings.rate_per_s) * admission_us).div_ceil(1_000_000).max(1)
 }
 
 /// Milliseconds to the end of the admission window, at least 1.

@@ -130,11 +130,8 @@ mod tests {
 
     #[test]
     fn a_full_table_makes_new_addresses_share_one_count() {
-        let config = Config {
-            handshakes_per_address_per_s: 2,
-            addresses_max: 1,
-            ..Config::default()
-        };
+        let config =
+            Config { handshakes_per_address_per_s: 2, addresses_max: 1, ..Config::default() };
         let mut addresses = Addresses::new(&config, 1);
         assert!(addresses.enter(ip(1), Tick(0)).is_ok());
         assert!(addresses.enter(ip(2), Tick(0)).is_ok());

@@ -6,7 +6,7 @@
 //! sends the raw flood; never decides what the home must decide.
 
 use crate::config::Rooms;
-use crate::router::home::{until_window_end_ms, window_cap};
+use crate::router::home::until_window_end_ms;
 use crate::router::shed::{Sample, sample_key};
 use crate::router::{Books, CLASSES, Candidate, Offer, Verdict};
 use crate::seam::Tick;
@@ -19,14 +19,13 @@ use uproar_proto::v1::{Class, Outcome};
 pub struct Edge {
     seed: u64,
     admission_us: u64,
-    /// N: candidates a window that may cross, at most.
+    /// N: candidates a window that may cross, at most. They pass at once until a window brings
+    /// more; whether the room can pay for them is the home's to say.
     candidates_max: usize,
-    /// Of which pass at once while the room is below its cap.
-    cap: u64,
     system_max: u64,
     /// The window under way, and what it has seen.
     window: u64,
-    chats: u64,
+    chats: usize,
     gifts: usize,
     systems: u64,
     /// The last window was beyond the cap.
@@ -50,7 +49,6 @@ impl Edge {
             seed,
             admission_us: u64::from(rules.admission_ms) * 1000,
             candidates_max: 0,
-            cap: 0,
             system_max: u64::from(rules.system_messages_max),
             window: 0,
             chats: 0,
@@ -72,7 +70,6 @@ impl Edge {
     /// The room's settings changed.
     pub fn update(&mut self, settings: &RoomSettings) {
         self.candidates_max = settings.rate_per_s as usize;
-        self.cap = window_cap(settings, self.admission_us);
     }
 
     /// A message that passed the shard's checks.
@@ -105,11 +102,13 @@ impl Edge {
             Class::Gift => self.gift_sample.insert(key, candidate, self.candidates_max),
             Class::Chat => {
                 self.chats += 1;
-                if self.chats <= self.cap && !self.overloaded {
+                if self.overloaded {
+                    self.sample.insert(key, candidate, self.candidates_max)
+                } else if self.chats <= self.candidates_max {
                     self.ready.push(candidate);
                     None
                 } else {
-                    self.sample.insert(key, candidate, self.candidates_max)
+                    Some(candidate)
                 }
             }
         };
@@ -151,7 +150,7 @@ impl Edge {
         }
         self.window = window;
         self.likes_due = true;
-        self.overloaded = self.chats > self.cap;
+        self.overloaded = self.chats > self.candidates_max;
         (self.chats, self.gifts, self.systems) = (0, 0, 0);
         let held = self.sample.take().chain(self.gift_sample.take());
         let mut held: Vec<Candidate> = held.collect();
@@ -230,7 +229,7 @@ mod tests {
     #[test]
     fn below_the_cap_a_message_passes_at_once() {
         let (mut edge, mut verdicts) = (edge(), Vec::new());
-        for i in 0..5 {
+        for i in 0..20 {
             edge.offer(candidate(i, Class::Chat, 1_000 + i), Tick(1_000 + i), &mut verdicts);
             let offer = edge.take(Tick(1_000 + i)).expect("at once");
             assert_eq!(offer.candidates.len(), 1);
@@ -249,7 +248,7 @@ mod tests {
             crossed += edge.take(at).map_or(0, |o| o.candidates.len());
         }
         crossed += edge.take(Tick(1_250_000)).map_or(0, |o| o.candidates.len());
-        assert!(crossed <= 5 + 4 * 20 + 20, "{crossed} of 10000 crossed in a second");
+        assert!(crossed <= 5 * 20, "{crossed} of 10000 crossed in a second");
         let shed = edge.books().shed[Class::Chat as usize] as usize;
         assert_eq!((crossed + shed, verdicts.len()), (10_000, shed), "the others were told");
     }

@@ -212,8 +212,7 @@ impl Ring {
             }
             self.seq_evicted = front.seq_after;
             let (viewers, likes) = self.counters_evicted;
-            self.counters_evicted =
-                (front.batch.viewers.or(viewers), front.batch.likes.or(likes));
+            self.counters_evicted = (front.batch.viewers.or(viewers), front.batch.likes.or(likes));
             self.chunks.pop_front();
             self.base += 1;
             self.forget_joined(frames);

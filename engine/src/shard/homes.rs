@@ -8,9 +8,7 @@ use super::slab::Slab;
 use crate::hash::{Seeded, hash_bytes};
 use crate::metrics::Figure;
 use crate::router::home::Home;
-use crate::router::{
-    Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict,
-};
+use crate::router::{Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict};
 use crate::seam::Tick;
 use crate::{Map, hash};
 use std::sync::Arc;
@@ -176,7 +174,9 @@ impl Shard {
                     }
                 }
                 Output::Verdict(verdict) => match verdict.origin {
-                    Origin::Backend { request, index } => self.backend_verdict(request, index, &verdict),
+                    Origin::Backend { request, index } => {
+                        self.backend_verdict(request, index, &verdict)
+                    }
                     Origin::Connection { shard, .. } => {
                         match verdicts.iter_mut().find(|(s, _)| *s == shard) {
                             Some((_, list)) => list.push(verdict),
@@ -229,7 +229,9 @@ impl Shard {
             Command::Close { room, reply } => {
                 reply(self.hosted(&room).map(|n| self.close_home(n, Code::RoomClosed)));
             }
-            Command::Publish { room, messages, reply } => self.backend_publish(room, messages, reply),
+            Command::Publish { room, messages, reply } => {
+                self.backend_publish(room, messages, reply)
+            }
             Command::Kick { room, user, ban_s, reply } => match self.hosted(&room) {
                 Err(code) => reply(Err(code)),
                 Ok(number) => self.home_kick(number, &user, ban_s, reply),
@@ -321,7 +323,9 @@ impl Shard {
         reply: Reply<Vec<Published>>,
     ) {
         let number = match self.hosted(&room) {
-            Ok(_) if self.homes.requests.len() >= REQUESTS_MAX => return reply(Err(Code::QueueFull)),
+            Ok(_) if self.homes.requests.len() >= REQUESTS_MAX => {
+                return reply(Err(Code::QueueFull));
+            }
             Ok(number) => number,
             Err(code) => return reply(Err(code)),
         };
@@ -372,8 +376,13 @@ impl Shard {
 
     /// Rooms at home here, by name.
     pub(super) fn list_homes(&self, after: &str, limit: usize) -> Vec<RoomInfo> {
-        let mut names: Vec<(&RoomId, u32)> =
-            self.homes.by_name.iter().filter(|(n, _)| n.as_str() > after).map(|(n, i)| (n, *i)).collect();
+        let mut names: Vec<(&RoomId, u32)> = self
+            .homes
+            .by_name
+            .iter()
+            .filter(|(n, _)| n.as_str() > after)
+            .map(|(n, i)| (n, *i))
+            .collect();
         names.sort_unstable();
         names.into_iter().take(limit).map(|(_, n)| self.homes.slab.get(n).home.info()).collect()
     }
@@ -382,7 +391,9 @@ impl Shard {
 /// Answers a command that could not be handed to its home.
 pub(crate) fn refuse_command(command: Command, code: Code) {
     match command {
-        Command::Create { reply, .. } | Command::Get { reply, .. } | Command::Update { reply, .. } => {
+        Command::Create { reply, .. }
+        | Command::Get { reply, .. }
+        | Command::Update { reply, .. } => {
             reply(Err(code));
         }
         Command::Close { reply, .. } | Command::Mute { reply, .. } => reply(Err(code)),

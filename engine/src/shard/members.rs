@@ -164,7 +164,7 @@ mod tests {
                         members.push(Member { conn: fresh, cursor: 1, seq: 0 });
                         fresh += 1;
                     }
-                    1 if members.len() > 0 => {
+                    1 if !members.is_empty() => {
                         let removed = members.remove(pick % members.len());
                         stayed.remove(&removed.gone.conn);
                         if let Some(moved) = removed.moved

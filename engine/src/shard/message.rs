@@ -69,7 +69,8 @@ impl<T> Gather<T> {
         parts.extend(part);
         if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             let all = std::mem::take(&mut *parts);
-            let finish = self.finish.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let finish =
+                self.finish.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(finish) = finish {
                 finish(all);
             }

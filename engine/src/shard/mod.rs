@@ -25,7 +25,9 @@ use crate::config::Config;
 use crate::hash::Rng;
 use crate::metrics::{Figure, ShardMetrics};
 use crate::router::{CLASSES, Origin, ShardId, Verdict};
-use crate::seam::{Action, Actions, ConnSlot, Event, Events, FrameSlot, Frames, Machine, Now, Tick};
+use crate::seam::{
+    Action, Actions, ConnSlot, Event, Events, FrameSlot, Frames, Machine, Now, Tick,
+};
 pub(crate) use homes::refuse_command;
 
 use addresses::Addresses;
@@ -445,4 +447,3 @@ impl Machine for Shard {
         }
     }
 }
-

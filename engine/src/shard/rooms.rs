@@ -236,7 +236,8 @@ impl Shard {
         let room = self.rooms.slab.get_mut(number);
         let bytes = match resume {
             Some(cursor) if cursor.epoch == room.epoch.0 => {
-                let known = room.resumes.iter().position(|(s, v, _)| (*s, *v) == (cursor.seq, variant));
+                let known =
+                    room.resumes.iter().position(|(s, v, _)| (*s, *v) == (cursor.seq, variant));
                 if known.is_none() {
                     let bytes = room.encode_resume(cursor.seq, variant, budget, &self.metrics);
                     if room.resumes.len() >= RESUMES_MAX {
@@ -307,7 +308,8 @@ impl Shard {
     /// is nothing to detach and joins are answered with an error.
     pub(super) fn end_room(&mut self, number: u32, code: Code, refused: bool) {
         let name = self.rooms.slab.get(number).id.clone();
-        let members: Vec<u32> = self.rooms.slab.get(number).members.iter().map(|m| m.conn).collect();
+        let members: Vec<u32> =
+            self.rooms.slab.get(number).members.iter().map(|m| m.conn).collect();
         for conn in members.into_iter().map(ConnSlot) {
             let mine = self.memberships_of(conn);
             let Some(m) = mine.iter().find(|m| m.room == number).copied() else { continue };
@@ -347,7 +349,8 @@ impl Shard {
                 && self.now.tick.since_us(room.empty_since) >= LINGER_US;
             if room.attached && room.reported != count {
                 room.reported = count;
-                let message = Message::Members { room: id, shard: self.id, count: u64::from(count) };
+                let message =
+                    Message::Members { room: id, shard: self.id, count: u64::from(count) };
                 self.post(home, message);
             } else if idle {
                 self.post(home, Message::Detach { room: id, shard: self.id });
@@ -365,7 +368,12 @@ impl Shard {
     }
 
     /// The home changed the room's settings or bans.
-    pub(super) fn updated(&mut self, id: &RoomId, settings: Arc<RoomSettings>, bans: &[(u64, u64)]) {
+    pub(super) fn updated(
+        &mut self,
+        id: &RoomId,
+        settings: Arc<RoomSettings>,
+        bans: &[(u64, u64)],
+    ) {
         if let Some(number) = self.rooms.by_name.get(id).copied() {
             let room = self.rooms.slab.get_mut(number);
             room.edge.update(&settings);
@@ -448,7 +456,6 @@ impl Shard {
         }
     }
 }
-
 
 impl Room {
     fn snapshot(&mut self, variant: Variant, messages_max: usize, bytes_max: usize) -> &Vec<u8> {

@@ -207,7 +207,8 @@ impl World {
         let mut events = Events::default();
         let (mut actions, mut outbox) = (Actions::new(), Vec::new());
         self.now.cpu_us += 20;
-        let mut driver = self.net.driver(number, self.now, &mut self.rng, &self.faults, self.canary);
+        let mut driver =
+            self.net.driver(number, self.now, &mut self.rng, &self.faults, self.canary);
         let now = driver.poll(Tick(0), &mut events);
         let node = &mut self.nodes[number];
         let mut inbox: Vec<Message> = node.mailbox.drain(..).collect();

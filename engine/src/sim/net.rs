@@ -78,7 +78,6 @@ impl Net {
         }
     }
 
-
     /// What the client reads now; `None` once the server has closed and all is read.
     pub(crate) fn receive(&mut self, end: End) -> Option<Vec<u8>> {
         let pipe = self.pipe(end)?;

@@ -42,7 +42,9 @@ fn thousands_of_seeded_worlds_keep_every_promise() {
     let (books, marks) = seen.into_inner().expect("the search is over");
     println!("{seeds} worlds, books {books:?}, marks {marks:?}");
     // The search as a whole must have reached the rare branches, or it proves little.
-    assert!(books.shed[0] > 0 && books.refused[0] > 0 && books.admitted[0] > 0 && books.merged[3] > 0);
+    assert!(
+        books.shed[0] > 0 && books.refused[0] > 0 && books.admitted[0] > 0 && books.merged[3] > 0
+    );
     let names = ["gap", "short write", "lost batch", "resume", "undeliverable"];
     for (name, n) in names.iter().zip(marks) {
         assert!(n > 0, "no world reached: {name}");
@@ -60,8 +62,7 @@ fn the_same_seed_gives_the_same_world() {
 
 #[test]
 fn a_planted_bug_is_found() {
-    let found = (1..60).any(|seed| {
-        std::panic::catch_unwind(|| World::seed(seed).with_canary().run()).is_err()
-    });
+    let found = (1..60)
+        .any(|seed| std::panic::catch_unwind(|| World::seed(seed).with_canary().run()).is_err());
     assert!(found, "a world that loses bytes must break a promise");
 }
