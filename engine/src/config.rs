@@ -54,14 +54,16 @@ pub struct Config {
     pub frame_bytes_max: u32,
     /// Rooms one connection may be in. More: `TOO_MANY_JOINS`.
     pub rooms_per_connection_max: u32,
-    /// Frames a second one connection may send, averaged over two seconds. More: `FLOODING`, closed.
+    /// Frames a second one connection may send, averaged over two seconds. More: `FLOODING`,
+    /// closed.
     pub frames_per_s_max: u32,
     /// Bytes of replies a connection may leave unread beyond its socket: eight snapshots of 32 KiB.
     /// More: `TOO_SLOW`, closed.
     pub reply_bytes_max: u32,
     /// Connections one source address may hold on one shard; 0: no bound. More: `ADDRESS_LIMIT`.
     pub connections_per_address_max: u32,
-    /// Handshakes a second from one source address on one shard; 0: no bound. More: `ADDRESS_LIMIT`.
+    /// Handshakes a second from one source address on one shard; 0: no bound. More:
+    /// `ADDRESS_LIMIT`.
     pub handshakes_per_address_per_s: u32,
     /// Source addresses a shard keeps count of. Full: new addresses share one count.
     pub addresses_max: u32,

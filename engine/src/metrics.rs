@@ -33,7 +33,7 @@ figures! {
     FramesUnknown, Counter, "uproar_unknown_frames_total", "frames of unknown kind, ignored";
     SocketWrites, Counter, "uproar_socket_writes_total", "sends handed to sockets";
     SocketBytes, Counter, "uproar_socket_bytes_total", "bytes handed to sockets";
-    SweepWrites, Counter, "uproar_sweep_writes_total", "sends of sweeps: one may carry many messages";
+    SweepWrites, Counter, "uproar_sweep_writes_total", "sends of sweeps; one may carry many";
     ShortWrites, Counter, "uproar_short_writes_total", "sends a socket took in part or refused";
     Lagging, Gauge, "uproar_lagging", "connections with unsent bytes";
     LagEvents, Counter, "uproar_lag_events_total", "times a sweep met a full socket";
@@ -50,7 +50,7 @@ figures! {
     TokensWaiting, Gauge, "uproar_tokens_waiting", "connections whose token waits for a check";
     LikesIn, Counter, "uproar_likes_total", "likes received";
     RingBytes, Gauge, "uproar_ring_bytes", "bytes of recent frames held for sweeps";
-    RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to connections already closing";
+    RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 
 /// Upper bounds of the sweep and window histograms, milliseconds: powers of two from 1 to 4096.

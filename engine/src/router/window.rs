@@ -3,7 +3,9 @@
 //! A send costs the same at 256 bytes and at 5 KB, so fewer sends are the only large lever. With
 //! D the smoothed CPU time of one sweep on the busiest shard and S the deadline:
 //!
-//!     window = min(D / 0.15, max(S / 4, D / 0.6)), never beyond S - D
+//! ```text
+//! window = min(D / 0.15, max(S / 4, D / 0.6)), never beyond S - D
+//! ```
 //!
 //! It spends at most 15 % of a core on a small room, keeps latency under half of S where it can,
 //! and trades up to 60 % of the core before it gives up latency. It grows at once and shrinks by

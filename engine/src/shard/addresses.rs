@@ -23,6 +23,8 @@ pub struct Addresses {
     handshakes_max: u32,
     addresses_max: usize,
     shared: u32,
+    /// The second in which idle addresses were last forgotten.
+    pruned: u32,
 }
 
 impl Addresses {
@@ -36,6 +38,7 @@ impl Addresses {
             handshakes_max: config.handshakes_per_address_per_s,
             addresses_max: config.addresses_max as usize,
             shared: NONE,
+            pruned: 0,
         }
     }
 
@@ -48,6 +51,8 @@ impl Addresses {
         if self.connections_max == 0 && self.handshakes_max == 0 {
             return Ok(NONE);
         }
+        let second = (now.0 / 1_000_000) as u32;
+        self.forget_idle(second);
         let number = match self.by_ip.get(&ip) {
             Some(number) => *number,
             None if self.by_ip.len() < self.addresses_max => {
@@ -63,7 +68,6 @@ impl Addresses {
             }
         };
         let address = self.slab.get_mut(number);
-        let second = (now.0 / 1_000_000) as u32;
         if address.second != second {
             (address.second, address.handshakes) = (second, 0);
         }
@@ -78,18 +82,36 @@ impl Addresses {
         Ok(number)
     }
 
-    /// One connection less. The address is forgotten with its last one.
+    /// Forgets, once a second, addresses without a connection whose handshakes no longer count.
+    fn forget_idle(&mut self, second: u32) {
+        if second == self.pruned {
+            return;
+        }
+        self.pruned = second;
+        let idle = |a: &Address| a.connections == 0 && a.second != second;
+        let gone: Vec<u32> =
+            self.slab.iter().filter(|(_, a)| idle(a)).map(|(number, _)| number).collect();
+        for number in gone {
+            self.forget(number);
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        match self.slab.remove(number).ip {
+            Some(ip) => {
+                self.by_ip.remove(&ip);
+            }
+            None => self.shared = NONE,
+        }
+    }
+
+    /// One connection less. The address is forgotten with its last one, or within the next second
+    /// where its handshakes are counted.
     pub fn leave(&mut self, number: u32) {
         let address = self.slab.get_mut(number);
         address.connections -= 1;
-        if address.connections == 0 {
-            let gone = self.slab.remove(number);
-            match gone.ip {
-                Some(ip) => {
-                    self.by_ip.remove(&ip);
-                }
-                None => self.shared = NONE,
-            }
+        if address.connections == 0 && self.handshakes_max == 0 {
+            self.forget(number);
         }
     }
 
@@ -126,6 +148,20 @@ mod tests {
         addresses.leave(refused);
         addresses.leave(first);
         assert!(addresses.enter(ip(1), Tick(0)).is_ok());
+    }
+
+    #[test]
+    fn handshakes_count_though_each_connection_has_gone() {
+        let config = Config { handshakes_per_address_per_s: 2, ..Config::default() };
+        let mut addresses = Addresses::new(&config, 1);
+        for _ in 0..2 {
+            let number = addresses.enter(ip(1), Tick(0)).expect("within the bound");
+            addresses.leave(number);
+        }
+        let refused = addresses.enter(ip(1), Tick(0)).expect_err("the third");
+        addresses.leave(refused);
+        assert!(addresses.enter(ip(2), Tick(1_000_000)).is_ok());
+        assert_eq!(addresses.by_ip.len(), 1, "the idle one was forgotten");
     }
 
     #[test]

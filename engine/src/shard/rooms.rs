@@ -99,28 +99,39 @@ impl Shard {
             return self.room_error(conn, name, Code::TooManyJoins);
         }
         let number = known.unwrap_or_else(|| self.open_room(id));
-        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
+        if let Some(code) = self.entry_refusal(conn, number) {
+            return self.room_error(conn, name, code);
+        }
+        self.add_member(conn, number);
+        let generation = self.conns.hot(conn).generation;
         let room = self.rooms.slab.get_mut(number);
-        if room.bans.get(&key).is_some_and(|until| *until > unix_ms) {
-            return self.room_error(conn, name, Code::Banned);
+        if room.attached {
+            self.reply_joined(conn, number, resume);
+        } else {
+            room.waiting.push((conn, generation, resume));
         }
-        let full = u64::from(room.settings.viewers_max);
-        if full > 0 && room.viewers.max(u64::from(room.members.len())) >= full {
-            return self.room_error(conn, name, Code::RoomFull);
-        }
+    }
+
+    fn add_member(&mut self, conn: ConnSlot, number: u32) {
+        let room = self.rooms.slab.get_mut(number);
         let cursor = room.ring.head() as u32;
         let member = Member { conn: conn.0, cursor, seq: room.seq as u32 };
         let index = room.members.push(member);
-        let attached = room.attached;
-        let generation = self.conns.hot(conn).generation;
-        if !attached {
-            room.waiting.push((conn, generation, resume));
-        }
         self.add_membership(conn, Membership { room: number, index });
         self.metrics.add(Figure::Joins, 1);
-        if attached {
-            self.reply_joined(conn, number, resume);
+    }
+
+    /// Why a connection may not enter a room, as far as this shard knows it now. Viewers of other
+    /// shards count as last told.
+    fn entry_refusal(&self, conn: ConnSlot, number: u32) -> Option<Code> {
+        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
+        let room = self.rooms.slab.get(number);
+        if room.bans.get(&key).is_some_and(|until| *until > unix_ms) {
+            return Some(Code::Banned);
         }
+        let full = u64::from(room.settings.viewers_max);
+        let viewers = room.viewers.max(u64::from(room.members.len()));
+        (full > 0 && viewers >= full).then_some(Code::RoomFull)
     }
 
     fn open_room(&mut self, id: RoomId) -> u32 {
@@ -185,11 +196,21 @@ impl Shard {
             (member.cursor, member.seq) = (head, state.seq.0 as u32);
         }
         for (conn, generation, resume) in std::mem::take(&mut room.waiting) {
-            let still = self.conns.is_live(conn, generation)
-                && self.memberships_of(conn).iter().any(|m| m.room == number);
-            if still {
-                self.reply_joined(conn, number, resume);
+            if !self.conns.is_live(conn, generation) {
+                continue;
             }
+            let mine = self.memberships_of(conn);
+            let Some(membership) = mine.iter().find(|m| m.room == number).copied() else {
+                continue;
+            };
+            // It entered before anything was known of the room: it is looked at again without it.
+            self.remove_member(conn, membership);
+            if let Some(code) = self.entry_refusal(conn, number) {
+                self.room_error(conn, id.as_str(), code);
+                continue;
+            }
+            self.add_member(conn, number);
+            self.reply_joined(conn, number, resume);
         }
     }
 

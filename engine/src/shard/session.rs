@@ -341,17 +341,11 @@ impl Shard {
         let room = self.rooms.slab.get_mut(number);
         let banned = room.bans.get(&key).is_some_and(|until| *until > unix_ms);
         let settings = &room.settings;
-        let (content, bytes) = match publish.content {
-            Some(v1::publish::Content::Text(text)) => {
-                let bytes = text.len();
-                (Some(Content::Text(bytes::Bytes::from(text))), bytes)
-            }
-            Some(v1::publish::Content::Data(data)) => {
-                let bytes = data.len();
-                (Some(Content::Data(data)), bytes)
-            }
-            None => (None, 0),
-        };
+        let content = publish.content.map(|content| match content {
+            v1::publish::Content::Text(text) => Content::Text(bytes::Bytes::from(text)),
+            v1::publish::Content::Data(data) => Content::Data(data),
+        });
+        let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like;
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
             Some(Code::Forbidden)

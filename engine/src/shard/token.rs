@@ -44,13 +44,19 @@ impl Verifier {
         let hs256 = match tokens.hs256_secret.as_str() {
             "" => None,
             secret => Some(DecodingKey::from_base64_secret(secret).map_err(|e| {
-                format!("tokens.hs256_secret is not base64 ({e}); expected is base64 of 32 bytes or more")
+                format!(
+                    "tokens.hs256_secret is not base64 ({e}); expected is base64 of 32 bytes or \
+                     more"
+                )
             })?),
         };
         let eddsa = match tokens.eddsa_public_key.as_str() {
             "" => None,
             pem => Some(DecodingKey::from_ed_pem(pem.as_bytes()).map_err(|e| {
-                format!("tokens.eddsa_public_key cannot be read ({e}); expected is an Ed25519 public key in PEM")
+                format!(
+                    "tokens.eddsa_public_key cannot be read ({e}); expected is an Ed25519 public \
+                     key in PEM"
+                )
             })?),
         };
         let demo = hs256.is_none() && eddsa.is_none();
