@@ -264,6 +264,21 @@ impl Client {
         messages
     }
 
+    /// The seqs of a snapshot and of what follows it, this many in all. (A shard may hear of a
+    /// message a moment after its publisher: then it comes behind the snapshot, not in it.)
+    pub(crate) fn seqs_from(&mut self, joined: &v1::Joined, count: usize) -> Vec<u64> {
+        let mut seqs: Vec<u64> = joined.messages.iter().map(|m| m.seq).collect();
+        if !seqs.is_empty() {
+            assert_eq!(seqs.last(), Some(&joined.seq), "the stream goes on behind the snapshot");
+        }
+        if seqs.len() < count {
+            let missing = count - seqs.len();
+            seqs.extend(self.messages(&joined.room, missing).iter().map(|m| m.seq));
+        }
+        assert_eq!(seqs.len(), count, "{seqs:?}");
+        seqs
+    }
+
     /// The error about a room; the connection goes on.
     pub(crate) fn room_error(&mut self, room: &str) -> String {
         let error = self.take("an error", |body| match body {

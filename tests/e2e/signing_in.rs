@@ -32,7 +32,7 @@ pub(crate) fn an_expired_token_is_refused(on: On) {
 
 pub(crate) fn a_token_that_expires_ends_its_session(on: On) {
     let server = Server::start(on.io, &config());
-    let expires_s = unix_s() + 2;
+    let expires_s = unix_s() + 3;
     let brief = hs256(&claims("alice", json!({"exp": expires_s})));
     let (mut alice, mut bob) = (Client::open(&server, on.wire), Client::open(&server, on.wire));
     alice.hello(&brief);

@@ -99,7 +99,7 @@ impl Shard {
             return self.room_error(conn, name, Code::TooManyJoins);
         }
         let number = known.unwrap_or_else(|| self.open_room(id));
-        if let Some(code) = self.entry_refusal(conn, number) {
+        if let Some(code) = self.entry_refusal(conn, number, 0) {
             return self.room_error(conn, name, code);
         }
         self.add_member(conn, number);
@@ -122,15 +122,15 @@ impl Shard {
     }
 
     /// Why a connection may not enter a room, as far as this shard knows it now. Viewers of other
-    /// shards count as last told.
-    fn entry_refusal(&self, conn: ConnSlot, number: u32) -> Option<Code> {
+    /// shards count as last told. `inside`: 1 where it is among the members already.
+    fn entry_refusal(&self, conn: ConnSlot, number: u32, inside: u64) -> Option<Code> {
         let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
         let room = self.rooms.slab.get(number);
         if room.bans.get(&key).is_some_and(|until| *until > unix_ms) {
             return Some(Code::Banned);
         }
         let full = u64::from(room.settings.viewers_max);
-        let viewers = room.viewers.max(u64::from(room.members.len()));
+        let viewers = room.viewers.max(u64::from(room.members.len()) - inside);
         (full > 0 && viewers >= full).then_some(Code::RoomFull)
     }
 
@@ -195,7 +195,9 @@ impl Shard {
             let member = room.members.get_mut(index);
             (member.cursor, member.seq) = (head, state.seq.0 as u32);
         }
-        for (conn, generation, resume) in std::mem::take(&mut room.waiting) {
+        // They entered before anything was known of the room. The last goes first, so that a full
+        // room keeps those who came first.
+        for (conn, generation, resume) in std::mem::take(&mut room.waiting).into_iter().rev() {
             if !self.conns.is_live(conn, generation) {
                 continue;
             }
@@ -203,14 +205,13 @@ impl Shard {
             let Some(membership) = mine.iter().find(|m| m.room == number).copied() else {
                 continue;
             };
-            // It entered before anything was known of the room: it is looked at again without it.
-            self.remove_member(conn, membership);
-            if let Some(code) = self.entry_refusal(conn, number) {
-                self.room_error(conn, id.as_str(), code);
-                continue;
+            match self.entry_refusal(conn, number, 1) {
+                None => self.reply_joined(conn, number, resume),
+                Some(code) => {
+                    self.remove_member(conn, membership);
+                    self.room_error(conn, id.as_str(), code);
+                }
             }
-            self.add_member(conn, number);
-            self.reply_joined(conn, number, resume);
         }
     }
 
