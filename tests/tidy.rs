@@ -206,12 +206,15 @@ fn every_file_is_part_of_a_crate() {
 
 fn is_crate_root(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    match parts[..] {
-        [.., "build.rs"] | [.., "src", "lib.rs" | "main.rs"] => true,
-        [.., "src", "bin", _] | [.., "src", "bin", _, "main.rs"] => true,
-        [.., "tests" | "examples", _] | [.., "tests" | "examples", _, "main.rs"] => true,
-        _ => false,
-    }
+    matches!(
+        parts[..],
+        [.., "build.rs"]
+            | [.., "src", "lib.rs" | "main.rs"]
+            | [.., "src", "bin", _]
+            | [.., "src", "bin", _, "main.rs"]
+            | [.., "tests" | "examples", _]
+            | [.., "tests" | "examples", _, "main.rs"]
+    )
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) fn a_message_reaches_every_wire_with_one_seq(on: On) {
     assert_eq!((own.seq, own.class()), (seq, v1::Class::Chat));
     assert!(own.time_ms.abs_diff(crate::tokens::unix_s() * 1000) < 60_000, "{own:?}");
     for viewer in &mut viewers {
-        assert_eq!(viewer.messages("stage", 1), [own.clone()], "all viewers see the same");
+        assert_eq!(viewer.messages("stage", 1), vec![own.clone()], "all viewers see the same");
     }
 }
 
