@@ -29,6 +29,10 @@ const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 /// The one buffer group.
 const GROUP: u16 = 0;
+/// How long a first completion waits for others where more is expected soon, and for how many:
+/// nothing beside the second a message may take, and fewer wake-ups for both sides of a burst.
+const GATHER_US: u32 = 100;
+const GATHER_COMPLETIONS: u32 = 32;
 /// Enters without progress before the ring counts as broken: with completions reaped in between,
 /// the second one succeeds unless the kernel is out of memory for good.
 const SUBMIT_TRIES_MAX: u32 = 10_000;
@@ -74,6 +78,8 @@ pub(super) struct Ring {
     _owner: Owner,
     buffers: Buffers,
     wait_flags: EnterFlags,
+    /// The kernel can wait for several completions and settle for one later (Linux 6.12).
+    gathers: bool,
     /// Completions of sends, reaped and not yet told; always emptied within a poll.
     sends: VecDeque<Completion>,
     /// All other completions, reaped and not yet told.
@@ -159,6 +165,7 @@ impl Ring {
             // Otherwise a sleeping thread counts as waiting for a disk.
             wait_flags |= EnterFlags::NO_IOWAIT;
         }
+        let gathers = params.is_feature_min_timeout();
         let owner = Owner(NonNull::from(Box::leak(Box::new(ring))));
         // SAFETY: the box stays where it is until `owner` is dropped, which `Ring` drops after the
         // three parts; nobody else reaches the `IoUring`, so this is its only borrow.
@@ -179,6 +186,7 @@ impl Ring {
             _owner: owner,
             buffers,
             wait_flags,
+            gathers,
             sends: VecDeque::new(),
             others: VecDeque::new(),
             enters: 0,
@@ -260,7 +268,7 @@ impl Ring {
                 "the kernel takes submissions once completions are reaped"
             );
             tries += 1;
-            self.enter(0, EnterFlags::GETEVENTS | EnterFlags::EXT_ARG, None);
+            self.run_work();
             if !self.sq.is_empty() {
                 self.fetch();
             }
@@ -270,36 +278,39 @@ impl Ring {
     // ---- completions ----
 
     /// Waits until something completed or the time passed; submits what is queued on the way.
-    /// `None`: without bound; 0: does not wait.
-    pub(super) fn wait(&mut self, wait_us: Option<u64>) {
+    /// `None`: without bound; 0: does not wait. `gather`: more is expected soon, so a first
+    /// completion waits a moment for others, and one wake-up serves them all.
+    pub(super) fn wait(&mut self, wait_us: Option<u64>, gather: bool) {
+        let mut args = SubmitArgs::new();
+        let mut want = 1;
+        if gather && self.gathers && wait_us.is_none_or(|us| us > u64::from(GATHER_US)) {
+            args = args.min_wait_usec(GATHER_US);
+            want = GATHER_COMPLETIONS;
+        }
         match wait_us {
             Some(0) => self.run_work(),
             Some(us) => {
                 let timeout =
                     Timespec::new().sec(us / 1_000_000).nsec((us % 1_000_000) as u32 * 1000);
-                self.enter(1, self.wait_flags, Some(&timeout));
+                self.enter(want, self.wait_flags, &args.timespec(&timeout));
             }
-            None => self.enter(1, self.wait_flags, None),
+            None => self.enter(want, self.wait_flags, &args),
         }
     }
 
     /// Lets the kernel complete what is ready, without waiting; submits what is queued.
     pub(super) fn run_work(&mut self) {
-        self.enter(0, EnterFlags::GETEVENTS | EnterFlags::EXT_ARG, None);
+        self.enter(0, EnterFlags::GETEVENTS | EnterFlags::EXT_ARG, &SubmitArgs::new());
     }
 
-    fn enter(&mut self, want: u32, flags: EnterFlags, timeout: Option<&Timespec>) {
+    fn enter(&mut self, want: u32, flags: EnterFlags, args: &SubmitArgs<'_, '_>) {
         self.sq.sync();
         let queued = u32::try_from(self.sq.len()).expect("the queue is bounded");
-        let mut args = SubmitArgs::new();
-        if let Some(timeout) = timeout {
-            args = args.timespec(timeout);
-        }
         self.enters += 1;
         // SAFETY: with EXT_ARG the kernel reads `args` and the timespec it points to during the
         // call; both live across it, and `SubmitArgs` is the struct the kernel expects. What the
         // queued operations point to is argued at `push`. Test: every uring test of `tests/io.rs`.
-        let entered = unsafe { self.submitter.enter(queued, want, flags.bits(), Some(&args)) };
+        let entered = unsafe { self.submitter.enter(queued, want, flags.bits(), Some(args)) };
         self.sq.sync();
         if let Err(error) = entered {
             // Time passed, a signal, or the kernel wants completions reaped first: all of them

@@ -84,6 +84,7 @@ impl UringDriver {
             shutdowns: Vec::new(),
             counters,
             index,
+            busy: false,
         };
         UringDriver { ring, state }
     }
@@ -102,7 +103,7 @@ impl Driver for UringDriver {
             let until = until.min(accept_at);
             // Nothing to submit, nothing to complete, no time to wait: no reason to enter.
             if until > now || ring.has_work() || ring.has_submissions() {
-                ring.wait((until != Tick::NEVER).then(|| until.since_us(now)));
+                ring.wait((until != Tick::NEVER).then(|| until.since_us(now)), state.busy);
                 ring.fetch();
                 now = Tick(sys::monotonic_us());
             }
@@ -117,6 +118,7 @@ impl Driver for UringDriver {
             }
         }
         state.tell_failed(events);
+        state.busy = !events.list.is_empty();
         state.count(ring);
         Now { tick: now, unix_ms: sys::unix_ms(), cpu_us: sys::thread_cpu_us() }
     }
@@ -157,6 +159,8 @@ struct State {
     shutdowns: Vec<(ConnSlot, i32)>,
     counters: Arc<[IoCounters]>,
     index: usize,
+    /// The last poll brought something, so more is to be expected soon.
+    busy: bool,
 }
 
 impl State {
