@@ -46,14 +46,16 @@ pub struct Engine {
 ///
 /// # Errors
 /// In words for the operator: what in the configuration or the machine does not fit.
-pub fn start(config: Config) -> Result<Engine, String> {
+pub fn start(mut config: Config) -> Result<Engine, String> {
     config.check()?;
+    if config.cores.is_empty() {
+        config.cores = io::cores_allowed();
+    }
     let verifier = Arc::new(Verifier::new(&config.tokens)?);
     let seed = if config.seed == 0 { random_seed() } else { config.seed };
-    let shards = match (config.shards, config.cores.len()) {
-        (0, 0) => io::cores_allowed().len(),
-        (0, cores) => cores,
-        (shards, _) => usize::from(shards),
+    let shards = match config.shards {
+        0 => config.cores.len(),
+        shards => usize::from(shards),
     };
     let shards = u16::try_from(shards.max(1)).map_err(|_| "more than 65535 shards".to_owned())?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..shards).map(|_| Arc::default()).collect();

@@ -46,10 +46,16 @@ impl Counter {
     /// When it may be pushed; `NEVER` where viewers know it.
     #[must_use]
     pub fn due(&self) -> Tick {
+        self.due_spaced(0)
+    }
+
+    /// As [`Counter::due`], with at least so many microseconds since the last push.
+    #[must_use]
+    pub fn due_spaced(&self, space_us: u64) -> Tick {
         if self.value == self.told {
             return Tick::NEVER;
         }
-        self.told_at.map_or(Tick(0), |at| Tick(at.0 + self.every_us))
+        self.told_at.map_or(Tick(0), |at| Tick(at.0 + self.every_us.max(space_us)))
     }
 
     /// The value to push now, if it is due; counts as pushed.
@@ -74,6 +80,7 @@ mod tests {
         assert_eq!(likes.take(Tick(0)), Some(3));
         likes.add(2);
         assert_eq!((likes.take(Tick(999_999)), likes.due()), (None, Tick(1_000_000)));
+        assert_eq!(likes.due_spaced(5_000_000), Tick(5_000_000));
         assert_eq!(likes.take(Tick(1_000_000)), Some(5));
         assert_eq!(likes.due(), Tick::NEVER);
     }

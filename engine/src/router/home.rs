@@ -28,6 +28,10 @@ const GRACE_US: u64 = 20_000;
 /// A resync is tried again no sooner than this: the queue that was full needs time to drain.
 const RESYNC_US: u64 = 100_000;
 
+/// A viewer count that goes out alone costs a whole sweep: it waits until it has been 1/10 of the
+/// time. With messages it goes at its own pace, since it costs nothing then.
+const COUNT_SWEEPS: u64 = 10;
+
 const CHAT: usize = Class::Chat as usize;
 const SYSTEM: usize = Class::System as usize;
 const LIKE: usize = Class::Like as usize;
@@ -335,7 +339,8 @@ impl Home {
 
     /// When the next flush may be: a quiet room's at once, a busy one's a window after the last.
     fn flush_due(&self) -> Tick {
-        let counters = self.viewers.due().min(self.likes.due());
+        let count_due = self.viewers.due_spaced(self.flush_window.sweep_us() * COUNT_SWEEPS);
+        let counters = count_due.min(self.likes.due());
         let at_once = self.resync || !self.pending.is_empty();
         let wanted = if at_once { Tick(0) } else { counters };
         let space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());

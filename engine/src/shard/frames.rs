@@ -193,13 +193,25 @@ impl Ring {
         sum
     }
 
+    /// When the oldest chunk grows older than `age_us_max`. The newest does not where it holds
+    /// counters alone: late, they are still what a member would be told instead.
+    #[must_use]
+    pub fn ages_at(&self, age_us_max: u64) -> Tick {
+        match self.chunks.front() {
+            Some(front) if self.chunks.len() > 1 || front.by_class != [0; CLASSES] => {
+                Tick(front.pushed.0 + age_us_max)
+            }
+            _ => Tick::NEVER,
+        }
+    }
+
     /// Drops from the front what reached everybody and what is older than `age_us_max` or beyond
     /// the ring's bytes. Call it only when no send of the last turn is unsettled. Returns what
     /// was skipped: messages by class, times the members that did not get them.
     pub fn evict(&mut self, now: Tick, age_us_max: u64, frames: &mut Frames) -> [u64; CLASSES] {
         let mut skipped = [0; CLASSES];
         while let Some(front) = self.chunks.front() {
-            let old = now.since_us(front.pushed) >= age_us_max || self.bytes_used > RING_BYTES_MAX;
+            let old = self.ages_at(age_us_max) <= now || self.bytes_used > RING_BYTES_MAX;
             if front.remaining > 0 && !old {
                 break;
             }
@@ -251,12 +263,6 @@ impl Ring {
     #[must_use]
     pub fn base(&self) -> u64 {
         self.base
-    }
-
-    /// When the oldest chunk was pushed.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Tick> {
-        self.chunks.front().map(|chunk| chunk.pushed)
     }
 
     /// Bytes of frames held.

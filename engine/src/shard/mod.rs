@@ -191,6 +191,12 @@ impl Shard {
         }
     }
 
+    /// How many shards take turns on one core.
+    fn shards_per_core(&self) -> u64 {
+        let cores = self.config.cores.len();
+        if cores == 0 { 1 } else { usize::from(self.shards).div_ceil(cores) as u64 }
+    }
+
     fn post(&mut self, to: ShardId, message: Message) {
         self.outbox.push((to.0, message));
     }

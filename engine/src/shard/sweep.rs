@@ -436,6 +436,8 @@ impl Shard {
             if cpu_us > 0 {
                 let (home, id) = (room.home, room.id.clone());
                 self.metrics.sweep.observe_us(cpu_us);
+                // The other shards of this core sweep the same batch at the same time.
+                let cpu_us = cpu_us * self.shards_per_core();
                 self.post(home, Message::SweepTook { room: id, shard: self.id, cpu_us });
             }
         }
@@ -454,10 +456,10 @@ impl Shard {
 
     /// Sets when a room wants its next tick: its edge, or its oldest chunk.
     pub(super) fn schedule_room(&mut self, number: u32) {
-        let deadline_ms = u64::from(self.config.rooms.deadline_ms);
+        let age_us_max = u64::from(self.config.rooms.deadline_ms) * 1000;
         let room = self.rooms.slab.get(number);
-        let age = room.ring.oldest().map_or(Tick::NEVER, |t| t.after_ms(deadline_ms));
-        self.room_schedule.set(number, room.edge.next_due().min(age));
+        let due = room.edge.next_due().min(room.ring.ages_at(age_us_max));
+        self.room_schedule.set(number, due);
     }
 
     /// What a turn's CPU time has cost which sweep: by its share of the turn's work.
