@@ -13,6 +13,8 @@ use uproar_benches::harness::uproar::Settings;
 use uproar_benches::sink::hello::eddsa_public_pem;
 
 const VIEWERS: u64 = 15_000;
+/// As many as a listener holds: neither side ever waits for the other.
+const IN_FLIGHT: u64 = 4096;
 /// Welcome and joined of an empty room.
 const ANSWER_BYTES: usize = 160;
 
@@ -49,7 +51,7 @@ impl Side {
             Side::BareAnswer => "echo",
             Side::Guest | Side::Hs256 | Side::EdDsa => "tcp",
         };
-        format!("--viewers {viewers} --hello {hello} {sign_in}")
+        format!("--viewers {viewers} --in-flight {IN_FLIGHT} --hello {hello} {sign_in}")
     }
 }
 

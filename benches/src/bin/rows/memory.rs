@@ -2,7 +2,7 @@
 //! shards fixed, its pools touched before the first figure is taken. Guests on TCP and WebSocket,
 //! and viewers that signed in, each as a user of its own.
 
-use crate::bench::{Bench, Measured, complete_stage};
+use crate::bench::{Bench, Measured, complete_stage, until};
 use serde_json::json;
 use std::io;
 use std::time::Duration;
@@ -16,8 +16,9 @@ const STAGES: [u64; 2] = [50_000, 200_000];
 const SHARDS: u16 = 14;
 /// HS256, 32 bytes.
 pub(crate) const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-/// Long enough for caches of the allocator to settle.
+/// Longer than the pause between two viewer counts.
 const SETTLE: Duration = Duration::from_secs(3);
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 
 struct Kind {
     name: &'static str,
@@ -45,10 +46,20 @@ fn settings(shards: u16) -> Settings {
 fn touch(server: &Server) -> io::Result<()> {
     for number in 0..5 {
         server.publish("bench", &format!("message {number} {}", "x".repeat(240)))?;
-        std::thread::sleep(Duration::from_millis(200));
+        until_idle(server)?;
     }
-    std::thread::sleep(SETTLE);
     Ok(())
+}
+
+/// Waits until the server has had nothing to send for a while: counts follow a crowd's arrival.
+fn until_idle(server: &Server) -> io::Result<()> {
+    let writes = || server.figures()?.sum("uproar_socket_writes_total", &[]);
+    let mut before = writes()?;
+    until("an idle server", IDLE_PATIENCE, || {
+        std::thread::sleep(SETTLE);
+        let now = writes()?;
+        Ok(std::mem::replace(&mut before, now) == now)
+    })
 }
 
 /// The slope per idle viewer for each kind, and the fixed cost of a shard.
@@ -66,7 +77,7 @@ pub(crate) fn memory(bench: &Bench) -> io::Result<Measured> {
         let slab_few = proc::kernel_bytes()?;
         sink.say("next")?;
         complete_stage(&mut sink, many)?;
-        touch(&server)?;
+        until_idle(&server)?;
         let (rss_many, own_many) = (server.rss_anon_bytes()?, user_bytes(&server)?);
         let slab_many = proc::kernel_bytes()?;
         let still = sink.mark()?;
