@@ -148,6 +148,12 @@ impl Home {
         }
     }
 
+    /// This life's name.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Shards with members.
     #[must_use]
     pub fn attached(&self) -> &[ShardId] {

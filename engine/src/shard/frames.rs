@@ -205,6 +205,18 @@ impl Ring {
         }
     }
 
+    /// Messages by class times the members they have yet to reach.
+    #[must_use]
+    pub fn undelivered(&self) -> [u64; CLASSES] {
+        let mut sum = [0; CLASSES];
+        for chunk in &self.chunks {
+            for (total, n) in sum.iter_mut().zip(chunk.by_class) {
+                *total += n * u64::from(chunk.remaining);
+            }
+        }
+        sum
+    }
+
     /// Drops from the front what reached everybody and what is older than `age_us_max` or beyond
     /// the ring's bytes. Call it only when no send of the last turn is unsettled. Returns what
     /// was skipped: messages by class, times the members that did not get them.

@@ -21,7 +21,7 @@ use uproar_proto::v1::{Class, Outcome};
 pub(super) struct Hosted {
     pub(super) home: Home,
     room: RoomId,
-    booked: Books,
+    pub(super) booked: Books,
 }
 
 /// A backend's request that waits for its verdicts.
@@ -251,12 +251,21 @@ impl Shard {
     }
 
     fn tell_updated(&mut self, number: u32) {
-        let home = &self.homes.slab.get(number).home;
+        for shard in self.homes.slab.get(number).home.attached().to_vec() {
+            self.tell_updated_to(number, shard);
+        }
+    }
+
+    fn tell_updated_to(&mut self, number: u32, shard: ShardId) {
+        let Hosted { home, room, .. } = self.homes.slab.get(number);
         let (settings, bans) = (home.settings().clone(), home.bans());
-        let (room, shards) = (self.homes.slab.get(number).room.clone(), home.attached().to_vec());
-        for shard in shards {
-            let (room, settings, bans) = (room.clone(), settings.clone(), bans.clone());
-            self.post(shard, Message::Updated { room, settings, bans });
+        self.post(shard, Message::Updated { room: room.clone(), settings, bans });
+    }
+
+    /// A shard has not learnt of the last change of a room that is at home here.
+    pub(super) fn home_updated(&mut self, room: &RoomId, to: u16) {
+        if let Ok(number) = self.hosted(room) {
+            self.tell_updated_to(number, ShardId(to));
         }
     }
 
@@ -285,11 +294,11 @@ impl Shard {
         let mut out = Vec::new();
         let now = self.now;
         self.homes.slab.get_mut(number).home.close(now, &mut out);
-        let room = self.homes.slab.get(number).room.clone();
-        let shards = self.homes.slab.get(number).home.attached().to_vec();
+        let Hosted { home, room, .. } = self.homes.slab.get(number);
+        let (room, epoch, shards) = (room.clone(), home.epoch(), home.attached().to_vec());
         self.carry(room.clone(), &shards, out);
         for shard in shards {
-            self.post(shard, Message::Ended { room: room.clone(), code });
+            self.post(shard, Message::Ended { room: room.clone(), epoch, code });
         }
         self.book_home(number);
         self.homes.slab.remove(number);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings};
 use uproar_proto::error::Code;
-use uproar_proto::ids::RoomId;
+use uproar_proto::ids::{Epoch, RoomId};
 
 /// A message between shards.
 pub enum Message {
@@ -32,8 +32,8 @@ pub enum Message {
     Verdicts { room: RoomId, verdicts: Vec<Verdict> },
     /// To a shard with members: new settings or bans.
     Updated { room: RoomId, settings: Arc<RoomSettings>, bans: Vec<(u64, u64)> },
-    /// To a shard with members: the room is over.
-    Ended { room: RoomId, code: Code },
+    /// To a shard with members: this life of the room is over.
+    Ended { room: RoomId, epoch: Epoch, code: Code },
     /// To a shard with members: this user's connections leave.
     Kick { room: RoomId, key: u64, code: Code, tally: Arc<Tally> },
     /// To every shard: stop accepting, tell clients to go elsewhere.

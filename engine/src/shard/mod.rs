@@ -5,6 +5,8 @@
 //! mutable with another shard. Never touches a socket, a clock or a thread.
 
 pub mod addresses;
+#[cfg(any(test, feature = "sim"))]
+mod audit;
 pub mod connections;
 pub mod edge;
 pub mod frames;
@@ -18,6 +20,7 @@ mod session;
 pub mod slab;
 mod sweep;
 pub mod token;
+mod unsent;
 pub mod verdicts;
 pub mod wheel;
 
@@ -41,6 +44,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use token::{Session, Verifier};
+use unsent::Unsent;
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 use uproar_proto::v1::{self, server_frame::Body};
@@ -125,6 +129,7 @@ pub struct Shard {
     work: u64,
     scratch: Vec<u8>,
     outbox: Vec<(u16, Message)>,
+    unsent: Unsent,
     next_report: Tick,
     paused: bool,
     draining: bool,
@@ -182,6 +187,7 @@ impl Shard {
             work: 0,
             scratch: Vec::new(),
             outbox: Vec::new(),
+            unsent: Unsent::default(),
             next_report: Tick(0),
             paused: false,
             draining: false,
@@ -230,11 +236,7 @@ impl Shard {
             Message::Flush(batch) => self.flushed(batch),
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),
             Message::Updated { room, settings, bans } => self.updated(&room, settings, &bans),
-            Message::Ended { room, code } => {
-                if let Some(number) = self.rooms.by_name.get(&room).copied() {
-                    self.end_room(number, code, false);
-                }
-            }
+            Message::Ended { room, epoch, code } => self.ended(&room, epoch, code),
             Message::Kick { room, key, code, tally } => tally.add(self.kick(&room, key, code)),
             Message::Drain => {
                 self.draining = true;
@@ -403,6 +405,7 @@ impl Machine for Shard {
         for message in inbox.drain(..) {
             self.message(message);
         }
+        self.send_again();
         self.check_tokens();
         self.fire_deadlines();
         self.tick_rooms();
@@ -420,7 +423,7 @@ impl Machine for Shard {
         if self.has_sends() || !self.checks.is_empty() || !self.finished.is_empty() {
             return Tick(0);
         }
-        if self.draining && self.drain_at < self.conns.slots() {
+        if self.draining && self.drain_at < self.conns.slots() || !self.outbox.is_empty() {
             return Tick(0);
         }
         self.wheel
@@ -428,6 +431,7 @@ impl Machine for Shard {
             .min(self.room_schedule.next_due())
             .min(self.homes.schedule.next_due())
             .min(self.verdicts.next_due())
+            .min(self.unsent.next_due())
             .min(self.next_report)
     }
 
@@ -439,17 +443,7 @@ impl Machine for Shard {
         self.stopped
     }
 
-    fn undeliverable(&mut self, _to: u16, message: Message) {
-        self.metrics.add(Figure::QueueDropped, 1);
-        match message {
-            Message::Offer { room, offer } => self.refuse_offer(room, offer, Code::QueueFull),
-            Message::Attach { room, .. } => self.attached(&room, Err(Code::QueueFull)),
-            Message::Command(command) => homes::refuse_command(command, Code::QueueFull),
-            Message::Kick { tally, .. } => tally.add(0),
-            Message::List { gather, .. } => gather.add(Vec::new()),
-            Message::Flush(batch) => self.home_resync(&batch.room),
-            // The rest is told again or superseded.
-            _ => {}
-        }
+    fn undeliverable(&mut self, to: u16, message: Message) {
+        self.came_back(to, message);
     }
 }

@@ -54,10 +54,19 @@ pub(super) struct Room {
     empty_since: Tick,
     /// `Joined` without a cursor, encoded once per variant until something changes.
     snapshots: [Option<Vec<u8>>; VARIANTS],
-    /// `Joined` with a cursor: (seq, variant, bytes), for reconnect storms.
-    resumes: Vec<(u64, Variant, Vec<u8>)>,
+    /// `Joined` with a cursor, for reconnect storms.
+    resumes: Vec<Resume>,
     /// What of the edge's books the metrics have.
-    booked: Books,
+    pub(super) booked: Books,
+}
+
+/// What everybody gets who comes back with the same cursor.
+struct Resume {
+    seq: u64,
+    variant: Variant,
+    /// Messages told missing in front of it.
+    missed: u64,
+    bytes: Vec<u8>,
 }
 
 /// All of a shard's.
@@ -258,17 +267,23 @@ impl Shard {
         let room = self.rooms.slab.get_mut(number);
         let bytes = match resume {
             Some(cursor) if cursor.epoch == room.epoch.0 => {
-                let known =
-                    room.resumes.iter().position(|(s, v, _)| (*s, *v) == (cursor.seq, variant));
+                let same = |r: &Resume| (r.seq, r.variant) == (cursor.seq, variant);
+                let known = room.resumes.iter().position(same);
                 if known.is_none() {
-                    let bytes = room.encode_resume(cursor.seq, variant, budget, &self.metrics);
                     if room.resumes.len() >= RESUMES_MAX {
                         room.resumes.remove(0);
                     }
-                    room.resumes.push((cursor.seq, variant, bytes));
+                    let resume = room.encode_resume(cursor.seq, variant, budget);
+                    room.resumes.push(resume);
                 }
-                let place = known.unwrap_or(room.resumes.len() - 1);
-                &room.resumes[place].2
+                let resume = &room.resumes[known.unwrap_or(room.resumes.len() - 1)];
+                if resume.missed > 0 {
+                    self.metrics.add(Figure::Gaps, 1);
+                    self.metrics.add(Figure::GapMessages, resume.missed);
+                } else {
+                    self.metrics.add(Figure::Resumes, 1);
+                }
+                &resume.bytes
             }
             Some(_) => {
                 let mut bytes = Vec::new();
@@ -324,6 +339,15 @@ impl Shard {
             }
         }
         self.drop_membership(conn, membership.room);
+    }
+
+    /// A life of a room is over. It may be told late, when the room has begun anew.
+    pub(super) fn ended(&mut self, id: &RoomId, epoch: Epoch, code: Code) {
+        if let Some(number) = self.rooms.by_name.get(id).copied()
+            && self.rooms.slab.get(number).epoch == epoch
+        {
+            self.end_room(number, code, false);
+        }
     }
 
     /// Ends a room here: its members are told why. `refused`: the home did not take us, so there
@@ -480,6 +504,11 @@ impl Shard {
 }
 
 impl Room {
+    /// The home was not told how many members there are.
+    pub(super) fn report_again(&mut self) {
+        self.reported = u32::MAX;
+    }
+
     fn snapshot(&mut self, variant: Variant, messages_max: usize, bytes_max: usize) -> &Vec<u8> {
         let place = variant.index();
         if self.snapshots[place].is_none() {
@@ -492,27 +521,18 @@ impl Room {
         self.snapshots[place].get_or_insert_default()
     }
 
-    fn encode_resume(
-        &mut self,
-        seq: u64,
-        variant: Variant,
-        bytes_max: usize,
-        metrics: &crate::metrics::ShardMetrics,
-    ) -> Vec<u8> {
+    fn encode_resume(&self, seq: u64, variant: Variant, bytes_max: usize) -> Resume {
         let kept = newest_within(self.history.after(seq), bytes_max);
         let first = kept.first().map_or(self.seq + 1, |m| m.seq.0);
         let mut bytes = Vec::new();
-        let whole = first <= seq.saturating_add(1);
-        if whole {
-            metrics.add(Figure::Resumes, 1);
-        } else {
+        let missed = first.saturating_sub(seq.saturating_add(1));
+        if missed > 0 {
             self.encode_gap(seq + 1, first - 1, v1::GapReason::History, variant, &mut bytes);
-            metrics.add(Figure::Gaps, 1);
-            metrics.add(Figure::GapMessages, first - 1 - seq);
         }
         let messages = kept.iter().map(|m| message(m)).collect();
-        encode_server(&Body::Joined(self.joined(messages, whole)), variant, &mut bytes);
-        bytes
+        let joined = self.joined(messages, missed == 0);
+        encode_server(&Body::Joined(joined), variant, &mut bytes);
+        Resume { seq, variant, missed, bytes }
     }
 
     /// Appends a gap frame.

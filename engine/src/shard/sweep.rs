@@ -15,7 +15,7 @@ use super::slab::NONE;
 use super::{Shard, SweepSend};
 use crate::metrics::{Delivery, Figure, ShardMetrics};
 use crate::router::CLASSES;
-use crate::seam::{Action, Actions, ConnSlot, Event, Events, FrameSlot, Frames, Tick};
+use crate::seam::{Action, Actions, ConnSlot, Event, Events, FrameSlot, Frames};
 use std::sync::Arc;
 use uproar_proto::v1::{self, server_frame::Body};
 use uproar_proto::wire::encode_server;
