@@ -1,41 +1,52 @@
 //! Replays one seed of the simulator, or searches many.
 //!
-//!     sim SEED                  replays one world
-//!     sim --search N [--from S] runs N worlds, stops at the first that breaks a promise
+//!     sim SEED                  replays one world and prints what happens in it
+//!     sim --search N [--from S] runs N worlds; names the first that breaks a promise
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use uproar_engine::sim::World;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let numbers: Vec<u64> = args.iter().filter_map(|a| a.parse().ok()).collect();
-    match (args.first().map(String::as_str), numbers.as_slice()) {
-        (Some("--search"), [count]) => search(1, *count),
-        (Some("--search"), [count, from]) => search(*from, *count),
-        (Some(_), [seed]) => search(*seed, 1),
-        _ => {
-            eprintln!("usage: sim SEED | sim --search N [--from S]");
-            ExitCode::from(2)
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().ok();
+    match words[..] {
+        [seed] => number(seed).map_or_else(usage, replay),
+        ["--search", count] => number(count).map_or_else(usage, |count| search(1, count)),
+        ["--search", count, "--from", from] => match (number(count), number(from)) {
+            (Some(count), Some(from)) => search(from, count),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: sim SEED | sim --search N [--from S]");
+    ExitCode::from(2)
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let mut world = World::drawn(seed).told();
+    match catch_unwind(AssertUnwindSafe(|| world.run())) {
+        Ok(books) => {
+            println!("world {seed} kept every promise: {books:?}, trace {:016x}", world.trace());
+            ExitCode::SUCCESS
+        }
+        Err(_) => {
+            println!("world {seed} broke a promise");
+            ExitCode::FAILURE
         }
     }
 }
 
 fn search(from: u64, count: u64) -> ExitCode {
-    for seed in from..from + count {
-        let run = std::panic::catch_unwind(|| {
-            let mut world = World::seed(seed);
-            let books = world.run();
-            (books, world.trace())
-        });
-        match run {
-            Ok((books, trace)) if count == 1 => {
-                println!("seed {seed}: {books:?} trace {trace:016x}")
-            }
-            Ok(_) => {}
-            Err(_) => {
-                eprintln!("seed {seed} broke a promise; replay: sim {seed}");
-                return ExitCode::FAILURE;
-            }
+    for seed in from..from.saturating_add(count) {
+        let mut world = World::drawn(seed);
+        if catch_unwind(AssertUnwindSafe(|| world.run())).is_err() {
+            eprintln!("world {seed} broke a promise; replay it with: sim {seed}");
+            return ExitCode::FAILURE;
         }
     }
     println!("{count} worlds from seed {from} kept every promise");

@@ -44,6 +44,33 @@ fn run_until(home: &mut Home, end: u64, out: &mut Vec<Output>) {
     }
 }
 
+fn viewer_counts(out: &[Output]) -> Vec<u64> {
+    let told = |o: &Output| match o {
+        Output::Flush(batch) => batch.viewers,
+        Output::Verdict(_) => None,
+    };
+    out.iter().filter_map(told).collect()
+}
+
+#[test]
+fn a_count_alone_waits_ten_sweeps_and_rides_with_messages_before() {
+    let mut home = fixed(0);
+    let mut out = Vec::new();
+    home.attach(ShardId(0), now(1));
+    home.sweep_took(ShardId(0), 500_000);
+    home.members(ShardId(0), 1);
+    run_until(&mut home, 1_000, &mut out);
+    assert_eq!(viewer_counts(&out), [1], "the first is told at once");
+    home.members(ShardId(0), 2);
+    run_until(&mut home, 4_900_000, &mut out);
+    assert_eq!(viewer_counts(&out), [1], "every two seconds would take a quarter of a core");
+    run_until(&mut home, 5_100_000, &mut out);
+    assert_eq!(viewer_counts(&out), [1, 2]);
+    home.members(ShardId(0), 3);
+    say(&mut home, 1, Class::Chat, 7_200_000, &mut out);
+    assert_eq!(viewer_counts(&out), [1, 2, 3], "with a message it costs nothing");
+}
+
 #[test]
 fn a_quiet_room_flushes_at_once_and_a_busy_one_a_window_later() {
     let mut home = fixed(500);

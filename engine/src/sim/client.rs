@@ -1,47 +1,18 @@
-//! Simulated clients: they speak the real protocol through the client's codecs, and check what
-//! they get against what the protocol promises.
+//! Simulated clients: they speak the real protocol through the client's codecs, and hold the
+//! server to what the protocol promises, frame by frame.
 
-use super::World;
+use super::ledger::Ledger;
 use super::net::End;
-use crate::hash::{Rng, mix};
 use crate::seam::Tick;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use uproar_proto::error::Code;
-use uproar_proto::v1::{self, Class, Outcome, client_frame, server_frame::Body};
-use uproar_proto::wire::{
-    ClientDecoder, RawFrame, Variant, decode_server, encode_client, upgrade_reply, upgrade_request,
-};
+use uproar_proto::v1::{self, GapReason, Outcome, server_frame::Body};
+use uproar_proto::wire::{ClientDecoder, RawFrame, Variant, decode_server, upgrade_reply};
 
-const FRAME_BYTES_MAX: usize = 1 << 20;
-const ROOMS: [&str; 3] = ["a", "b", "c"];
-
-/// What the clients of a world do how often, in parts of their sum.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    connect: u64,
-    join: u64,
-    leave: u64,
-    publish: u64,
-    like: u64,
-    hang_up: u64,
-    ping: u64,
-}
-
-impl Pace {
-    pub(crate) fn draw(rng: &mut Rng) -> Pace {
-        let mut one = |most: u64| rng.below(most) + 1;
-        Pace {
-            connect: one(6),
-            join: one(10),
-            leave: one(5),
-            publish: one(60),
-            like: one(20),
-            hang_up: one(4),
-            ping: one(4),
-        }
-    }
-}
+/// The largest frame a client takes.
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Every world's clients draw the same nonce; the answer to it is what is checked.
+pub(crate) const NONCE: [u8; 16] = [7; 16];
 
 /// What a client knows of a room it is in.
 #[derive(Clone, Debug, Default)]
@@ -50,209 +21,131 @@ pub(crate) struct Stream {
     pub(crate) seq: u64,
     pub(crate) likes: u64,
     pub(crate) viewers: u64,
+    /// The seq it joined at.
+    pub(crate) joined_at: u64,
+    /// Seqs that were told missing since.
+    pub(crate) missed: Vec<(u64, u64, GapReason)>,
+    /// Messages that came in batches since.
+    pub(crate) received: u64,
 }
 
-/// One client.
+/// One client: one connection, and what it got there.
 pub(crate) struct Client {
     pub(crate) end: End,
     pub(crate) open: bool,
-    variant: Variant,
+    pub(crate) variant: Variant,
     /// Bytes of the upgrade's answer, until it is whole.
     opening: Option<Vec<u8>>,
     decoder: ClientDecoder,
     pub(crate) streams: BTreeMap<String, Stream>,
     /// Rooms asked for and not yet answered, with the cursor that was given.
-    asked: BTreeMap<String, Option<v1::Cursor>>,
+    pub(crate) asked: BTreeMap<String, Option<v1::Cursor>>,
     /// A gap that came before its `joined`.
     early_gaps: BTreeMap<String, v1::Gap>,
-    /// Cursors of rooms it left, for a resume.
-    remembered: BTreeMap<String, v1::Cursor>,
+    /// Cursors of rooms it was in, for a resume.
+    pub(crate) remembered: BTreeMap<String, v1::Cursor>,
+    /// Publishes without a verdict so far, by id.
+    pub(crate) unanswered: BTreeMap<Vec<u8>, String>,
+    /// Leaves without an answer so far.
+    pub(crate) leaving: u64,
+    /// Like frames it sent, which get no verdict.
+    pub(crate) likes_said: u64,
+    /// `NOT_MEMBER` errors: answers to leaves, likes and publishes that crossed a kick.
+    pub(crate) not_member: u64,
     pub(crate) frozen_until: Tick,
-    welcomed: bool,
-    /// It has sent rubbish: what follows is its own fault.
-    rude: bool,
-    sent: u64,
-    pub(crate) accepted: BTreeMap<(String, u64), Vec<u8>>,
-}
-
-const NONCE: [u8; 16] = [7; 16];
-
-/// A new client connects.
-pub(crate) fn spawn(world: &mut World) {
-    let number = world.clients.len();
-    let shard = world.rng.below(world.nodes.len() as u64) as usize;
-    let variant = Variant::ALL[world.rng.below(Variant::ALL.len() as u64) as usize];
-    let end = world.net.connect(shard);
-    let opening = match variant {
-        Variant::Tcp => {
-            world.net.send(end, b"UPR1");
-            None
-        }
-        _ => {
-            let name = if variant.is_json() { "uproar.v1.json" } else { "uproar.v1.proto" };
-            let request = upgrade_request("h", "/", Some(name), variant.is_deflated(), NONCE);
-            world.net.send(end, &request);
-            Some(Vec::new())
-        }
-    };
-    world.clients.push(Client {
-        end,
-        open: true,
-        variant,
-        opening,
-        decoder: ClientDecoder::new(variant, FRAME_BYTES_MAX),
-        streams: BTreeMap::new(),
-        asked: BTreeMap::new(),
-        early_gaps: BTreeMap::new(),
-        remembered: BTreeMap::new(),
-        frozen_until: Tick(0),
-        welcomed: false,
-        rude: false,
-        sent: 0,
-        accepted: BTreeMap::new(),
-    });
-    say(world, number, &client_frame::Body::Connect(v1::Connect::default()));
-    let room = ROOMS[world.rng.below(3) as usize];
-    join(world, number, room);
-}
-
-fn say(world: &mut World, number: usize, body: &client_frame::Body) {
-    let client = &world.clients[number];
-    let mut bytes = Vec::new();
-    encode_client(body, client.variant, [1, 2, 3, 4], &mut bytes);
-    world.net.send(client.end, &bytes);
-}
-
-fn join(world: &mut World, number: usize, room: &str) {
-    let client = &mut world.clients[number];
-    if client.streams.contains_key(room) || client.asked.contains_key(room) {
-        return;
-    }
-    let resume = client.remembered.get(room).copied();
-    client.asked.insert(room.to_owned(), resume);
-    let room = room.to_owned();
-    say(world, number, &client_frame::Body::Join(v1::Join { room, resume }));
-}
-
-/// Some client does something.
-pub(crate) fn act(world: &mut World) {
-    let pace = world.pace;
-    let total = pace.connect + pace.join + pace.leave + pace.publish + pace.like + pace.hang_up;
-    let mut pick = world.rng.below(total + pace.ping);
-    let open: Vec<usize> = (0..world.clients.len()).filter(|c| world.clients[*c].open).collect();
-    let mut is = |part: u64| {
-        let hit = pick < part;
-        pick = pick.saturating_sub(part);
-        if hit {
-            pick = u64::MAX;
-        }
-        hit
-    };
-    if is(pace.connect) || open.is_empty() {
-        if world.clients.len() < 60 {
-            spawn(world);
-        }
-        return;
-    }
-    let number = open[world.rng.below(open.len() as u64) as usize];
-    if world.rng.below(1000) < world.faults.reset {
-        return break_off(world, number, 104);
-    }
-    if world.rng.below(1000) < world.faults.garbage {
-        let junk: Vec<u8> = (0..world.rng.below(60)).map(|_| world.rng.next_u64() as u8).collect();
-        world.clients[number].rude = true;
-        let end = world.clients[number].end;
-        return world.net.send(end, &junk);
-    }
-    if world.rng.below(1000) < world.faults.freeze {
-        let until = world.now.tick.after_ms(world.rng.below(6_000));
-        let client = &mut world.clients[number];
-        client.frozen_until = until;
-        return;
-    }
-    let room = ROOMS[world.rng.below(3) as usize];
-    if is(pace.join) {
-        join(world, number, room);
-    } else if is(pace.leave) {
-        let client = &mut world.clients[number];
-        if let Some(stream) = client.streams.get(room) {
-            let cursor = v1::Cursor { epoch: stream.epoch, seq: stream.seq };
-            client.remembered.insert(room.to_owned(), cursor);
-            let room = room.to_owned();
-            say(world, number, &client_frame::Body::Leave(v1::Leave { room }));
-        }
-    } else if is(pace.publish) {
-        publish(world, number, room, Class::Chat);
-    } else if is(pace.like) {
-        publish(world, number, room, Class::Like);
-    } else if is(pace.hang_up) {
-        hang_up(world, number);
-    } else {
-        say(world, number, &client_frame::Body::Ping(v1::Ping {}));
-    }
-}
-
-fn publish(world: &mut World, number: usize, room: &str, class: Class) {
-    let client = &mut world.clients[number];
-    client.sent += 1;
-    let id = mix(client.sent << 16 | number as u64).to_be_bytes().to_vec();
-    let content = v1::publish::Content::Data(Bytes::from(id.repeat(1 + (id[0] % 40) as usize)));
-    let body = v1::Publish {
-        room: room.to_owned(),
-        class: class.into(),
-        client_msg_id: Bytes::from(id),
-        content: (class != Class::Like).then_some(content),
-        count: 3,
-    };
-    say(world, number, &client_frame::Body::Publish(body));
-}
-
-/// A client closes.
-pub(crate) fn hang_up(world: &mut World, number: usize) {
-    break_off(world, number, 0);
-}
-
-fn break_off(world: &mut World, number: usize, errno: i32) {
-    let client = &mut world.clients[number];
-    if client.open {
-        client.open = false;
-        world.net.hang_up(client.end, errno);
-    }
-}
-
-/// Every client that is not frozen reads what is there.
-pub(crate) fn read_all(world: &mut World) {
-    for number in 0..world.clients.len() {
-        let client = &mut world.clients[number];
-        if !client.open || client.frozen_until > world.now.tick {
-            continue;
-        }
-        match world.net.receive(client.end) {
-            Some(bytes) if bytes.is_empty() => {}
-            Some(bytes) => {
-                for byte in &bytes {
-                    world.trace = mix(world.trace ^ u64::from(*byte));
-                }
-                let (seed, client) = (world.seed, &mut world.clients[number]);
-                // Who sends rubbish may be answered in another variant, or not at all.
-                let broken = client.read(&bytes);
-                if let (Err(broken), false) = (broken, client.rude) {
-                    panic!("seed {seed}: client {number} ({:?}): {broken}", client.variant);
-                }
-            }
-            None => {
-                // The server has closed; the client closes too.
-                hang_up(world, number);
-            }
-        }
-    }
+    /// It neither sends nor reads any more, and nobody was told.
+    pub(crate) vanished: bool,
+    /// It was frozen at some time, or only trickled: what it misses is its own affair.
+    pub(crate) slow: bool,
+    pub(crate) welcomed: bool,
+    /// It has broken the rules: how it is answered is not checked, only that others are served.
+    pub(crate) rude: bool,
+    pub(crate) ping_every_s: u32,
+    pub(crate) pinged: Tick,
+    pub(crate) pongs: u64,
+    pub(crate) reconnect: bool,
+    /// The code of the error that ended it.
+    pub(crate) ended_by: Option<u32>,
+    /// The code of the last room it was made to leave.
+    pub(crate) left_by: Option<u32>,
+    /// The last refusal of a join.
+    pub(crate) refused_by: Option<u32>,
+    /// The messages of its last snapshot or resume.
+    pub(crate) snapshot: Vec<u64>,
+    /// The longest time between a message's receipt by the server and here, milliseconds.
+    pub(crate) late_ms_max: u64,
+    /// Counts with likes it got.
+    pub(crate) like_counts: u64,
+    /// What it got is printed, with this number in front.
+    pub(crate) told_as: Option<usize>,
 }
 
 impl Client {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// A connection that has sent its opening.
+    pub(crate) fn new(end: End, variant: Variant, now: Tick) -> Client {
+        Client {
+            end,
+            open: true,
+            variant,
+            opening: variant.is_websocket().then(Vec::new),
+            decoder: ClientDecoder::new(variant, FRAME_BYTES_MAX),
+            streams: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            early_gaps: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            leaving: 0,
+            likes_said: 0,
+            not_member: 0,
+            frozen_until: Tick(0),
+            vanished: false,
+            slow: false,
+            welcomed: false,
+            rude: false,
+            ping_every_s: 0,
+            pinged: now,
+            pongs: 0,
+            reconnect: false,
+            ended_by: None,
+            left_by: None,
+            refused_by: None,
+            snapshot: Vec::new(),
+            late_ms_max: 0,
+            like_counts: 0,
+            told_as: None,
+        }
+    }
+
+    /// Whether it can be held to every promise: open, polite, there.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.open && !self.rude && !self.vanished
+    }
+
+    /// Where it would go on in every room it is or was in.
+    pub(crate) fn cursors(&self) -> BTreeMap<String, v1::Cursor> {
+        let mut cursors = self.remembered.clone();
+        for (room, stream) in &self.streams {
+            let cursor = v1::Cursor { epoch: stream.epoch, seq: stream.seq };
+            cursors.insert(room.clone(), cursor);
+        }
+        cursors
+    }
+
+    /// Takes bytes in and checks every frame in them.
+    ///
+    /// # Errors
+    /// Which promise the server broke.
+    pub(crate) fn read(
+        &mut self,
+        bytes: &[u8],
+        unix_ms: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
         if let Some(opening) = &mut self.opening {
             opening.extend_from_slice(bytes);
-            if self.rude {
+            let status = opening.strip_prefix(b"HTTP/1.1 ");
+            if status.is_some_and(|s| s.len() >= 3 && !s.starts_with(b"101")) {
+                // Refused before it was a WebSocket; the connection ends, which is checked there.
                 return Ok(());
             }
             let Some((consumed, variant)) = upgrade_reply(opening, NONCE)? else {
@@ -274,122 +167,207 @@ impl Client {
                 Some(RawFrame::Message { payload, compressed }) => {
                     decode_server(self.variant, payload, compressed, FRAME_BYTES_MAX)
                         .map_err(|c| format!("torn frame: {}", c.name()))?
+                        .ok_or("a frame of a kind the server does not send")?
                 }
-                Some(_) => None,
+                Some(RawFrame::Ping(_) | RawFrame::Pong | RawFrame::Close { .. }) => continue,
             };
-            if let Some(body) = body {
-                self.take(body)?;
+            if let Some(number) = self.told_as {
+                println!("{:18} client {number} got {body:.200?}", "");
             }
+            self.take(body, unix_ms, ledger)?;
         }
     }
 
-    fn take(&mut self, body: Body) -> Result<(), String> {
+    /// Checks one frame.
+    ///
+    /// # Errors
+    /// Which promise it breaks.
+    pub(crate) fn take(
+        &mut self,
+        body: Body,
+        unix_ms: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        if !self.welcomed && !matches!(body, Body::Welcome(_) | Body::Error(_)) {
+            return Err("something came before the welcome".into());
+        }
         match body {
             Body::Welcome(_) if self.welcomed => return Err("welcomed twice".into()),
-            Body::Welcome(_) => self.welcomed = true,
-            Body::Joined(joined) => self.joined(joined)?,
-            Body::Batch(batch) => {
-                let stream = self.streams.get_mut(&batch.room);
-                let stream = stream.ok_or("a batch of a room it is not in")?;
-                if batch.epoch != stream.epoch {
-                    return Err("a batch of another epoch".into());
-                }
-                for message in batch.messages {
-                    if message.seq != stream.seq + 1 {
-                        return Err(format!("seq {} after {}", message.seq, stream.seq));
-                    }
-                    stream.seq = message.seq;
-                }
+            Body::Welcome(welcome) => {
+                (self.welcomed, self.ping_every_s) = (true, welcome.ping_every_s);
             }
-            Body::Gap(gap) => self.gap(gap)?,
-            Body::Count(count) => {
-                let stream = self.streams.get_mut(&count.room);
-                let stream = stream.ok_or("a count of a room it is not in")?;
-                let likes = count.likes.unwrap_or(stream.likes);
-                if likes < stream.likes {
-                    return Err(format!("likes went from {} to {likes}", stream.likes));
-                }
-                stream.likes = likes;
-                stream.viewers = count.viewers.unwrap_or(stream.viewers);
-            }
-            Body::Verdicts(verdicts) => {
-                for verdict in verdicts.verdicts {
-                    if verdict.outcome() == Outcome::Accepted {
-                        let key = (verdicts.room.clone(), verdict.seq);
-                        let id = verdict.client_msg_id.to_vec();
-                        if self.accepted.insert(key, id).is_some() {
-                            return Err("two messages were accepted with one seq".into());
-                        }
-                    }
-                }
-            }
-            Body::Left(left) => {
-                self.streams.remove(&left.room).ok_or("left a room it was not in")?;
-            }
-            // About a publish or a leave; any other one about a room refuses a join.
-            Body::Error(error) if error.code == Code::NotMember.number() => {}
+            Body::Joined(joined) => self.joined(joined, ledger)?,
+            Body::Batch(batch) => self.batch(&batch, unix_ms, ledger)?,
+            Body::Gap(gap) => self.gap(&gap, ledger)?,
+            Body::Count(count) => self.count(&count)?,
+            Body::Verdicts(verdicts) => self.verdicts(&verdicts, ledger)?,
+            Body::Left(left) => self.left(&left)?,
+            Body::Error(error) if error.code == Code::NotMember.number() => self.not_member += 1,
+            Body::Error(error) if error.room.is_empty() => self.ended_by = Some(error.code),
             Body::Error(error) => {
-                self.asked.remove(&error.room);
+                // About a room, and not about a publish: it refuses a join.
+                self.asked.remove(&error.room).ok_or("an unasked join was refused")?;
+                self.refused_by = Some(error.code);
             }
-            Body::Reconnect(_) | Body::Pong(_) => {}
+            Body::Reconnect(_) => self.reconnect = true,
+            Body::Pong(_) => self.pongs += 1,
         }
         Ok(())
     }
 
-    fn gap(&mut self, gap: v1::Gap) -> Result<(), String> {
+    fn batch(
+        &mut self,
+        batch: &v1::Batch,
+        unix_ms: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let stream = self.streams.get_mut(&batch.room);
+        let stream = stream.ok_or("a batch of a room it is not in")?;
+        if batch.epoch != stream.epoch {
+            return Err("a batch of another epoch".into());
+        }
+        if batch.messages.is_empty() {
+            return Err("a batch without messages".into());
+        }
+        for message in &batch.messages {
+            if message.seq != stream.seq + 1 {
+                return Err(format!("seq {} after {} without a gap", message.seq, stream.seq));
+            }
+            stream.seq = message.seq;
+            stream.received += 1;
+            ledger.received(&batch.room, batch.epoch, message)?;
+            self.late_ms_max = self.late_ms_max.max(unix_ms.saturating_sub(message.time_ms));
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, gap: &v1::Gap, ledger: &mut Ledger) -> Result<(), String> {
+        let reason = gap.reason();
+        if reason == GapReason::Lost {
+            ledger.gaps_lost += 1;
+        } else {
+            ledger.gaps += 1;
+            if reason != GapReason::Epoch {
+                ledger.gap_messages += (gap.to_seq + 1).saturating_sub(gap.from_seq);
+            }
+        }
         let Some(stream) = self.streams.get_mut(&gap.room) else {
             // In front of the `joined` of a resume.
-            self.early_gaps.insert(gap.room.clone(), gap);
-            return Ok(());
+            let old = self.early_gaps.insert(gap.room.clone(), gap.clone());
+            let asked = self.asked.get(&gap.room).is_some_and(Option::is_some);
+            return if asked && old.is_none() { Ok(()) } else { Err("an unasked gap".into()) };
         };
-        if gap.from_seq != stream.seq + 1 || gap.to_seq < gap.from_seq {
-            let (from, to) = (gap.from_seq, gap.to_seq);
+        let (from, to) = (gap.from_seq, gap.to_seq);
+        if gap.epoch != stream.epoch || from != stream.seq + 1 || to < from {
             return Err(format!("a gap {from} to {to} after seq {}", stream.seq));
         }
-        stream.seq = gap.to_seq;
+        stream.seq = to;
+        stream.missed.push((from, to, reason));
         Ok(())
     }
 
-    fn joined(&mut self, joined: v1::Joined) -> Result<(), String> {
+    fn count(&mut self, count: &v1::Count) -> Result<(), String> {
+        let stream = self.streams.get_mut(&count.room);
+        let stream = stream.ok_or("a count of a room it is not in")?;
+        let likes = count.likes.unwrap_or(stream.likes);
+        if likes < stream.likes {
+            return Err(format!("likes went from {} to {likes}", stream.likes));
+        }
+        self.like_counts += u64::from(count.likes.is_some());
+        stream.likes = likes;
+        stream.viewers = count.viewers.unwrap_or(stream.viewers);
+        Ok(())
+    }
+
+    fn verdicts(&mut self, verdicts: &v1::Verdicts, ledger: &mut Ledger) -> Result<(), String> {
+        for verdict in &verdicts.verdicts {
+            let room = self.unanswered.remove(&verdict.client_msg_id[..]);
+            if room.is_none_or(|room| room != verdicts.room) {
+                return Err("a verdict on what it never said there".into());
+            }
+            let outcome = verdict.outcome();
+            let told = verdict.code != 0;
+            if told != matches!(outcome, Outcome::Shed | Outcome::Refused | Outcome::Expired) {
+                return Err(format!("a verdict {outcome:?} with code {}", verdict.code));
+            }
+            ledger.verdict(&verdict.client_msg_id, outcome, verdict.seq)?;
+        }
+        Ok(())
+    }
+
+    fn left(&mut self, left: &v1::Left) -> Result<(), String> {
+        let known = self.streams.remove(&left.room);
+        if let Some(Stream { epoch, seq, .. }) = known {
+            self.remembered.insert(left.room.clone(), v1::Cursor { epoch, seq });
+        } else if self.asked.remove(&left.room).is_none() {
+            return Err("left a room it was not in".into());
+        }
+        self.early_gaps.remove(&left.room);
+        if left.code == 0 {
+            self.leaving = self.leaving.checked_sub(1).ok_or("left without asking")?;
+        } else {
+            self.left_by = Some(left.code);
+        }
+        Ok(())
+    }
+
+    fn joined(&mut self, joined: v1::Joined, ledger: &mut Ledger) -> Result<(), String> {
         let asked = self.asked.remove(&joined.room).ok_or("joined without asking")?;
         let gap = self.early_gaps.remove(&joined.room);
         let first = joined.messages.first().map_or(joined.seq + 1, |m| m.seq);
-        for pair in joined.messages.windows(2) {
-            if pair[1].seq != pair[0].seq + 1 {
+        for (seq, message) in (first..).zip(&joined.messages) {
+            if message.seq != seq {
                 return Err("a snapshot with a hole".into());
             }
+            ledger.received(&joined.room, joined.epoch, message)?;
         }
         if joined.messages.last().is_some_and(|m| m.seq != joined.seq) {
             return Err("a snapshot that does not reach its seq".into());
         }
-        if let Some(cursor) = asked {
-            let same = cursor.epoch == joined.epoch;
-            match gap {
-                None if !same => return Err("another epoch was not told".into()),
-                None if cursor.seq < joined.seq && first != cursor.seq + 1 => {
-                    return Err(format!("resumed at {} with {first}", cursor.seq));
-                }
-                Some(gap) if same && (gap.from_seq, gap.to_seq) != (cursor.seq + 1, first - 1) => {
-                    return Err("a resume's gap is not what is missing".into());
-                }
-                _ => {}
-            }
+        let whole = resumed_whole(asked, gap.as_ref(), &joined, first)?;
+        if joined.resumed != whole {
+            return Err(format!("resumed is told as {}", joined.resumed));
         }
-        let Stream { viewers, likes, .. } = Stream::default();
+        self.snapshot = joined.messages.iter().map(|m| m.seq).collect();
         let stream = Stream {
             epoch: joined.epoch,
             seq: joined.seq,
-            likes: likes.max(joined.likes),
-            viewers: viewers.max(joined.viewers),
+            joined_at: joined.seq,
+            likes: joined.likes,
+            viewers: joined.viewers,
+            ..Stream::default()
         };
         if self.streams.insert(joined.room, stream).is_some() {
             return Err("joined a room twice".into());
         }
         Ok(())
     }
+}
 
-    /// Whether it can be held to the promises: open, polite, reading.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.open && !self.rude
+/// Whether a `joined` whose first message is `first` makes up for everything since a cursor; what
+/// it does not make up for must be told in front of it, exactly.
+fn resumed_whole(
+    asked: Option<v1::Cursor>,
+    gap: Option<&v1::Gap>,
+    joined: &v1::Joined,
+    first: u64,
+) -> Result<bool, String> {
+    let Some(cursor) = asked else {
+        return if gap.is_none() { Ok(false) } else { Err("a gap without a cursor".into()) };
+    };
+    let same = cursor.epoch == joined.epoch;
+    match gap {
+        None if !same => Err("another epoch was not told".into()),
+        // It comes from a shard that was told sooner: the stream goes on where this one is.
+        None if joined.seq < cursor.seq && joined.messages.is_empty() => Ok(true),
+        None if first != cursor.seq + 1 => Err(format!("resumed at {} with {first}", cursor.seq)),
+        None => Ok(true),
+        Some(gap) if same && (gap.from_seq, gap.to_seq) != (cursor.seq + 1, first - 1) => {
+            Err("a resume's gap is not what is missing".into())
+        }
+        Some(gap) if same == (gap.reason() == GapReason::Epoch) => {
+            Err("a resume's gap has another reason".into())
+        }
+        Some(_) => Ok(false),
     }
 }

@@ -1,319 +1,411 @@
 //! Seeded worlds: real shards and real codecs over a fake network and a fake clock.
 //!
-//! A world is a pure function of its seed: which faults it has and how often, what its clients do,
-//! when time moves. It runs in two phases: *safety* (anything may break) and *liveness* (faults
-//! off, everybody reads; every promise must come true within a bounded number of steps).
+//! A world is a pure function of its plan, and a drawn plan a pure function of its seed: which
+//! faults there are and how often, what clients do, when time moves. It runs in two phases:
+//! *safety* (anything may break; nothing may be torn, lost in silence or uncounted) and *liveness*
+//! (faults off, everybody reads; every promise must come true within a bounded time).
 //! Replay: `cargo run -p uproar-engine --features sim --bin sim -- SEED`.
 
 mod check;
 mod client;
+mod control;
+mod crowd;
+mod ledger;
+mod mail;
 mod net;
+mod plan;
+#[cfg(test)]
+mod sentences;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Config, Rooms, Window};
-use crate::hash::Rng;
-use crate::metrics::ShardMetrics;
-use crate::router::{Books, CLASSES, ShardId};
+pub use net::Canary;
+pub use plan::{Faults, Plan};
+
+use crate::hash::{Rng, mix};
+use crate::metrics::{Figure, ShardMetrics};
+use crate::router::{Books, ShardId};
 use crate::seam::{Actions, Driver, Events, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use crate::shard::token::Verifier;
-use client::{Client, Pace};
+use client::Client;
+use crowd::Account;
+use ledger::Ledger;
+use mail::Mail;
 use net::Net;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use uproar_proto::control::RoomSettings;
+use uproar_proto::v1;
+use uproar_proto::wire::Variant;
 
-/// How often each fault strikes, in thousandths. Drawn for each world: some are off entirely.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// A receive brings only part of what is there.
-    pub recv_partial: u64,
-    /// A send takes only part.
-    pub send_short: u64,
-    /// A send takes nothing.
-    pub send_refused: u64,
-    /// A connection breaks.
-    pub reset: u64,
-    /// A client stops reading for a while.
-    pub freeze: u64,
-    /// Wall time jumps by up to an hour, either way.
-    pub clock_jump: u64,
-    /// A message between shards is lost for want of room.
-    pub queue_full: u64,
-    /// A client sends rubbish.
-    pub garbage: u64,
-}
-
-impl Faults {
-    fn draw(rng: &mut Rng) -> Faults {
-        let mut one = |most: u64| if rng.below(3) == 0 { 0 } else { rng.below(most) + 1 };
-        Faults {
-            recv_partial: one(600),
-            send_short: one(300),
-            send_refused: one(300),
-            reset: one(8),
-            freeze: one(20),
-            clock_jump: one(10),
-            queue_full: one(4),
-            garbage: one(4),
-        }
-    }
-}
+/// Once faults are healed nothing waits longer than this: the longest that a peer may be silent in
+/// a world where silence is noticed at all, with the linger behind it; deadlines, counts and lingers
+/// are shorter.
+const REST_MS: u64 = 8_000;
+/// A shard notices who vanished within this where pings are frequent; else the kernel does.
+const NOTICED_MS: u64 = 5_000;
+/// Turns in a row without time passing: what it takes to fill the smallest socket buffers with
+/// the longest replies.
+const TURNS_AT_ONCE_MAX: u64 = 20_000;
+/// A shard that waits longer than this for a turn it wants excuses late deliveries.
+const LATE_TURN_US: u64 = 100_000;
 
 /// A world.
 pub struct World {
-    pub(crate) seed: u64,
+    pub(crate) plan: Plan,
     pub(crate) rng: Rng,
-    pub(crate) faults: Faults,
     pub(crate) now: Now,
     pub(crate) nodes: Vec<Node>,
     pub(crate) net: Net,
+    pub(crate) mail: Mail,
     pub(crate) clients: Vec<Client>,
-    pub(crate) pace: Pace,
-    /// A hash of every byte any client got: two runs of a seed agree on it.
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) answers: control::Shared,
+    pub(crate) ledger: Ledger,
+    /// A hash of every action of every turn and every byte any client got: two runs of a seed
+    /// agree on it.
     pub(crate) trace: u64,
-    /// Plants the bug that the checkers must find.
-    pub(crate) canary: bool,
+    ids: u64,
+    /// A shard had to wait for a turn it wanted.
+    pub(crate) was_late: bool,
+    /// What happens is printed.
+    pub(crate) told: bool,
+    actions: Actions,
+    events: Events,
 }
 
 /// One shard with what carries it.
 pub(crate) struct Node {
     pub(crate) shard: Shard,
     pub(crate) metrics: Arc<ShardMetrics>,
-    pub(crate) mailbox: VecDeque<Message>,
+    cpu_us: u64,
+    last_turn: Tick,
+    stalled_until: Tick,
+    pub(crate) turns: u64,
 }
 
 impl World {
-    /// The world of a seed, not yet run.
+    /// A calm world to be planned: nothing goes wrong, nobody does anything unasked.
     #[must_use]
-    pub fn seed(seed: u64) -> World {
-        let mut rng = Rng::new(seed);
-        let faults = Faults::draw(&mut rng);
-        World::with(seed, rng, faults, None)
+    pub fn seed(seed: u64) -> Plan {
+        Plan::calm(seed)
     }
 
-    /// A world without faults, for tests that say what happens.
+    /// The world of a seed, with everything drawn from it, not yet run.
     #[must_use]
-    pub fn calm(seed: u64, window: Window) -> World {
-        World::with(seed, Rng::new(seed), Faults::default(), Some(window))
+    pub fn drawn(seed: u64) -> World {
+        World::new(Plan::drawn(seed))
     }
 
-    fn with(seed: u64, mut rng: Rng, faults: Faults, window: Option<Window>) -> World {
-        let shards = 1 + rng.below(3) as u16;
-        let drawn = [Window::Adaptive, Window::FixedMs(0), Window::FixedMs(100)];
-        let config = Config {
-            seed: seed | 1,
-            reply_bytes_max: 256 * 1024,
-            ping_every_s: 600,
-            frames_per_s_max: 30_000,
-            rooms: Rooms {
-                window: window.unwrap_or(drawn[rng.below(3) as usize]),
-                history_messages_max: 8 + rng.below(60) as u32,
-                snapshot_messages_max: rng.below(8) as u32,
-                defaults: RoomSettings {
-                    rate_per_s: 1 + rng.below(60) as u32,
-                    user_rate_per_s: 1 + rng.below(30) as u32,
-                    slow_mode_s: u32::from(rng.below(5) == 0),
-                    ..RoomSettings::default()
-                },
-                ..Rooms::default()
-            },
-            ..Config::default()
+    fn new(plan: Plan) -> World {
+        let now = Now { tick: Tick(1_000_000), unix_ms: 1_700_000_000_000, cpu_us: 0 };
+        let config = Arc::new(plan.config.clone());
+        config.check().expect("worlds have legal configurations");
+        let verifier = Arc::new(Verifier::new(&config.tokens).expect("the secret is a good one"));
+        let node = |id: u16| {
+            let metrics = Arc::new(ShardMetrics::default());
+            let shard = Shard::new(
+                ShardId(id),
+                plan.shards,
+                config.clone(),
+                config.seed,
+                verifier.clone(),
+                metrics.clone(),
+                plan.connections_max,
+            );
+            let (last_turn, stalled_until) = (now.tick, Tick(0));
+            Node { shard, metrics, cpu_us: 0, last_turn, stalled_until, turns: 0 }
         };
-        let (config, now) = (Arc::new(config), start());
-        let verifier = Arc::new(Verifier::new(&config.tokens).expect("no keys are good keys"));
-        let nodes = (0..shards)
-            .map(|id| {
-                let metrics = Arc::new(ShardMetrics::default());
-                let shard = Shard::new(
-                    ShardId(id),
-                    shards,
-                    config.clone(),
-                    config.seed,
-                    verifier.clone(),
-                    metrics.clone(),
-                    10_000,
-                );
-                Node { shard, metrics, mailbox: VecDeque::new() }
-            })
-            .collect();
-        let net = Net::new(usize::from(shards), 512 + rng.below(8_000) as usize);
-        let pace = Pace::draw(&mut rng);
+        let shards = usize::from(plan.shards);
         World {
-            seed,
-            rng,
-            faults,
+            rng: Rng::new(mix(plan.seed ^ 1)),
             now,
-            nodes,
-            net,
+            nodes: (0..plan.shards).map(node).collect(),
+            net: Net::new(shards, plan.faults, mix(plan.seed ^ 2)),
+            mail: Mail::new(shards, plan.queue_max),
             clients: Vec::new(),
-            pace,
-            trace: seed,
-            canary: false,
+            accounts: crowd::accounts(now.unix_ms),
+            answers: control::Shared::default(),
+            ledger: Ledger::default(),
+            trace: plan.seed,
+            ids: 0,
+            was_late: false,
+            told: false,
+            actions: Actions::new(),
+            events: Events::default(),
+            plan,
         }
     }
 
-    /// Plants a bug in the fake network: now and then a byte of a short send is lost.
+    /// Plants a bug in the fake network.
     #[must_use]
-    pub fn with_canary(mut self) -> World {
-        self.canary = true;
-        self.faults.send_short = 300;
+    pub fn with_canary(mut self, canary: Canary) -> World {
+        self.net.canary = canary;
+        (self.net.faults.send_short, self.net.faults.send_refused) = (200, 200);
+        self
+    }
+
+    /// Prints what happens.
+    #[must_use]
+    pub fn told(mut self) -> World {
+        self.told = true;
         self
     }
 
     /// Runs the whole world; the books of all shards at its end.
     ///
     /// # Panics
-    /// Where a promise is broken: the message says which, and the seed.
+    /// Where a promise is broken; the message says which.
     pub fn run(&mut self) -> Books {
-        for _ in 0..2 + self.rng.below(20) {
-            client::spawn(self);
-        }
-        for _ in 0..400 + self.rng.below(400) {
+        for _ in 0..self.plan.steps {
             self.step();
         }
         self.heal();
-        self.settle();
+        self.come_to_rest();
         check::at_rest(self);
-        self.close_all();
+        if self.plan.drains {
+            self.drain()
+        } else {
+            self.close_all()
+        }
+        check::at_end(self);
         self.books()
     }
 
-    /// One step of the safety phase: something happens, then a shard has a turn.
-    pub(crate) fn step(&mut self) {
-        if self.rng.below(1000) < self.faults.clock_jump {
+    /// One step of the safety phase: somebody does something, some shards have a turn.
+    fn step(&mut self) {
+        let faults = self.net.faults;
+        if self.rng.below(1000) < faults.clock_jump {
             let jump = self.rng.below(7_200_000);
             self.now.unix_ms = (self.now.unix_ms + jump).saturating_sub(3_600_000);
         }
-        client::act(self);
-        let shard = self.rng.below(self.nodes.len() as u64) as usize;
-        self.turn(shard);
-        client::read_all(self);
+        crowd::act(self);
+        control::act(self);
+        for _ in 0..self.nodes.len() {
+            let shard = self.rng.below(self.nodes.len() as u64) as usize;
+            if self.rng.below(1000) < faults.shard_slow {
+                let ms = self.rng.below(1_500);
+                self.nodes[shard].stalled_until = self.now.tick.after_ms(ms);
+            }
+            let spurious = self.rng.below(1000) < faults.turn_spurious;
+            let stalled = self.nodes[shard].stalled_until > self.now.tick;
+            if !stalled && (spurious || self.wants_turn(shard)) {
+                self.turn(shard);
+                crowd::read_all(self);
+            }
+        }
         if self.rng.below(3) > 0 {
-            let us = self.rng.below(60_000);
+            let us = self.rng.below(self.plan.step_us_max);
             self.pass(us);
         }
     }
 
-    pub(crate) fn pass(&mut self, us: u64) {
+    fn wants_turn(&self, shard: usize) -> bool {
+        self.nodes[shard].shard.next_wakeup() <= self.now.tick
+            || self.mail.waits_for(shard)
+            || self.net.has_events(shard)
+    }
+
+    fn pass(&mut self, us: u64) {
+        let before = self.now.tick.0 / 1000;
         self.now.tick = Tick(self.now.tick.0 + us);
-        self.now.unix_ms += us / 1000;
+        self.now.unix_ms += self.now.tick.0 / 1000 - before;
     }
 
-    /// One turn of a shard, its messages delivered.
-    pub(crate) fn turn(&mut self, number: usize) {
-        let mut events = Events::default();
-        let (mut actions, mut outbox) = (Actions::new(), Vec::new());
-        self.now.cpu_us += 20;
-        let mut driver =
-            self.net.driver(number, self.now, &mut self.rng, &self.faults, self.canary);
-        let now = driver.poll(Tick(0), &mut events);
+    /// One turn of a shard; how many actions and messages came of it.
+    fn turn(&mut self, number: usize) -> usize {
         let node = &mut self.nodes[number];
-        let mut inbox: Vec<Message> = node.mailbox.drain(..).collect();
-        node.shard.turn(now, &events, &mut inbox, &mut actions, &mut outbox);
-        self.now.cpu_us += actions.as_slice().len() as u64 * 7;
-        driver.perform(node.shard.frames(), &actions);
+        let wanted = node.shard.next_wakeup().max(node.last_turn);
+        self.was_late |= self.now.tick.since_us(wanted) > LATE_TURN_US;
+        let mut inbox = self.mail.take(number, self.plan.inbox_max);
+        let received = inbox.len();
+        let mut driver = self.net.driver(number, Now { cpu_us: node.cpu_us, ..self.now });
+        let now = driver.poll(Tick(0), &mut self.events);
+        let (events, actions) = (&self.events, &mut self.actions);
+        let mut outbox = Vec::new();
+        node.shard.turn(now, events, &mut inbox, actions, &mut outbox);
+        assert!(inbox.is_empty(), "a turn takes in all of its mail");
+        let done = actions.as_slice().len() + outbox.len();
+        let work = events.list.len() + received + done;
+        if self.told && work > 0 {
+            let at = (now.tick.0 - 1_000_000) as f64 / 1e6;
+            println!("{at:10.6} shard {number} mail {received} {:?}", events.list);
+            println!("{:18} {:?}", "", actions.as_slice());
+            outbox.iter().for_each(|(to, m)| println!("{:18} to {to}: {}", "", check::name(m)));
+        }
+        node.cpu_us += 5 + 7 * work as u64;
+        (node.last_turn, node.turns) = (now.tick, node.turns + 1);
+        for action in actions.as_slice() {
+            self.trace = mix(self.trace ^ check::digest(action));
+        }
+        driver.perform(node.shard.frames(), actions);
+        actions.clear();
+        self.carry(number, outbox);
+        control::hear(self);
+        check::after_turn(self, number);
+        done
+    }
+
+    /// Messages of a turn go into the queues, or come back.
+    fn carry(&mut self, from: usize, outbox: Vec<(u16, Message)>) {
+        self.mail.retry(from);
         for (to, message) in outbox {
-            let lose = usize::from(to) != number && self.rng.below(1000) < self.faults.queue_full;
-            if lose && may_be_lost(&message) {
-                self.nodes[number].shard.undeliverable(to, message);
-            } else {
-                self.nodes[usize::from(to)].mailbox.push_back(message);
+            self.ledger.overhear(&message);
+            if let Err(message) = self.mail.send(from, usize::from(to), message) {
+                if self.told {
+                    println!("{:18} undeliverable: {}", "", check::name(&message));
+                }
+                if let Message::Offer { offer, .. } = &message {
+                    self.ledger.likes_refused += offer.likes;
+                }
+                self.nodes[from].shard.undeliverable(to, message);
             }
         }
-        check::bounds(self, number);
     }
 
+    /// Faults off, queues large, everybody awake; who has vanished or broken the rules is gone.
     fn heal(&mut self) {
-        self.faults = Faults::default();
-        for client in &mut self.clients {
+        self.net.faults = Faults::default();
+        self.mail.queue_max = 16_384;
+        self.plan.inbox_max = 1024;
+        self.nodes.iter_mut().for_each(|node| node.stalled_until = Tick(0));
+        for number in 0..self.clients.len() {
+            let client = &mut self.clients[number];
             client.frozen_until = Tick(0);
+            // Who vanished is noticed by the shard where heartbeats are short, else by the kernel.
+            let idle_ms = u64::from(self.plan.config.ping_every_s) * 2_400;
+            if client.rude || client.vanished && idle_ms > NOTICED_MS {
+                crowd::break_off(self, number, 110);
+            }
         }
     }
 
-    /// Runs until nothing happens any more.
-    pub(crate) fn settle(&mut self) {
-        let end = self.now.tick.after_ms(8_000);
-        let mut turns = 0;
-        while self.now.tick < end {
-            let mut busy = false;
+    /// Everything has its time; a connection that ends late (a token's time is over) begins it
+    /// anew, also where it lingers and only its rooms know yet.
+    fn come_to_rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..20 {
+            let before = (self.net.open(), self.figure(Figure::Members));
+            self.run_ms(REST_MS);
+            let same = before == (self.net.open(), self.figure(Figure::Members));
+            quiet = if same { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                return;
+            }
+        }
+        panic!("connections go on ending");
+    }
+
+    /// Lets time pass: every shard gets its turns when it wants them, and never otherwise, so
+    /// that what a shard forgets to wake up for stays undone.
+    ///
+    /// # Panics
+    /// Where a promise is broken.
+    pub fn run_ms(&mut self, ms: u64) {
+        let end = self.now.tick.after_ms(ms);
+        let mut at_once = 0;
+        loop {
+            crowd::read_all(self);
+            let wanting: Vec<usize> =
+                (0..self.nodes.len()).filter(|shard| self.wants_turn(*shard)).collect();
+            for shard in &wanting {
+                self.turn(*shard);
+            }
+            at_once += 1;
+            assert!(at_once < TURNS_AT_ONCE_MAX, "the shards have no end of work without time");
+            if !wanting.is_empty() {
+                continue;
+            }
+            if self.now.tick >= end {
+                return;
+            }
+            at_once = 0;
+            self.sleep(end);
+        }
+    }
+
+    /// Nobody wants a turn: time moves to when somebody does. A turn on the way, though nobody
+    /// asked for it, must find nothing to do.
+    fn sleep(&mut self, end: Tick) {
+        let wakeups = self.nodes.iter().map(|n| n.shard.next_wakeup()).min();
+        let thaws = self.clients.iter().map(|c| c.frozen_until);
+        let thaw = thaws.filter(|at| *at > self.now.tick).min().unwrap_or(Tick::NEVER);
+        let next = wakeups.unwrap_or(end).min(thaw).min(crowd::next_ping(self)).min(end);
+        let sleep_us = next.since_us(self.now.tick).max(1);
+        let early_us = self.rng.below(sleep_us);
+        if early_us > 0 && self.rng.below(4) == 0 {
+            self.pass(early_us);
             for shard in 0..self.nodes.len() {
-                self.turn(shard);
-                client::read_all(self);
-                let node = &self.nodes[shard];
-                busy |= node.shard.next_wakeup() <= self.now.tick || !node.mailbox.is_empty();
-                busy |= self.net.has_events(shard);
+                let done = self.turn(shard);
+                assert!(done == 0, "a shard had work to do and wanted to sleep");
             }
-            turns += 1;
-            assert!(turns < 100_000, "seed {}: the world does not come to rest", self.seed);
-            if !busy {
-                let next = self.nodes.iter().map(|n| n.shard.next_wakeup()).min();
-                let until = next.unwrap_or(end).min(end).max(Tick(self.now.tick.0 + 1));
-                self.pass(until.0 - self.now.tick.0);
-            }
+            return;
         }
+        self.pass(sleep_us);
     }
 
-    /// Everybody leaves; nothing may be left behind.
+    /// Everybody leaves; shards forget rooms where nobody is.
     fn close_all(&mut self) {
         for client in 0..self.clients.len() {
-            client::hang_up(self, client);
+            crowd::break_off(self, client, 0);
         }
-        self.settle();
-        for node in &self.nodes {
-            assert_eq!(node.shard.connections_used(), 0, "seed {}: connections left", self.seed);
-            assert_eq!(node.shard.frames().used(), 0, "seed {}: frames left", self.seed);
-        }
-        assert_eq!(self.net.open(), 0, "seed {}: descriptors left open", self.seed);
+        self.run_ms(4_000);
     }
 
-    /// The sum of all shards' books.
+    /// The node drains: everybody is told and goes, nobody else gets in.
+    fn drain(&mut self) {
+        for shard in 0..self.nodes.len() {
+            assert!(self.mail.post(shard, Message::Drain).is_ok(), "a world at rest has room");
+        }
+        self.run_ms(1_000);
+        for (number, client) in self.clients.iter().enumerate() {
+            let told = client.reconnect || !client.welcomed || !client.is_sound();
+            assert!(told, "client {number} was not told to reconnect");
+        }
+        let late = crowd::connect(self, 0, Variant::Tcp, None, Vec::new());
+        self.run_ms(1_000);
+        assert!(!self.clients[late].welcomed, "a draining shard takes nobody");
+        self.close_all();
+        for shard in 0..self.nodes.len() {
+            assert!(self.mail.post(shard, Message::Stop).is_ok(), "a world at rest has room");
+            self.turn(shard);
+            assert!(self.nodes[shard].shard.finished(), "a shard that is told to stop stops");
+        }
+    }
+
+    /// That many viewers connect, spread over shards and wire variants, and join the first room.
+    fn arrive(&mut self, viewers: usize) {
+        let room = self.plan.rooms[0].clone();
+        for n in 0..viewers {
+            let joins = vec![v1::Join { room: room.clone(), resume: None }];
+            let variant = Variant::ALL[n % Variant::ALL.len()];
+            crowd::connect(self, n % self.nodes.len(), variant, None, joins);
+        }
+        self.run_ms(3_000);
+        let joined = |c: &Client| c.streams.contains_key(&room);
+        assert!(self.clients.iter().all(joined), "every viewer joins");
+    }
+
+    pub(crate) fn fresh_id(&mut self) -> Vec<u8> {
+        self.ids += 1;
+        mix(self.ids).to_be_bytes().to_vec()
+    }
+
+    /// The sum of all shards' books, as they stand now.
     #[must_use]
     pub fn books(&self) -> Books {
-        self.nodes.iter().fold(Books::default(), |sum, node| sum.plus(&node.metrics.books()))
+        self.nodes.iter().fold(Books::default(), |sum, node| sum.plus(&node.shard.books()))
     }
 
-    /// Messages waiting in edges and homes.
-    pub(crate) fn pending(&self) -> [u64; CLASSES] {
-        let mut sum = [0; CLASSES];
-        for node in &self.nodes {
-            for (total, n) in sum.iter_mut().zip(node.shard.pending()) {
-                *total += n;
-            }
-        }
-        sum
-    }
-
-    /// How often rare things happened: gap, short write, lost batch, resume, undeliverable.
+    /// One figure, summed over all shards.
     #[must_use]
-    pub fn marks(&self) -> [u64; 5] {
-        use crate::metrics::Figure;
-        let figures = [
-            Figure::Gaps,
-            Figure::ShortWrites,
-            Figure::LostBatches,
-            Figure::Resumes,
-            Figure::QueueDropped,
-        ];
-        figures.map(|f| self.nodes.iter().map(|node| node.metrics.get(f)).sum())
+    pub fn figure(&self, figure: Figure) -> u64 {
+        self.nodes.iter().map(|node| node.metrics.get(figure)).sum()
     }
 
-    /// What every client got, as one number.
+    /// What every shard did and every client got, as one number.
     #[must_use]
     pub fn trace(&self) -> u64 {
         self.trace
     }
-}
-
-/// Wall and monotonic time of every world's beginning.
-fn start() -> Now {
-    Now { tick: Tick(1_000_000), unix_ms: 1_700_000_000_000, cpu_us: 0 }
-}
-
-/// The queues of a real node lose a message only where it is told or made good; counts and
-/// detaches are superseded by later ones, which a world at rest would not send.
-fn may_be_lost(message: &Message) -> bool {
-    matches!(message, Message::Offer { .. } | Message::Attach { .. } | Message::Flush(_))
 }

@@ -1,0 +1,159 @@
+//! The truth of a world: what was published, what homes gave a place in the order, what senders
+//! were told. Taken from the messages between shards, which no client sees, and compared with what
+//! every client gets.
+
+use crate::router::Batch;
+use crate::shard::message::Message;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use uproar_proto::control::Content;
+use uproar_proto::v1::{self, Class, Outcome};
+
+/// A publish, by the id that no other has.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) room: String,
+    pub(crate) class: Class,
+    pub(crate) content: Content,
+}
+
+/// One message in a room's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    id: Vec<u8>,
+    user: String,
+}
+
+/// One life of a room.
+#[derive(Default)]
+struct Life {
+    messages: BTreeMap<u64, Known>,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    published: BTreeMap<Vec<u8>, Published>,
+    lives: BTreeMap<(String, u64), Life>,
+    /// Where each message stands: its epoch and seq.
+    places: BTreeMap<Vec<u8>, (u64, u64)>,
+    verdicts: BTreeMap<Vec<u8>, (Outcome, u64)>,
+    /// Likes in offers that came back for want of room.
+    pub(crate) likes_refused: u64,
+    /// Gap frames and the messages they named, as clients got them; lost batches apart.
+    pub(crate) gaps: u64,
+    pub(crate) gap_messages: u64,
+    pub(crate) gaps_lost: u64,
+}
+
+impl Ledger {
+    /// A client or a backend is about to say something.
+    pub(crate) fn publish(&mut self, id: &[u8], room: &str, class: Class, content: Content) {
+        let published = Published { room: room.to_owned(), class, content };
+        let old = self.published.insert(id.to_vec(), published);
+        assert!(old.is_none(), "a world's ids are unique");
+    }
+
+    /// A room has begun to live, and nobody may be in it yet.
+    pub(crate) fn begins(&mut self, room: String, epoch: u64) {
+        self.lives.entry((room, epoch)).or_default();
+    }
+
+    /// A message between shards, as it leaves its shard.
+    pub(crate) fn overhear(&mut self, message: &Message) {
+        match message {
+            Message::Flush(batch) => self.batch(batch),
+            Message::Attached { room, answer: Ok(state) } => {
+                self.begins(room.to_string(), state.epoch.0);
+                state.history.iter().for_each(|batch| self.batch(batch));
+            }
+            _ => {}
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let (room, epoch) = (batch.room.to_string(), batch.epoch.0);
+        let life = self.lives.entry((room.clone(), epoch)).or_default();
+        let mut seq = batch.seq_before();
+        for message in &batch.messages {
+            seq += 1;
+            let id = message.client_msg_id.to_vec();
+            assert_eq!(message.seq.0, seq, "a batch of {room} has contiguous seq");
+            let said = self.published.get(&id).expect("what is admitted was published");
+            assert_eq!(said.room, room, "a message stays in its room");
+            assert_eq!((said.class, &said.content), (message.class, &message.content));
+            let known = Known { id: id.clone(), user: message.user.to_string() };
+            match life.messages.get(&seq) {
+                Some(old) => assert_eq!(*old, known, "{room}: two messages with seq {seq}"),
+                None => {
+                    life.messages.insert(seq, known);
+                    let old = self.places.insert(id, (epoch, seq));
+                    assert!(old.is_none(), "{room}: a message was admitted twice, now as {seq}");
+                }
+            }
+        }
+    }
+
+    /// A client got a message: it must be what the home ordered.
+    pub(crate) fn received(&self, room: &str, epoch: u64, got: &v1::Message) -> Result<(), String> {
+        let seq = got.seq;
+        let life = self.lives.get(&(room.to_owned(), epoch));
+        let known = life.and_then(|life| life.messages.get(&seq));
+        let known = known.ok_or_else(|| format!("{room} never ordered seq {seq}"))?;
+        let said = &self.published[&known.id];
+        let content = match &got.content {
+            Some(v1::message::Content::Text(text)) => Content::Text(Bytes::from(text.clone())),
+            Some(v1::message::Content::Data(data)) => Content::Data(data.clone()),
+            None => return Err(format!("seq {seq} of {room} came without content")),
+        };
+        let same = known.id == got.client_msg_id
+            && known.user == got.user
+            && said.class == got.class()
+            && said.content == content;
+        if same { Ok(()) } else { Err(format!("seq {seq} of {room} is not what was ordered")) }
+    }
+
+    /// A sender was told what became of a message.
+    pub(crate) fn verdict(&mut self, id: &[u8], outcome: Outcome, seq: u64) -> Result<(), String> {
+        if self.verdicts.insert(id.to_vec(), (outcome, seq)).is_some() {
+            return Err("two verdicts on one message".into());
+        }
+        if (outcome == Outcome::Accepted) != (seq > 0) {
+            return Err(format!("a verdict {outcome:?} with seq {seq}"));
+        }
+        Ok(())
+    }
+
+    /// Whether everything that senders were told is what happened.
+    ///
+    /// A room whose home has no member anywhere flushes to nobody, which cannot be overheard:
+    /// there a seq is known from its verdict alone.
+    pub(crate) fn check_verdicts(&self) {
+        for (id, (outcome, seq)) in &self.verdicts {
+            let said = &self.published[id];
+            let class = said.class;
+            match self.places.get(id) {
+                Some((_, place)) => {
+                    assert_eq!(*outcome, Outcome::Accepted, "an ordered {class:?} was {outcome:?}");
+                    assert_eq!(place, seq, "a sender was told another seq");
+                }
+                None if *outcome == Outcome::Accepted => {
+                    let mut lives = self.lives.iter().filter(|((room, _), _)| *room == said.room);
+                    assert!(
+                        lives.any(|(_, life)| !life.messages.contains_key(seq)),
+                        "an accepted {class:?} is not in its room: another one has its seq {seq}"
+                    );
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Accepted `system` messages of which somebody could know.
+    pub(crate) fn systems(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.places.iter().filter_map(|(id, (epoch, seq))| {
+            let said = &self.published[id];
+            (said.class == Class::System).then_some((said.room.as_str(), *epoch, *seq))
+        })
+    }
+}
