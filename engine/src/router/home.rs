@@ -350,8 +350,20 @@ impl Home {
         let at_once = self.resync || !self.pending.is_empty();
         let wanted = if at_once { Tick(0) } else { counters };
         let space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());
-        let spaced = self.last_flush.map_or(Tick(0), |last| Tick(last.0 + space_us));
+        let spaced = self.last_flush.map_or(Tick(0), |last| self.next_flush(last, space_us));
         wanted.max(spaced)
+    }
+
+    /// The flush after the one at `last`. Under overload it comes with the end of an admission
+    /// window, so that what waited for the one does not wait for the other too.
+    fn next_flush(&self, last: Tick, space_us: u64) -> Tick {
+        let spaced = last.0 + space_us;
+        let windows = space_us / self.admission_us();
+        if !self.overloaded || windows == 0 {
+            return Tick(spaced);
+        }
+        let decided = last.0.saturating_sub(GRACE_US) / self.admission_us() + windows;
+        Tick(spaced.min(decided * self.admission_us() + GRACE_US))
     }
 
     fn flush(&mut self, now: Now, out: &mut Vec<Output>) {

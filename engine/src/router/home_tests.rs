@@ -44,6 +44,25 @@ fn run_until(home: &mut Home, end: u64, out: &mut Vec<Output>) {
     }
 }
 
+#[test]
+fn an_overloaded_room_is_flushed_when_its_windows_are_decided() {
+    // Windows of 250 ms are decided 20 ms late; without overload a message waits up to 600 ms.
+    let mut home = fixed(600);
+    let mut out = Vec::new();
+    for i in 0..3_000 {
+        say(&mut home, i % 50, Class::Chat, i * 1_000 + 1, &mut out);
+    }
+    let flushed_at = |o: &Output| match o {
+        Output::Flush(batch) => Some(batch.flushed.0),
+        Output::Verdict(_) => None,
+    };
+    let flushes: Vec<u64> = out.iter().filter_map(flushed_at).collect();
+    let late: Vec<u64> = flushes.iter().skip(2).map(|at| at % 250_000 / 1_000).collect();
+    assert!(late.len() >= 4 && late.iter().all(|ms| (20..=22).contains(ms)), "{flushes:?}");
+    let spaces: Vec<u64> = flushes.windows(2).skip(2).map(|f| (f[1] - f[0]) / 1_000).collect();
+    assert!(spaces.iter().all(|ms| (499..=501).contains(ms)), "{spaces:?}");
+}
+
 fn viewer_counts(out: &[Output]) -> Vec<u64> {
     let told = |o: &Output| match o {
         Output::Flush(batch) => batch.viewers,

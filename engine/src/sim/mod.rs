@@ -39,7 +39,7 @@ use uproar_proto::v1;
 use uproar_proto::wire::Variant;
 
 /// Once faults are healed nothing waits longer than this: the longest that a peer may be silent in
-/// a world where silence is noticed at all, with the linger behind it; deadlines, counts and lingers
+/// a world where silence is noticed at all, with the linger behind it; deadlines and counts
 /// are shorter.
 const REST_MS: u64 = 8_000;
 /// A shard notices who vanished within this where pings are frequent; else the kernel does.
