@@ -379,7 +379,7 @@ impl Home {
                 out.push(verdict(&candidate, Outcome::Expired, Some(Code::Expired), 0));
                 continue;
             }
-            self.seq += 1;
+            self.seq += 1; // S-7
             self.books.admitted[candidate.class as usize] += 1;
             let mut accepted = verdict_of(&candidate, Outcome::Accepted, None, 0);
             accepted.seq = Seq(self.seq);
@@ -394,7 +394,7 @@ impl Home {
                 received_unix_ms: candidate.received_unix_ms,
             });
         }
-        let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
+        let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick)); // S-12
         if std::mem::take(&mut self.resync) {
             viewers = viewers.or(Some(self.viewers.told()));
             likes = likes.or(Some(self.likes.told()));

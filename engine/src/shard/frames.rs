@@ -105,7 +105,7 @@ impl Ring {
             return Next::Nothing;
         }
         if from < self.base {
-            return Next::Overtaken { to: self.base, seq: self.seq_evicted };
+            return Next::Overtaken { to: self.base, seq: self.seq_evicted }; // S-8, S-14
         }
         if from + 1 == head {
             let frame = self.chunk_frame(from, variant, frames);

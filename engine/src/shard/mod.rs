@@ -265,7 +265,7 @@ impl Shard {
         for folded in self.verdicts.take(self.now.tick, window_us) {
             if self.conns.is_live(folded.conn, folded.generation) {
                 self.metrics.add(Figure::Verdicts, folded.frame.verdicts.len() as u64);
-                self.reply(folded.conn, &Body::Verdicts(folded.frame));
+                self.reply(folded.conn, &Body::Verdicts(folded.frame)); // S-17
             }
         }
     }
@@ -300,7 +300,7 @@ impl Shard {
             match self.conns.hot(conn).state {
                 State::Live => {
                     let reconnect = v1::Reconnect { spread_ms, to: String::new() };
-                    self.reply(conn, &Body::Reconnect(reconnect));
+                    self.reply(conn, &Body::Reconnect(reconnect)); // S-23
                 }
                 State::Free | State::Closing | State::Discarding | State::Closed => {}
                 _ => self.end(conn, Code::Draining, None),

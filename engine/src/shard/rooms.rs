@@ -304,11 +304,11 @@ impl Shard {
         let number = self.rooms.by_name.get(name).copied();
         let mine = self.memberships_of(conn);
         let Some(membership) = mine.iter().find(|m| Some(m.room) == number).copied() else {
-            return self.room_error(conn, name, Code::NotMember);
+            return self.room_error(conn, name, Code::NotMember); // S-13
         };
         self.remove_member(conn, membership);
         let left = v1::Left { room: name.to_owned(), code: code.map_or(0, Code::number) };
-        self.reply(conn, &Body::Left(left));
+        self.reply(conn, &Body::Left(left)); // S-13
     }
 
     /// Takes a connection out of every room, without a word: it is going.
@@ -364,7 +364,7 @@ impl Shard {
                 self.room_error(conn, name.as_str(), code);
             } else {
                 let left = v1::Left { room: name.to_string(), code: code.number() };
-                self.reply(conn, &Body::Left(left));
+                self.reply(conn, &Body::Left(left)); // S-13
             }
         }
         self.forget_room(number);
@@ -491,7 +491,7 @@ impl Shard {
         }
     }
 
-    /// An error about a room, which does not end the connection.
+    /// An error about a room, which does not end the connection (S-21).
     pub(super) fn room_error(&mut self, conn: ConnSlot, room: &str, code: Code) {
         if self.conns.hot(conn).state == State::Live {
             // A name too long to be legal is not worth sending back whole.
@@ -515,7 +515,7 @@ impl Room {
             let messages = newest_within(self.history.snapshot(messages_max), bytes_max);
             let joined = self.joined(messages.iter().map(|m| message(m)).collect(), false);
             let mut bytes = Vec::new();
-            encode_server(&Body::Joined(joined), variant, &mut bytes);
+            encode_server(&Body::Joined(joined), variant, &mut bytes); // S-11
             self.snapshots[place] = Some(bytes);
         }
         self.snapshots[place].get_or_insert_default()
@@ -531,7 +531,7 @@ impl Room {
         }
         let messages = kept.iter().map(|m| message(m)).collect();
         let joined = self.joined(messages, missed == 0);
-        encode_server(&Body::Joined(joined), variant, &mut bytes);
+        encode_server(&Body::Joined(joined), variant, &mut bytes); // S-10
         Resume { seq, variant, missed, bytes }
     }
 

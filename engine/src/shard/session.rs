@@ -203,10 +203,10 @@ impl Shard {
                 self.connect(conn, connect);
             }
             Incoming::Frame(client_frame::Body::Connect(_)) => {
-                self.end(conn, Code::ProtocolOrder, None);
+                self.end(conn, Code::ProtocolOrder, None); // S-1
             }
             Incoming::Frame(body) if live => self.request(conn, body),
-            Incoming::Frame(_) => self.end(conn, Code::ProtocolOrder, None),
+            Incoming::Frame(_) => self.end(conn, Code::ProtocolOrder, None), // S-1
             Incoming::Unknown => self.metrics.add(Figure::FramesUnknown, 1),
             Incoming::Ping(payload) => {
                 let mut pong = Vec::new();
@@ -241,9 +241,9 @@ impl Shard {
         }
         if connect.token.is_empty() {
             if !self.verifier.guests() {
-                return self.end(conn, Code::TokenRequired, None);
+                return self.end(conn, Code::TokenRequired, None); // S-2
             }
-            return self.welcome(conn, connect.join);
+            return self.welcome(conn, connect.join); // S-3
         }
         let generation = self.conns.hot(conn).generation;
         self.conns.hot_mut(conn).state = State::Checking;
@@ -267,7 +267,7 @@ impl Shard {
                     self.session_bytes += session.bytes_owned();
                     let number = self.sessions.insert(session);
                     self.conns.cold_mut(conn).session = number;
-                    self.welcome(conn, connect.join);
+                    self.welcome(conn, connect.join); // S-3
                     if self.conns.hot(conn).state == State::Live {
                         let decoder = self.take_decoder(conn);
                         self.decode(conn, decoder);
@@ -323,7 +323,7 @@ impl Shard {
             client_frame::Body::Join(join) => self.join(conn, &join.room, join.resume),
             client_frame::Body::Leave(leave) => self.leave(conn, &leave.room, None),
             client_frame::Body::Publish(publish) => self.publish(conn, publish),
-            client_frame::Body::Ping(_) => self.reply(conn, &Body::Pong(v1::Pong {})),
+            client_frame::Body::Ping(_) => self.reply(conn, &Body::Pong(v1::Pong {})), // S-4
         }
     }
 
@@ -331,7 +331,7 @@ impl Shard {
         let number = self.rooms.by_name.get(publish.room.as_str()).copied();
         let mine = self.memberships_of(conn);
         if number.is_none() || !mine.iter().any(|m| Some(m.room) == number) {
-            return self.room_error(conn, &publish.room, Code::NotMember);
+            return self.room_error(conn, &publish.room, Code::NotMember); // S-19
         }
         let number = number.unwrap_or(NONE);
         let class = publish.class();
@@ -346,12 +346,13 @@ impl Shard {
             v1::publish::Content::Data(data) => Content::Data(data),
         });
         let bytes = content.as_ref().map_or(0, Content::len);
-        let like = class == Class::Like;
+        let like = class == Class::Like; // S-18
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
-            Some(Code::Forbidden)
+            Some(Code::Forbidden) // S-16
         } else if banned {
             Some(Code::Banned)
         } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
+            // S-15
             Some(Code::BadId)
         } else if !like && bytes == 0 {
             Some(Code::Empty)
@@ -451,7 +452,7 @@ impl Shard {
             close_frame(hot.variant, code.websocket_close(), code.name(), &mut words);
             words
         });
-        self.last_words(conn, &words);
+        self.last_words(conn, &words); // S-22
     }
 
     fn last_words(&mut self, conn: ConnSlot, words: &[u8]) {
@@ -522,7 +523,7 @@ impl Shard {
             match self.conns.hot(conn).state {
                 State::Free | State::Closed => {}
                 State::Proxied | State::Opening | State::Hello | State::Checking => {
-                    self.end(conn, Code::HandshakeTimeout, None);
+                    self.end(conn, Code::HandshakeTimeout, None); // S-1
                 }
                 State::Live => self.live_deadline(conn),
                 State::Closing | State::Discarding => self.close_now(conn),
@@ -536,9 +537,9 @@ impl Shard {
         let expired = cold.session != NONE
             && u64::from(self.sessions.get(cold.session).expires_s) * 1000 <= self.now.unix_ms;
         if expired {
-            self.end(conn, Code::TokenExpired, None);
+            self.end(conn, Code::TokenExpired, None); // S-2
         } else if silent_ms >= self.idle_ms() {
-            self.end(conn, Code::IdleTimeout, None);
+            self.end(conn, Code::IdleTimeout, None); // S-4
         } else {
             self.arm_idle(conn);
         }
