@@ -394,7 +394,8 @@ impl Home {
                 received_unix_ms: candidate.received_unix_ms,
             });
         }
-        let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick)); // S-12
+        // S-12
+        let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
         if std::mem::take(&mut self.resync) {
             viewers = viewers.or(Some(self.viewers.told()));
             likes = likes.or(Some(self.likes.told()));
