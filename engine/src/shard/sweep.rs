@@ -119,12 +119,9 @@ impl Shard {
             return false;
         }
         room.members.swept = 0;
-        if std::mem::take(&mut room.sweep_again) {
-            return false;
-        }
-        room.sweeping = false;
         self.finished.push(number);
-        true
+        room.sweeping = std::mem::take(&mut room.sweep_again);
+        !room.sweeping
     }
 
     /// Connections that could not be served when their room's sweep came by.
@@ -428,10 +425,9 @@ impl Shard {
                 continue;
             }
             self.evict_ring(number);
+            // Told also where the next sweep has begun: a room whose sweeps never rest needs a
+            // longer window more than any other.
             let room = self.rooms.slab.get_mut(number);
-            if room.sweeping {
-                continue;
-            }
             let cpu_us = std::mem::take(&mut room.sweep_cpu_us);
             if cpu_us > 0 {
                 let (home, id) = (room.home, room.id.clone());

@@ -74,6 +74,27 @@ fn a_sweep_never_starves_another_room() {
 }
 
 #[test]
+fn a_room_whose_sweeps_never_rest_gets_a_longer_window() {
+    let mut world = World::seed(11).rooms(|r| r.count_every_ms = 60_000).viewers(1);
+    // A crowd of which no count has told what a sweep costs.
+    for _ in 1..3_000 {
+        let joins = vec![v1::Join { room: "room".into(), resume: None }];
+        crowd::connect(&mut world, 0, Variant::Tcp, None, joins);
+    }
+    world.run_ms(1_000);
+    let before = world.figure(Figure::Batches);
+    for _ in 0..300 {
+        // A sweep takes three turns and 21 ms; every turn brings a message and a millisecond.
+        backend_says(&mut world, Class::System, 1);
+        world.turn(0);
+        crowd::read_all(&mut world);
+        world.pass(1_000);
+    }
+    let batches = world.figure(Figure::Batches) - before;
+    assert!(batches < 20, "{batches} batches in 300 ms: the window stayed at 0");
+}
+
+#[test]
 fn a_frozen_viewer_is_told_its_gap_and_ends_at_the_head_and_nobody_else_misses_anything() {
     let mut world = World::seed(3).rooms(|r| r.deadline_ms = 500).buffers(2_048).viewers(10);
     world.clients[0].frozen_until = world.now.tick.after_ms(6_000);
