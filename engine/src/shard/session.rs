@@ -296,6 +296,10 @@ impl Shard {
         };
         self.reply(conn, &Body::Welcome(welcome));
         for join in joins {
+            // What it is sent for one room may be more than it may owe: then it is gone.
+            if self.conns.hot(conn).state != State::Live {
+                break;
+            }
             self.join(conn, &join.room, join.resume);
         }
     }
