@@ -477,12 +477,6 @@ impl Home {
         self.bans.push((user, until_unix_ms));
     }
 
-    /// Bans and until when, wall clock.
-    #[must_use]
-    pub fn bans(&self) -> Vec<(u64, u64)> {
-        self.bans.clone()
-    }
-
     /// What the room is now.
     #[must_use]
     pub fn info(&self) -> RoomInfo {

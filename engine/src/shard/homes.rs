@@ -258,8 +258,8 @@ impl Shard {
 
     fn tell_updated_to(&mut self, number: u32, shard: ShardId) {
         let Hosted { home, room, .. } = self.homes.slab.get(number);
-        let (settings, bans) = (home.settings().clone(), home.bans());
-        self.post(shard, Message::Updated { room: room.clone(), settings, bans });
+        let (room, settings) = (room.clone(), home.settings().clone());
+        self.post(shard, Message::Updated { room, settings });
     }
 
     /// A shard has not learnt of the last change of a room that is at home here.
@@ -271,22 +271,20 @@ impl Shard {
 
     fn home_kick(&mut self, number: u32, user: &str, ban_s: u32, reply: Reply<u32>) {
         let key = hash_bytes(self.seed, user.as_bytes());
-        let mut code = Code::Kicked;
+        let mut until_unix_ms = 0;
         if ban_s > 0 {
-            code = Code::Banned;
-            let until = self.now.unix_ms + u64::from(ban_s) * 1000;
-            self.homes.slab.get_mut(number).home.ban(key, until);
-            self.tell_updated(number);
+            until_unix_ms = self.now.unix_ms + u64::from(ban_s) * 1000;
+            self.homes.slab.get_mut(number).home.ban(key, until_unix_ms);
         }
-        let hosted = self.homes.slab.get(number);
-        let (room, shards) = (hosted.room.clone(), hosted.home.attached().to_vec());
+        let Hosted { home, room, .. } = self.homes.slab.get(number);
+        let (room, epoch, shards) = (room.clone(), home.epoch(), home.attached().to_vec());
         if shards.is_empty() {
             return reply(Ok(0));
         }
         let tally = Arc::new(Tally::new(shards.len() as u32, reply));
         for shard in shards {
             let (room, tally) = (room.clone(), tally.clone());
-            self.post(shard, Message::Kick { room, key, code, tally });
+            self.post(shard, Message::Kick { room, epoch, key, until_unix_ms, tally });
         }
     }
 

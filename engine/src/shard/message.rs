@@ -30,12 +30,14 @@ pub enum Message {
     Flush(Arc<Batch>),
     /// To the shard whose connections offered them.
     Verdicts { room: RoomId, verdicts: Vec<Verdict> },
-    /// To a shard with members: new settings or bans.
-    Updated { room: RoomId, settings: Arc<RoomSettings>, bans: Vec<(u64, u64)> },
+    /// To a shard with members: new settings.
+    Updated { room: RoomId, settings: Arc<RoomSettings> },
     /// To a shard with members: this life of the room is over.
     Ended { room: RoomId, epoch: Epoch, code: Code },
-    /// To a shard with members: this user's connections leave.
-    Kick { room: RoomId, key: u64, code: Code, tally: Arc<Tally> },
+    /// To a shard with members: this user's connections leave this life of the room, and stay
+    /// out until then (wall clock; 0: they may come back). One message, so that nobody slips in
+    /// between.
+    Kick { room: RoomId, epoch: Epoch, key: u64, until_unix_ms: u64, tally: Arc<Tally> },
     /// To every shard: stop accepting, tell clients to go elsewhere.
     Drain,
     /// To every shard: all of them are drained, this was the last turn.

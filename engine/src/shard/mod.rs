@@ -235,9 +235,11 @@ impl Shard {
             Message::Attached { room, answer } => self.attached(&room, answer.map(|a| *a)),
             Message::Flush(batch) => self.flushed(batch),
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),
-            Message::Updated { room, settings, bans } => self.updated(&room, settings, &bans),
+            Message::Updated { room, settings } => self.updated(&room, settings),
             Message::Ended { room, epoch, code } => self.ended(&room, epoch, code),
-            Message::Kick { room, key, code, tally } => tally.add(self.kick(&room, key, code)),
+            Message::Kick { room, epoch, key, until_unix_ms, tally } => {
+                tally.add(self.kick(&room, epoch, key, until_unix_ms));
+            }
             Message::Drain => {
                 self.draining = true;
                 self.act(Action::StopAccepting);

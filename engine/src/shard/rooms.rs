@@ -413,28 +413,31 @@ impl Shard {
         room.booked = books;
     }
 
-    /// The home changed the room's settings or bans.
-    pub(super) fn updated(
-        &mut self,
-        id: &RoomId,
-        settings: Arc<RoomSettings>,
-        bans: &[(u64, u64)],
-    ) {
+    /// The home changed the room's settings.
+    pub(super) fn updated(&mut self, id: &RoomId, settings: Arc<RoomSettings>) {
         if let Some(number) = self.rooms.by_name.get(id).copied() {
             let room = self.rooms.slab.get_mut(number);
             room.edge.update(&settings);
             room.settings = settings;
-            room.bans.extend(bans.iter().copied());
             room.snapshots = Default::default();
             room.resumes.clear();
         }
     }
 
-    /// Removes a user's connections from a room; how many.
-    pub(super) fn kick(&mut self, id: &RoomId, key: u64, code: Code) -> u32 {
-        let Some(number) = self.rooms.by_name.get(id).copied() else {
+    /// Removes a user's connections from this life of a room; how many. A room that the home has
+    /// not answered yet learns of bans by that answer.
+    pub(super) fn kick(&mut self, id: &RoomId, epoch: Epoch, key: u64, until_unix_ms: u64) -> u32 {
+        let known = self.rooms.by_name.get(id).copied();
+        let Some(number) = known.filter(|n| self.rooms.slab.get(*n).epoch == epoch) else {
             return 0;
         };
+        let room = self.rooms.slab.get_mut(number);
+        let mut code = Code::Kicked;
+        if until_unix_ms > 0 {
+            code = Code::Banned;
+            room.bans.retain(|_, until| *until > self.now.unix_ms);
+            room.bans.insert(key, until_unix_ms);
+        }
         let room = self.rooms.slab.get(number);
         let members = room.members.iter().map(|m| ConnSlot(m.conn));
         let targets: Vec<ConnSlot> = members.filter(|c| self.sender_key(*c) == key).collect();

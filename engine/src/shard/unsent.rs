@@ -3,42 +3,77 @@
 //! Owns what is still to be told and when it is tried again. What can be refused is refused at
 //! once, what can be made up for is made up for by later state, and the rest is kept: a join that
 //! is never answered, a room that never ends or a wrong count is not what a full queue may cost.
+//!
+//! What is kept may be overtaken by what is sent later. So it is either told as things are when it
+//! is told, or it names the life of the room that it is about, or its order is nobody's business.
 
 use super::message::Message;
 use super::{Shard, homes};
 use crate::metrics::Figure;
 use crate::router::ShardId;
 use crate::seam::Tick;
+use std::collections::BTreeSet;
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 
 /// A queue that was full needs time to drain.
 const RETRY_MS: u64 = 1;
-/// Verdicts kept for shards that take none; beyond, senders go untold, and it is counted. Other
-/// kinds are bounded by the rooms there are.
-const VERDICTS_MAX: usize = 16 * 1024;
+/// Kept messages for which a retry waits a millisecond longer: trying costs a few microseconds
+/// for each, and must not cost the shard that tries.
+const RETRY_MESSAGES: usize = 64;
+/// Verdicts and kicks kept for shards that take none. Beyond: senders go untold, users stay, and
+/// it is counted. Other kinds are bounded by the rooms there are.
+const KEPT_MAX: usize = 16 * 1024;
 
 /// What is still to be told.
 #[derive(Default)]
 pub(super) struct Unsent {
+    /// To be told as things are then, to which shard, about which room.
+    states: BTreeSet<(u16, RoomId, State)>,
+    /// To be told as it was.
     list: Vec<(u16, Message)>,
-    verdicts: usize,
-    again_at: Tick,
+    /// Verdicts and kicks in it.
+    used: usize,
+    /// When the first of it came back.
+    since: Tick,
+}
+
+/// What a shard has not learnt of a room.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// Nobody here is in it any more.
+    Detached,
+    /// The answer to its `Attach`.
+    Attached,
+    /// The last change of its settings.
+    Updated,
 }
 
 impl Unsent {
     /// When it wants to be tried again.
     pub(super) fn next_due(&self) -> Tick {
-        if self.list.is_empty() { Tick::NEVER } else { self.again_at }
+        match self.states.len() + self.list.len() {
+            0 => Tick::NEVER,
+            kept => self.since.after_ms(RETRY_MS + (kept / RETRY_MESSAGES) as u64),
+        }
     }
 
-    /// What is to be tried now.
-    pub(super) fn take(&mut self, now: Tick) -> Vec<(u16, Message)> {
-        if self.list.is_empty() || now < self.again_at {
-            return Vec::new();
+    /// Before something is kept.
+    fn begin(&mut self, now: Tick) -> &mut Unsent {
+        if self.states.is_empty() && self.list.is_empty() {
+            self.since = now;
         }
-        self.verdicts = 0;
-        std::mem::take(&mut self.list)
+        self
+    }
+
+    fn keep_state(&mut self, to: u16, room: RoomId, state: State, now: Tick) {
+        self.begin(now).states.insert((to, room, state));
+    }
+
+    /// Keeps a message that is worth so many verdicts or kicks.
+    fn keep(&mut self, to: u16, message: Message, worth: usize, now: Tick) {
+        self.used += worth;
+        self.begin(now).list.push((to, message));
     }
 }
 
@@ -46,13 +81,11 @@ impl Shard {
     /// A message could not be handed to shard `to`.
     pub(super) fn came_back(&mut self, to: u16, message: Message) {
         self.metrics.add(Figure::QueueDropped, 1);
+        let now = self.now.tick;
+        let full = self.unsent.used >= KEPT_MAX;
         match message {
             Message::Offer { room, offer } => self.refuse_offer(room, offer, Code::QueueFull),
-            Message::Attach { room, shard } => {
-                self.attached(&room, Err(Code::QueueFull));
-                // The home may know us from before: a detach that was given up for this attach.
-                self.keep_detach(to, room, shard);
-            }
+            Message::Attach { room, .. } => self.attached(&room, Err(Code::QueueFull)),
             Message::Command(command) => homes::refuse_command(command, Code::QueueFull),
             Message::List { gather, .. } => gather.add(Vec::new()),
             Message::Flush(batch) => self.home_resync(&batch.room),
@@ -61,48 +94,54 @@ impl Shard {
                     self.rooms.slab.get_mut(number).report_again();
                 }
             }
-            // A room that was opened again here has attached again, behind this message.
-            Message::Detach { room, .. } if self.rooms.by_name.contains_key(&room) => {}
-            Message::Verdicts { .. } if self.unsent.verdicts >= VERDICTS_MAX => {}
-            Message::Verdicts { .. } => {
-                self.unsent.verdicts += 1;
-                self.keep(to, message);
+            Message::Detach { room, .. } => {
+                self.unsent.keep_state(to, room, State::Detached, now);
             }
-            Message::Detach { room, shard } => self.keep_detach(to, room, shard),
-            Message::Attached { .. }
-            | Message::Updated { .. }
-            | Message::Ended { .. }
-            | Message::Kick { .. } => self.keep(to, message),
+            Message::Attached { room, .. } => {
+                self.unsent.keep_state(to, room, State::Attached, now);
+            }
+            Message::Updated { room, .. } => {
+                self.unsent.keep_state(to, room, State::Updated, now);
+            }
+            Message::Ended { .. } => self.unsent.keep(to, message, 0, now),
+            Message::Kick { tally, .. } if full => tally.add(0),
+            Message::Kick { .. } => self.unsent.keep(to, message, 1, now),
+            Message::Verdicts { .. } if full => {}
+            Message::Verdicts { ref verdicts, .. } => {
+                let worth = verdicts.len();
+                self.unsent.keep(to, message, worth, now);
+            }
             // Another sweep follows. A drain or a stop comes from outside.
             Message::SweepTook { .. } | Message::Drain | Message::Stop => {}
         }
     }
 
-    fn keep_detach(&mut self, to: u16, room: RoomId, shard: ShardId) {
-        let same = |m: &Message| matches!(m, Message::Detach { room: kept, .. } if *kept == room);
-        if !self.unsent.list.iter().any(|(target, message)| *target == to && same(message)) {
-            self.keep(to, Message::Detach { room, shard });
-        }
-    }
-
-    fn keep(&mut self, to: u16, message: Message) {
-        if self.unsent.list.is_empty() {
-            self.unsent.again_at = self.now.tick.after_ms(RETRY_MS);
-        }
-        self.unsent.list.push((to, message));
-    }
-
     /// Tries again what came back: as it was, or as things are now.
     pub(super) fn send_again(&mut self) {
-        for (to, message) in self.unsent.take(self.now.tick) {
-            match message {
-                Message::Attached { room, answer: Ok(_) } => {
-                    self.home_attach(room, ShardId(to));
-                }
-                Message::Updated { room, .. } => self.home_updated(&room, to),
-                Message::Detach { room, .. } if self.rooms.by_name.contains_key(&room) => {}
-                other => self.outbox.push((to, other)),
+        let now = self.now.tick;
+        if now < self.unsent.next_due() {
+            return;
+        }
+        let Unsent { states, list, .. } = std::mem::take(&mut self.unsent);
+        for (to, room, state) in states {
+            match state {
+                State::Detached => self.detach_again(to, room),
+                State::Attached => self.home_attach(room, ShardId(to)),
+                State::Updated => self.home_updated(&room, to),
             }
+        }
+        self.outbox.extend(list);
+    }
+
+    /// The home still has this shard among those with members.
+    fn detach_again(&mut self, to: u16, room: RoomId) {
+        let opened_again = self.rooms.by_name.get(&room).copied();
+        match opened_again.map(|number| self.rooms.slab.get(number).attached) {
+            None => self.outbox.push((to, Message::Detach { room, shard: self.id })),
+            // The home has it among them by right.
+            Some(true) => {}
+            // Its `Attach` may come back, and then nobody else would tell the home.
+            Some(false) => self.unsent.keep_state(to, room, State::Detached, self.now.tick),
         }
     }
 }
