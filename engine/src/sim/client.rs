@@ -53,6 +53,8 @@ pub(crate) struct Client {
     /// `NOT_MEMBER` errors: answers to leaves, likes and publishes that crossed a kick.
     pub(crate) not_member: u64,
     pub(crate) frozen_until: Tick,
+    /// It reads nothing, and speaks all the same.
+    pub(crate) deaf_until: Tick,
     /// It neither sends nor reads any more, and nobody was told.
     pub(crate) vanished: bool,
     /// It was frozen at some time, or only trickled: what it misses is its own affair.
@@ -98,6 +100,7 @@ impl Client {
             likes_said: 0,
             not_member: 0,
             frozen_until: Tick(0),
+            deaf_until: Tick(0),
             vanished: false,
             slow: false,
             welcomed: false,

@@ -185,9 +185,12 @@ fn arrive(world: &mut World) {
     let pick = world.rng.below(2 * world.accounts.len() as u64) as usize;
     let account = (pick < world.accounts.len()).then_some(pick);
     let room = some_room(world);
-    let early = world.rng.below(2) == 0;
-    let joins =
-        if early { vec![v1::Join { room: room.clone(), resume: None }] } else { Vec::new() };
+    let rooms = match world.rng.below(4) {
+        0 | 1 => Vec::new(),
+        2 => vec![room.clone()],
+        _ => world.plan.rooms.clone(),
+    };
+    let joins = rooms.into_iter().map(|room| v1::Join { room, resume: None }).collect();
     let number = connect(world, shard, variant, account, joins);
     join(world, number, &room, None);
 }
@@ -207,7 +210,7 @@ fn come_back(world: &mut World) {
 /// Something that no proper client does.
 fn blunder(world: &mut World, number: usize) {
     let room = some_room(world);
-    match world.rng.below(5) {
+    match world.rng.below(6) {
         0 => {
             world.clients[number].rude = true;
             say(world, number, &Body::Connect(v1::Connect::default()));
@@ -236,6 +239,15 @@ fn blunder(world: &mut World, number: usize) {
                 join(world, number, &room, resume);
             } else {
                 join(world, number, &room, Some(v1::Cursor { epoch: 5, seq: 3 }));
+            }
+        }
+        4 => {
+            // Many questions, and no ear for the answers.
+            let until = world.now.tick.after_ms(world.rng.below(4_000));
+            (world.clients[number].deaf_until, world.clients[number].slow) = (until, true);
+            for _ in 0..world.rng.below(400) {
+                world.clients[number].leaving += 1;
+                say(world, number, &Body::Leave(v1::Leave { room: "outside".into() }));
             }
         }
         _ => {
@@ -336,6 +348,10 @@ pub(crate) fn read_all(world: &mut World) {
         }
         let end = client.end;
         let mut bytes_max = usize::MAX;
+        if client.deaf_until > world.now.tick {
+            heartbeat(world, number);
+            continue;
+        }
         if world.rng.below(1000) < world.net.faults.read_partial {
             bytes_max = world.rng.below(2_000) as usize;
             world.clients[number].slow = true;

@@ -124,6 +124,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// What a sender was told of a message.
+    #[cfg(test)]
+    pub(crate) fn outcome(&self, id: &[u8]) -> Option<Outcome> {
+        self.verdicts.get(id).map(|(outcome, _)| *outcome)
+    }
+
     /// Whether everything that senders were told is what happened.
     ///
     /// A room whose home has no member anywhere flushes to nobody, which cannot be overheard:

@@ -9,8 +9,12 @@ use uproar_proto::v1::Class;
 /// A sender's backlog for one target, as a multiple of the target's queue.
 const BACKLOG_QUEUES_MAX: usize = 4;
 
+/// Which messages come back though there is room, and how many of them still.
+pub(crate) type Loss = (fn(&Message) -> bool, u32);
+
 /// All queues.
 pub(crate) struct Mail {
+    pub(crate) loss: Option<Loss>,
     pub(crate) queue_max: usize,
     queues: Vec<VecDeque<Message>>,
     /// Mail to oneself.
@@ -23,7 +27,7 @@ impl Mail {
     pub(crate) fn new(shards: usize, queue_max: usize) -> Mail {
         let queues = || (0..shards).map(|_| VecDeque::new()).collect::<Vec<_>>();
         let backlog = (0..shards).map(|_| queues()).collect();
-        Mail { queue_max, queues: queues(), own: queues(), backlog }
+        Mail { loss: None, queue_max, queues: queues(), own: queues(), backlog }
     }
 
     /// What a shard takes in this turn: its own mail, then at most so many of others.
@@ -59,6 +63,13 @@ impl Mail {
         if from == to {
             self.own[to].push_back(message);
             return Ok(());
+        }
+        if let Some((is_it, times)) = &mut self.loss
+            && *times > 0
+            && is_it(&message)
+        {
+            *times -= 1;
+            return Err(message);
         }
         let kept = &mut self.backlog[from][to];
         let message = if kept.is_empty() {

@@ -11,6 +11,8 @@ mod client;
 mod control;
 mod crowd;
 mod ledger;
+#[cfg(test)]
+mod lost;
 mod mail;
 mod net;
 mod plan;
@@ -160,6 +162,11 @@ impl World {
         for _ in 0..self.plan.steps {
             self.step();
         }
+        self.finish()
+    }
+
+    /// The liveness phase, and the end.
+    fn finish(&mut self) -> Books {
         self.heal();
         self.come_to_rest();
         check::at_rest(self);
@@ -271,7 +278,7 @@ impl World {
         self.nodes.iter_mut().for_each(|node| node.stalled_until = Tick(0));
         for number in 0..self.clients.len() {
             let client = &mut self.clients[number];
-            client.frozen_until = Tick(0);
+            (client.frozen_until, client.deaf_until) = (Tick(0), Tick(0));
             // Who vanished is noticed by the shard where heartbeats are short, else by the kernel.
             let idle_ms = u64::from(self.plan.config.ping_every_s) * 2_400;
             if client.rude || client.vanished && idle_ms > NOTICED_MS {
@@ -285,15 +292,20 @@ impl World {
     fn come_to_rest(&mut self) {
         let mut quiet = 0;
         for _ in 0..20 {
-            let before = (self.net.open(), self.figure(Figure::Members));
+            let before = self.comings_and_goings();
             self.run_ms(REST_MS);
-            let same = before == (self.net.open(), self.figure(Figure::Members));
+            let same = before == self.comings_and_goings();
             quiet = if same { quiet + 1 } else { 0 };
             if quiet == 2 {
                 return;
             }
         }
         panic!("connections go on ending");
+    }
+
+    /// What changes where somebody comes or goes; one may come for each who goes.
+    fn comings_and_goings(&self) -> (usize, u64, u64) {
+        (self.net.open(), self.figure(Figure::Accepted), self.figure(Figure::Members))
     }
 
     /// Lets time pass: every shard gets its turns when it wants them, and never otherwise, so
@@ -328,7 +340,7 @@ impl World {
     /// asked for it, must find nothing to do.
     fn sleep(&mut self, end: Tick) {
         let wakeups = self.nodes.iter().map(|n| n.shard.next_wakeup()).min();
-        let thaws = self.clients.iter().map(|c| c.frozen_until);
+        let thaws = self.clients.iter().flat_map(|c| [c.frozen_until, c.deaf_until]);
         let thaw = thaws.filter(|at| *at > self.now.tick).min().unwrap_or(Tick::NEVER);
         let next = wakeups.unwrap_or(end).min(thaw).min(crowd::next_ping(self)).min(end);
         let sleep_us = next.since_us(self.now.tick).max(1);

@@ -123,7 +123,10 @@ impl Plan {
             connections_max: if rng.below(5) == 0 { 3 + rng.below(10) as u32 } else { 10_000 },
             faults,
             habits: habits(&mut rng),
-            rooms: ["a", "b", "c", "d"][..1 + rng.below(4) as usize].map_strings(),
+            rooms: {
+                let many = if rng.below(8) == 0 { 12 } else { 1 + rng.below(4) as u8 };
+                (0..many).map(|n| char::from(b'a' + n).to_string()).collect()
+            },
             buffer_bytes: {
                 let least = 64 << rng.below(9);
                 (least, least << rng.below(6))
@@ -199,16 +202,6 @@ impl Plan {
         let mut world = self.start();
         world.arrive(viewers);
         world
-    }
-}
-
-trait MapStrings {
-    fn map_strings(&self) -> Vec<String>;
-}
-
-impl MapStrings for [&str] {
-    fn map_strings(&self) -> Vec<String> {
-        self.iter().map(|s| (*s).to_owned()).collect()
     }
 }
 
@@ -293,7 +286,7 @@ fn config(rng: &mut Rng, calm: Config) -> Config {
         ping_every_s: [1, 2, 60, 600][rng.below(4) as usize],
         frame_bytes_max: 16 * 1024,
         payload_bytes_max: 16 * 1024,
-        rooms_per_connection_max: if rng.below(4) == 0 { 1 } else { 4 },
+        rooms_per_connection_max: [1, 4, 4, 12][rng.below(4) as usize],
         frames_per_s_max: if rng.below(6) == 0 { 20 } else { 30_000 },
         reply_bytes_max: 4096 << rng.below(7),
         connections_per_address_max: if rng.below(6) == 0 { 4 } else { 0 },

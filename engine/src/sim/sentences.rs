@@ -3,15 +3,52 @@
 use super::control;
 use super::crowd;
 use super::*;
-use crate::config::Window;
+use crate::cluster::home::home_of;
+use crate::config::{Rooms, Window};
 use crate::metrics::Delivery;
+use crate::router::CLASSES;
 use bytes::Bytes;
-use uproar_proto::control::Content;
+use uproar_proto::control::{Content, RoomInfo, RoomSettings};
 use uproar_proto::error::Code;
-use uproar_proto::v1::{Class, client_frame::Body};
+use uproar_proto::ids::RoomId;
+use uproar_proto::v1::{Class, Outcome, client_frame::Body};
 
+/// The account that may speak in every class.
+pub(super) const HOST: Option<usize> = Some(0);
+/// One that may not, and is known by name.
+pub(super) const JUDGE: Option<usize> = Some(1);
+const GIFT: usize = Class::Gift as usize;
+const LIKE: usize = Class::Like as usize;
 const SYSTEM: usize = Class::System as usize;
 const CHAT: usize = Class::Chat as usize;
+
+/// Somebody comes into a room; its number.
+pub(super) fn enter(world: &mut World, shard: usize, account: Option<usize>, room: &str) -> usize {
+    let joins = vec![v1::Join { room: room.into(), resume: None }];
+    let number = crowd::connect(world, shard, Variant::Tcp, account, joins);
+    world.run_ms(1);
+    number
+}
+
+pub(super) fn chat(world: &mut World, number: usize, room: &str) -> Vec<u8> {
+    let words = Content::Text(Bytes::from_static(b"something to say, and some more of it"));
+    crowd::publish(world, number, room, Class::Chat, words)
+}
+
+/// The shard that is a room's home, and another one.
+pub(super) fn home_and_other(world: &World, room: &str) -> (usize, usize) {
+    let room = RoomId::new(room).expect("a legal name");
+    let home = usize::from(home_of(&room, world.plan.shards, world.plan.config.seed).0);
+    (home, (home + 1) % world.nodes.len())
+}
+
+pub(super) fn info(world: &mut World, room: &str) -> Option<RoomInfo> {
+    control::list(world).into_iter().find(|info| info.room == room)
+}
+
+fn speak(world: &mut World, number: usize, room: &str, class: Class) -> Vec<u8> {
+    crowd::publish(world, number, room, class, Content::Text(Bytes::from_static(b"x")))
+}
 
 fn text(text: &str) -> Content {
     Content::Text(Bytes::from(text.to_owned()))
@@ -223,4 +260,117 @@ fn an_idle_guest_costs_the_shard_72_bytes() {
     // Whole chunks of 1024 connections: 48 in the table, 8 in the wheel, 12 in the member list.
     let slope = (bytes(5 * 1024) - bytes(1024)) / (4 * 1024);
     assert!(slope <= 72, "{slope} bytes");
+}
+
+#[test]
+fn both_balances_hold_in_each_class() {
+    let rules = |r: &mut Rooms| {
+        (r.defaults.rate_per_s, r.system_messages_max, r.deadline_ms) = (4, 2, 1_000);
+    };
+    let mut world = World::seed(6).shards(2).rooms(rules).buffers(600).viewers(10);
+    let (home, other) = home_and_other(&world, "room");
+    let host = enter(&mut world, other, HOST, "room");
+    let frozen: Vec<usize> = (0..2).map(|_| enter(&mut world, home, None, "room")).collect();
+    for number in &frozen {
+        world.clients[*number].frozen_until = world.now.tick.after_ms(60_000);
+    }
+    for round in 0..40 {
+        (0..10).for_each(|guest| drop(chat(&mut world, guest, "room")));
+        if round % 10 == 0 {
+            (0..12).for_each(|_| drop(speak(&mut world, host, "room", Class::Gift)));
+        }
+        (0..4).for_each(|_| drop(speak(&mut world, host, "room", Class::System)));
+        speak(&mut world, 0, "room", Class::Gift); // a guest may not
+        crowd::like(&mut world, 1, "room", 7);
+        world.run_ms(100);
+    }
+    chat(&mut world, host, "room");
+    world.turn(other);
+    world.pass(2_000_000);
+    speak(&mut world, host, "room", Class::System);
+    world.run_ms(200);
+    crowd::break_off(&mut world, frozen[0], 104);
+    world.clients[frozen[1]].frozen_until = Tick(0);
+    world.run_ms(5_000);
+
+    let books = world.books();
+    for class in 0..CLASSES {
+        let decided = books.refused[class] + books.admitted[class] + books.merged[class];
+        let decided = decided + books.shed[class] + books.expired[class];
+        assert_eq!(books.offered[class], decided, "class {class}: {books:?}");
+    }
+    assert_eq!((books.offered[GIFT], books.offered[SYSTEM], books.offered[LIKE]), (88, 161, 40));
+    assert_eq!((books.merged[LIKE], books.shed[SYSTEM]), (40, 0));
+    let all = [books.refused[GIFT], books.admitted[GIFT], books.shed[GIFT], books.refused[SYSTEM]];
+    assert!(all.iter().all(|n| *n > 0), "{books:?}");
+    assert!(books.admitted[CHAT] > 0 && books.shed[CHAT] > 0 && books.expired[CHAT] > 0);
+    for class in [CHAT, GIFT, SYSTEM] {
+        let sum = |row: Delivery| -> u64 {
+            world.nodes.iter().map(|n| n.metrics.deliveries()[row as usize][class]).sum()
+        };
+        let (sent, skipped, left) =
+            (sum(Delivery::Sent), sum(Delivery::Skipped), sum(Delivery::Left));
+        assert_eq!(books.admitted[class] * 13, sent + skipped + left, "class {class}");
+        assert!(sent > 0 && skipped > 0, "class {class}: {sent} sent, {skipped} skipped");
+    }
+    let left = world.nodes.iter().map(|n| n.metrics.deliveries()[Delivery::Left as usize]);
+    assert!(left.flatten().sum::<u64>() > 0, "somebody left before being served");
+    world.finish();
+}
+
+#[test]
+fn a_banned_user_is_out_everywhere_and_stays_out_until_the_ban_ends() {
+    let mut world = World::seed(8).shards(2).viewers(2);
+    let judges = [0, 1].map(|shard| enter(&mut world, shard, JUDGE, "room"));
+    control::kick(&mut world, "room", "judge", 2);
+    world.run_ms(10);
+    for judge in judges {
+        assert_eq!(world.clients[judge].left_by, Some(Code::Banned.number()));
+        crowd::join(&mut world, judge, "room", None);
+    }
+    world.run_ms(10);
+    for judge in judges {
+        assert_eq!(world.clients[judge].refused_by, Some(Code::Banned.number()));
+    }
+    world.run_ms(2_000);
+    for judge in judges {
+        crowd::join(&mut world, judge, "room", None);
+        world.run_ms(10);
+        assert!(world.clients[judge].streams.contains_key("room"), "the ban is over");
+    }
+    world.finish();
+}
+
+#[test]
+fn who_may_not_owe_what_its_joins_bring_is_gone_and_in_no_room() {
+    let rooms: Vec<String> = (0..12).map(|n| format!("room-{n}")).collect();
+    let mut world = World::seed(9).config(|c| c.reply_bytes_max = 4_096).start();
+    world.plan.rooms = rooms.clone();
+    let escapes = Content::Text(Bytes::from("\u{1}".repeat(400)));
+    for room in &rooms {
+        let speaker = enter(&mut world, 0, HOST, room);
+        crowd::publish(&mut world, speaker, room, Class::System, escapes.clone());
+    }
+    world.run_ms(1_000);
+    let joins = rooms.into_iter().map(|room| v1::Join { room, resume: None }).collect();
+    let greedy = crowd::connect(&mut world, 0, Variant::WsJson, None, joins);
+    world.run_ms(1_000);
+    assert!(!world.clients[greedy].welcomed && !world.clients[greedy].open);
+    assert_eq!(world.nodes[0].metrics.closes_by(Code::TooSlow), 1);
+    assert_eq!(world.figure(Figure::Members), 12);
+    world.finish();
+}
+
+#[test]
+fn settings_of_a_room_hold_on_every_shard() {
+    let mut world = World::seed(10).shards(2).viewers(2);
+    let quiet = RoomSettings { guests_publish: false, ..RoomSettings::default() };
+    control::update(&mut world, "room", quiet);
+    world.run_ms(10);
+    for guest in 0..2 {
+        let id = chat(&mut world, guest, "room");
+        world.run_ms(500);
+        assert_eq!(world.ledger.outcome(&id), Some(Outcome::Refused));
+    }
+    world.finish();
 }

@@ -35,6 +35,7 @@ impl Marks {
             closes("handshake timeout", Code::HandshakeTimeout),
             closes("idle timeout", Code::IdleTimeout),
             closes("token expired", Code::TokenExpired),
+            closes("too slow", Code::TooSlow),
             closes("flooding", Code::Flooding),
             closes("address limit", Code::AddressLimit),
             closes("server full", Code::ServerFull),
