@@ -164,9 +164,10 @@ pub fn machine() -> BTreeMap<String, String> {
     let facts = [
         ("cpu_model", cpu("model name")),
         ("cpu_mhz", cpu("cpu MHz")),
-        ("cpu_family_model", Some(format!("{:?}/{:?}", cpu("cpu family"), cpu("model\t")))),
+        ("cpu_family", cpu("cpu family")),
         ("hypervisor", Some(info.contains("hypervisor").to_string())),
-        ("cores", std::thread::available_parallelism().ok().map(|n| n.to_string())),
+        // Not those this thread may use: the harness is pinned to one.
+        ("cores", Some(info.matches("processor\t").count().to_string())),
         ("memory", parse_kib_line(&memory, "MemTotal").map(gib)),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("governor", read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),

@@ -84,8 +84,9 @@ impl Rooms {
 /// A room stays attached this long after its last member left: a viewer who switches back and
 /// forth does not make the home work.
 const LINGER_US: u64 = 2_000_000;
-/// A snapshot is at most this part of what a connection may owe.
-const SNAPSHOT_SHARE: usize = 8;
+/// What a resume brings is at most this part of what a connection may owe. The snapshots of all
+/// the rooms it may be in, joined in one breath, are half of what it may owe.
+const RESUME_SHARE: usize = 8;
 /// Different cursors remembered at once in a reconnect storm.
 const RESUMES_MAX: usize = 16;
 
@@ -263,7 +264,9 @@ impl Shard {
     fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {
         let variant = self.conns.hot(conn).variant;
         let snapshot_max = self.config.rooms.snapshot_messages_max as usize;
-        let budget = self.config.reply_bytes_max as usize / SNAPSHOT_SHARE;
+        let owed_max = self.config.reply_bytes_max as usize;
+        let resume_max = owed_max / RESUME_SHARE;
+        let each_max = owed_max / (2 * self.config.rooms_per_connection_max as usize);
         let room = self.rooms.slab.get_mut(number);
         let bytes = match resume {
             Some(cursor) if cursor.epoch == room.epoch.0 => {
@@ -273,7 +276,7 @@ impl Shard {
                     if room.resumes.len() >= RESUMES_MAX {
                         room.resumes.remove(0);
                     }
-                    let resume = room.encode_resume(cursor.seq, variant, budget);
+                    let resume = room.encode_resume(cursor.seq, variant, resume_max);
                     room.resumes.push(resume);
                 }
                 let resume = &room.resumes[known.unwrap_or(room.resumes.len() - 1)];
@@ -289,10 +292,10 @@ impl Shard {
                 let mut bytes = Vec::new();
                 room.encode_gap(0, 0, v1::GapReason::Epoch, variant, &mut bytes);
                 self.metrics.add(Figure::Gaps, 1);
-                bytes.extend_from_slice(room.snapshot(variant, snapshot_max, budget));
+                bytes.extend_from_slice(room.snapshot(variant, snapshot_max, each_max));
                 return self.reply_bytes(conn, &bytes);
             }
-            None => room.snapshot(variant, snapshot_max, budget),
+            None => room.snapshot(variant, snapshot_max, each_max),
         };
         // The room is borrowed by the cached bytes; a reply is a copy into the connection's own.
         let bytes = bytes.clone();

@@ -347,12 +347,14 @@ fn who_may_not_owe_what_its_joins_bring_is_gone_and_in_no_room() {
     let mut world = World::seed(9).config(|c| c.reply_bytes_max = 4_096).start();
     world.plan.rooms = rooms.clone();
     let escapes = Content::Text(Bytes::from("\u{1}".repeat(400)));
+    let mut joins = Vec::new();
     for room in &rooms {
         let speaker = enter(&mut world, 0, HOST, room);
         crowd::publish(&mut world, speaker, room, Class::System, escapes.clone());
+        let epoch = world.clients[speaker].streams[room].epoch;
+        joins.push(v1::Join { room: room.clone(), resume: Some(v1::Cursor { epoch, seq: 0 }) });
     }
     world.run_ms(1_000);
-    let joins = rooms.into_iter().map(|room| v1::Join { room, resume: None }).collect();
     let greedy = crowd::connect(&mut world, 0, Variant::WsJson, None, joins);
     world.run_ms(1_000);
     assert!(!world.clients[greedy].welcomed && !world.clients[greedy].open);
