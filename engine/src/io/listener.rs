@@ -7,6 +7,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// For two seconds an address may still belong to a process that was killed: its ring lets the
+/// listener go a moment after it, and a supervisor that starts the next one at once is not to
+/// fail for that.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+const TRIES_MAX: u32 = 100;
 
 /// Makes sure that no other process (and no other launch of this one) serves the address, and
 /// settles port 0. Shards bind with SO_REUSEPORT, under which a second server would silently take
@@ -25,7 +32,15 @@ pub(super) fn settle_address(address: SocketAddr) -> Result<SocketAddr, StartErr
             .as_socket()
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
     };
-    bound().map_err(|e| cannot_listen(address, &e))
+    let mut settled = bound();
+    for _ in 0..TRIES_MAX {
+        if !matches!(&settled, Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE)) {
+            break;
+        }
+        std::thread::sleep(TRY_AGAIN);
+        settled = bound();
+    }
+    settled.map_err(|e| cannot_listen(address, &e))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
