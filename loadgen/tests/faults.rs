@@ -63,6 +63,13 @@ fn batch(message: v1::Message) -> Vec<u8> {
     bytes(Body::Batch(v1::Batch { room: "load".into(), epoch: EPOCH, messages: vec![message] }))
 }
 
+/// The text with another last letter: in the checksum, not in the number of the run (with that
+/// changed it would be another tester's message, which is none of this one's business).
+fn changed(text: &str) -> String {
+    let other = if text.ends_with('0') { '1' } else { '0' };
+    text.chars().take(text.len() - 1).chain([other]).collect()
+}
+
 impl Room {
     fn publish(&mut self, sender: &mut TcpStream, publish: v1::Publish) {
         self.messages += 1;
@@ -73,7 +80,7 @@ impl Room {
             Some(v1::publish::Content::Text(text)) => text,
             _ => String::new(),
         };
-        let text = if fault == Fault::Changed { text.replacen('0', "1", 1) } else { text };
+        let text = if fault == Fault::Changed { changed(&text) } else { text };
         let message = v1::Message {
             seq: self.seq,
             user: "somebody".into(),
@@ -241,9 +248,7 @@ fn a_message_out_of_order_is_noticed() {
 
 #[test]
 fn a_changed_message_is_noticed() {
-    let names = failed(Fault::Changed);
-    assert!(names.contains(&"content".to_owned()), "{names:?}");
-    assert!(names.contains(&"delivered_share".to_owned()), "{names:?}");
+    assert_eq!(failed(Fault::Changed), ["content", "delivered_share"]);
 }
 
 #[test]
