@@ -85,6 +85,22 @@ pub(crate) fn from_environment(
     settings
 }
 
+/// A warning for each variable that looks like a setting and, for want of an underscore, is none.
+/// (No error: `UPROAR_HTTP_SERVICE_HOST` may be a container platform's own.)
+pub(crate) fn misspelt(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let warning = |name: &str| {
+        let rest = name.strip_prefix("UPROAR_").filter(|rest| !rest.starts_with('_'))?;
+        let sections = ["ENGINE_", "HTTP_", "LOG_"];
+        let (section, key) = sections.iter().find_map(|s| Some((s, rest.strip_prefix(s)?)))?;
+        let meant = format!("{VARIABLE_PREFIX}{section}_{}", key.trim_start_matches('_'));
+        Some(format!("{name} sets nothing; two underscores stand for a dot, as in {meant}"))
+    };
+    let mut warnings: Vec<String> =
+        variables.filter_map(|(name, _)| warning(name.to_str()?)).collect();
+    warnings.sort();
+    warnings
+}
+
 /// The defaults, under a file (name and text), under single settings in their order.
 ///
 /// # Errors

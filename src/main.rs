@@ -13,6 +13,7 @@ mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::{Config, Origin};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,14 +116,8 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => args.load().and_then(serve::serve),
-        Command::Token(args) => token::token(&args).map(|text| {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }),
-        Command::Config(command) => configuration(command).map(|text| {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }),
+        Command::Token(args) => token::token(&args).and_then(|text| printed(&text)),
+        Command::Config(command) => configuration(command).and_then(|text| printed(&text)),
     };
     match done {
         Ok(code) => code,
@@ -135,6 +130,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The command's answer on standard output; what cannot be told has failed.
+fn printed(text: &str) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    let told = writeln!(out, "{text}").and_then(|()| out.flush());
+    told.map_err(|e| Failure::Failed(format!("standard output cannot be written: {e}")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl ConfigArgs {
@@ -154,6 +157,9 @@ impl ConfigArgs {
             None => Err(Failure::Usage(format!("--set {set}: it must be KEY=VALUE"))),
         });
         let mut settings = config::from_environment(std::env::vars_os());
+        for warning in config::misspelt(std::env::vars_os()) {
+            eprintln!("warning: {warning}");
+        }
         settings.extend(sets.collect::<Result<Vec<_>, _>>()?);
         let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
         config::layered(file, settings).map_err(Failure::Usage)

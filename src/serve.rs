@@ -8,6 +8,7 @@ use crate::Failure;
 use crate::config::Config;
 use crate::signals::{Drained, Signals, drained};
 use crate::start_block::Started;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,7 +72,12 @@ async fn until_told(
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(http_stopped.await) };
     let mut serving = tokio::spawn(uproar_control::serve(api, listener, shutdown));
-    println!("{text}");
+    // Nobody may be reading (a closed pipe, a full disk), and the server serves all the same.
+    let mut out = std::io::stdout();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "standard output cannot be written; the addresses are in the log");
+        tracing::info!("{text}");
+    }
     tokio::select! {
         _ = signals.next() => {}
         ended = &mut serving => {

@@ -114,6 +114,24 @@ fn a_token_is_alone_on_standard_output() {
 }
 
 #[test]
+fn a_full_standard_output_is_an_error_and_no_panic() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = uproar(&["config", "show"]).stdout(full).output().unwrap();
+    let error = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    assert!(error.starts_with("error: standard output cannot be written"), "{error}");
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_warned_of() {
+    let out = uproar(&["config", "check"]).env("UPROAR_ENGINE_SHARDS", "2").output().unwrap();
+    let warning = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{warning}");
+    assert!(warning.contains("UPROAR_ENGINE_SHARDS sets nothing"), "{warning}");
+    assert!(warning.contains("as in UPROAR__ENGINE__SHARDS"), "{warning}");
+}
+
+#[test]
 fn without_a_key_the_error_tells_how_to_get_one() {
     let error = text(&output(&["token", "--user", "alice"]).stderr);
     assert!(error.contains("uproar token --generate-secret"), "{error}");

@@ -26,6 +26,7 @@ mod tally;
 mod viewer;
 
 use clap::Parser;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -52,10 +53,13 @@ fn run(args: args::Args) -> Result<ExitCode, String> {
     }
     let facts = scenario::run(plan.clone())?;
     let report = scenario::report(&plan, facts);
-    print!("{}", report::text(&report));
+    // Both are tried before either may fail: what was measured is told where it can be.
+    let mut out = std::io::stdout().lock();
+    let table = out.write_all(report::text(&report).as_bytes()).and_then(|()| out.flush());
     if let Some(file) = &plan.json {
         let text = format!("{:#}\n", report::json(&report));
         std::fs::write(file, text).map_err(|e| format!("--json {}: {e}", file.display()))?;
     }
+    table.map_err(|e| format!("standard output cannot be written: {e}"))?;
     Ok(report.verdict().exit_code())
 }

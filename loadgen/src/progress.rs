@@ -3,7 +3,7 @@
 //! Owns standard error. Never shows a figure that is a result.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 /// How often a plain line comes.
@@ -16,6 +16,11 @@ pub(crate) struct Progress {
     phase: &'static str,
     total: u64,
     last_line: Option<Instant>,
+}
+
+/// Progress is a courtesy: where it cannot be told, the run goes on.
+fn line(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
 }
 
 impl Progress {
@@ -45,7 +50,7 @@ impl Progress {
             self.bar.set_message(words.to_owned());
         } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
             self.last_line = Some(Instant::now());
-            eprintln!("{:>10}  {words}", self.phase);
+            line(&format!("{:>10}  {words}", self.phase));
         }
     }
 
@@ -55,7 +60,7 @@ impl Progress {
             self.bar.println(words);
         }
         if !self.terminal || self.bar.is_hidden() || self.bar.is_finished() {
-            eprintln!("{words}");
+            line(words);
         }
     }
 

@@ -184,3 +184,25 @@ fn nobody_at_the_target_is_told_at_once() {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(words.contains("nobody listens") && words.contains("uproar serve"), "{words}");
 }
+
+#[test]
+fn a_result_that_cannot_be_told_is_an_error_and_no_panic() {
+    let engine = engine(&config());
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it exists");
+    let idle = |out: Stdio, json: &str| {
+        let target = engine.listen().to_string();
+        let words = "idle --viewers 2 --duration 1s --threads 1 --metrics off";
+        let mut tester = Command::new(env!("CARGO_BIN_EXE_uproar-loadgen"));
+        tester.args(words.split(' ')).args(["--target", &target, "--json", json]).stdout(out);
+        let done = tester.output().expect("the binary starts");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, error) = idle(full().into(), "/dev/null");
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("standard output cannot be written"), "{error}");
+    let (code, error) = idle(Stdio::null(), "/dev/full");
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("--json /dev/full: No space left on device"), "{error}");
+    engine.drain();
+    engine.join();
+}

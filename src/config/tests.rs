@@ -89,6 +89,16 @@ fn a_wrong_type_in_a_file_is_shown_with_its_line() {
 }
 
 #[test]
+fn only_what_looks_like_a_setting_is_taken_for_a_misspelt_one() {
+    let warnings = |name: &str| super::misspelt([(name.into(), "1".into())].into_iter());
+    for fine in ["UPROAR__ENGINE__SHARDS", "UPROAR_CONFIG", "UPROAR_SIM_SEEDS", "UPROAR_PORT", "X"]
+    {
+        assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
+    }
+    assert!(warnings("UPROAR_HTTP__API_KEY")[0].ends_with("UPROAR__HTTP__API_KEY"));
+}
+
+#[test]
 fn an_unknown_variable_is_named() {
     let error = with_variables(&[("UPROAR__ENGINE__LISTN", "127.0.0.1:1")]).unwrap_err();
     for part in ["UPROAR__ENGINE__LISTN", "unknown field `listn`", "`listen`"] {
