@@ -7,7 +7,9 @@
 
 pub mod config;
 mod http;
+mod ids;
 mod process;
+pub mod store;
 pub mod tokens;
 
 pub use config::Config;

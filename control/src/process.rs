@@ -13,6 +13,13 @@ pub(crate) fn unix_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// Milliseconds since 1970, as the store keeps moments.
+#[must_use]
+pub(crate) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The figures; one that cannot be read is left out rather than shown as zero.
 #[must_use]
 pub(crate) fn samples(started_unix_s: f64) -> Vec<Sample> {
