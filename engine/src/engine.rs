@@ -4,9 +4,9 @@
 //! Owns no state of a room. Replies leave a shard over a relay: a shard has a descriptor table of
 //! its own, and must not wake somebody else's runtime from it.
 
-use crate::cluster::home::home_of;
+use crate::cluster::home::{home_of, home_of_name};
 use crate::config::Config;
-
+use crate::hosted::Hosted;
 use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
 use crate::metrics::{self, Figure, ShardMetrics};
 use crate::router::ShardId;
@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Command, NodeInfo, Reply, RoomInfo, Sample, SampleKind, SampleValue,
+    self, Ask, Command, NodeInfo, Reply, RoomInfo, Sample, SampleKind, SampleValue, Tell,
 };
 use uproar_proto::error::Code;
-use uproar_proto::ids::RoomId;
+use uproar_proto::ids::{McastId, RoomId};
 
 /// Work that a shard hands to the launching side.
 type Answer = Box<dyn FnOnce() + Send>;
@@ -29,6 +29,8 @@ type Answer = Box<dyn FnOnce() + Send>;
 /// Answers that may wait for the relay; beyond, an answer is dropped and its caller's time-out
 /// speaks.
 const ANSWERS_MAX: usize = 65_536;
+/// Requests that wait for control's own queue. Beyond: `QUEUE_FULL`.
+const ASKS_MAX: usize = 16_384;
 /// Connections a shard's listener holds before they are accepted.
 const BACKLOG: u32 = 4096;
 
@@ -42,11 +44,19 @@ pub struct Engine {
     started: std::time::Instant,
 }
 
-/// Starts the shards.
+/// Starts the shards, with live rooms alone.
 ///
 /// # Errors
 /// In words for the operator: what in the configuration or the machine does not fit.
-pub fn start(mut config: Config) -> Result<Engine, String> {
+pub fn start(config: Config) -> Result<Engine, String> {
+    start_with(config, None)
+}
+
+/// Starts the shards; `asks`, where given, carries what connections with an inbox ask of control.
+///
+/// # Errors
+/// In words for the operator: what in the configuration or the machine does not fit.
+pub fn start_with(mut config: Config, asks: Option<Relay<Ask>>) -> Result<Engine, String> {
     config.check()?;
     if config.cores.is_empty() {
         config.cores = io::cores_allowed();
@@ -81,7 +91,7 @@ pub fn start(mut config: Config) -> Result<Engine, String> {
     let relay = relay.map_err(|e| e.to_string())?;
     let (config, given) = (Arc::new(config), metrics.clone());
     let running = io::launch(launch, move |info| {
-        Shard::new(
+        let shard = Shard::new(
             ShardId(info.index),
             info.threads,
             config.clone(),
@@ -89,7 +99,8 @@ pub fn start(mut config: Config) -> Result<Engine, String> {
             verifier.clone(),
             given[usize::from(info.index)].clone(),
             info.connections_max,
-        )
+        );
+        Hosted::new(shard, asks.clone())
     });
     Ok(Engine {
         running: running.map_err(|e| e.to_string())?,
@@ -184,7 +195,41 @@ impl Engine {
     }
 }
 
+/// Hands what shards ask to `control`, on a thread of the process that may wake a runtime.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Ask>, String> {
+    io::relay("asks", ASKS_MAX, move |ask| control.ask(ask)).map_err(|e| e.to_string())
+}
+
 impl control::Engine for Engine {
+    fn tell(&self, tell: Tell) -> Result<(), Tell> {
+        let shards = self.shards.len() as u16;
+        let home = |mcast: &McastId| home_of_name(mcast.as_str(), shards, self.seed).0;
+        let to: Vec<u16> = match &tell {
+            Tell::Opened { to, .. } | Tell::Answer { to, .. } => vec![to.shard],
+            Tell::Push { mcast, .. } | Tell::Resync { mcast } => vec![home(mcast)],
+            Tell::Join { user, .. } => vec![home(&McastId::user(user))],
+            Tell::Leave { user, group, .. } => {
+                vec![home(&McastId::user(user)), home(&McastId::group(group))]
+            }
+            Tell::Close { .. } => (0..shards).collect(),
+        };
+        let Some((last, first)) = to.split_last() else { return Ok(()) };
+        // Told again as a whole where one queue is full: what is told to many may be told twice.
+        for shard in first {
+            if self.running.post(*shard, Message::Tell(tell.clone())).is_err() {
+                return Err(tell);
+            }
+        }
+        match self.running.post(*last, Message::Tell(tell)) {
+            Ok(()) => Ok(()),
+            Err(Message::Tell(tell)) => Err(tell),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn command(&self, command: Command) {
         let (room, command) = self.relayed(command);
         let home = home_of(&room, self.shards.len() as u16, self.seed);

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 mod engine;
 pub mod hash;
+mod hosted;
 pub mod io;
 pub mod metrics;
 pub mod router;
@@ -17,7 +18,7 @@ pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use engine::{Engine, start};
+pub use engine::{Engine, relay_asks, start, start_with};
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees
 /// the same order every time.

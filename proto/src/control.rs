@@ -4,10 +4,13 @@
 //! `control` is never called on the live path: nothing here is awaited by a shard.
 
 use crate::error::Code;
-use crate::ids::RoomId;
+use crate::ids::{CONVERSATION_BYTES_MAX, McastId, RoomId};
+use crate::v1::{self, client_frame, server_frame};
+use crate::wire::error_body;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a room is set to. Shown and set over HTTP; every field has a default in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +165,101 @@ pub enum Command {
     Mute { room: RoomId, user: String, mute_s: u32, reply: Reply<()> },
 }
 
+/// A connection with an inbox, as control sees it: it comes back with every answer. `serial` is
+/// never used twice by a shard, so an answer never reaches another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// The shard that owns it.
+    pub shard: u16,
+    /// Its slot there.
+    pub conn: u32,
+    /// Counts the inboxes of the shard.
+    pub serial: u64,
+}
+
+/// What the engine asks of control for a connection with an inbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Who asks.
+    pub from: ConnectionId,
+    /// The user its token names.
+    pub user: Arc<str>,
+    /// What.
+    pub what: Asked,
+}
+
+/// See [`Ask`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// It wants its inbox: which groups is the user in? Answered by [`Tell::Opened`].
+    Open,
+    /// A frame about conversations: send, sync, pull, mark or signal. Answered by exactly one
+    /// [`Tell::Answer`].
+    Frame(client_frame::Body),
+}
+
+/// A user's membership of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group's id.
+    pub group: String,
+    /// The group's seq at which it began: tells it from an earlier one.
+    pub since_seq: u64,
+}
+
+/// What control tells the engine. Told in order, events of one mcast arrive in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tell {
+    /// The answer to [`Asked::Open`]: the user's groups, or why there is no inbox.
+    Opened { to: ConnectionId, groups: Result<Vec<Membership>, Code> },
+    /// The answer to one [`Asked::Frame`]: frames for that connection, perhaps none.
+    Answer { to: ConnectionId, frames: Vec<server_frame::Body> },
+    /// A frame for every connection of an mcast.
+    Push { mcast: McastId, frame: Box<server_frame::Body> },
+    /// The user has become a member: its connections join the group's mcast and sync.
+    Join { user: String, membership: Membership },
+    /// The user is no member any more: its connections get nothing that is pushed to the group
+    /// after this. A membership that began after `seq` stays.
+    Leave { user: String, group: String, seq: u64 },
+    /// Pushes to an mcast were lost before they reached the engine.
+    Resync { mcast: McastId },
+    /// Closes the user's connections: those of one login session, or all.
+    Close { user: String, session: Option<String>, code: Code },
+}
+
+/// The part of control that the engine calls: off the live path, on a thread of its own.
+pub trait Control: Send + Sync {
+    /// Takes a request in without blocking; its answer comes by [`Engine::tell`], and is a
+    /// [`refusal`] with `QUEUE_FULL` where too many wait.
+    fn ask(&self, ask: Ask);
+}
+
+/// When a frame that was refused for want of room may be tried again.
+const RETRY_AFTER_MS: u32 = 250;
+
+/// Says why a frame about conversations led to nothing, in the answer that its kind has.
+#[must_use]
+pub fn refusal(body: &client_frame::Body, code: Code) -> server_frame::Body {
+    let retry_after_ms = if code.retry() { RETRY_AFTER_MS } else { 0 };
+    match body {
+        client_frame::Body::Send(send) => server_frame::Body::Sent(v1::Sent {
+            // A name too long to be one is not worth sending back whole.
+            conversation: send.conversation.chars().take(CONVERSATION_BYTES_MAX).collect(),
+            client_msg_id: send.client_msg_id.slice(..send.client_msg_id.len().min(16)),
+            code: code.number(),
+            retry: code.retry(),
+            retry_after_ms,
+            ..v1::Sent::default()
+        }),
+        _ => match error_body(code) {
+            server_frame::Body::Error(error) => {
+                server_frame::Body::Error(v1::Error { retry_after_ms, ..error })
+            }
+            other => other,
+        },
+    }
+}
+
 /// One figure for `/metrics`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -234,6 +332,11 @@ pub trait Engine: Send + Sync {
     fn command(&self, command: Command);
     /// Rooms by name after `after`, at most `limit`, from every shard.
     fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>);
+    /// Hands on what control has to tell.
+    ///
+    /// # Errors
+    /// The same, where a queue is full: to be told again, before anything else about its mcast.
+    fn tell(&self, tell: Tell) -> Result<(), Tell>;
     /// Every figure the engine exports.
     fn metrics(&self) -> Vec<Sample>;
     /// What the node is.

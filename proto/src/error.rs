@@ -67,6 +67,9 @@ codes! {
     BadRequest = 2015, ws 1008, "BAD_REQUEST", "the request is not valid; the text tells what and where";
     AlreadyExists = 2016, ws 1008, "ALREADY_EXISTS", "there is such a room already";
     AlreadyJoined = 2017, ws 1008, "ALREADY_JOINED", "this connection is in the room already";
+    InboxRequired = 2030, ws 1008, "INBOX_REQUIRED", "conversations need a connection with a token and an inbox";
+    NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
+    BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";
     BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
     FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";

@@ -52,6 +52,40 @@ impl std::borrow::Borrow<str> for RoomId {
     }
 }
 
+/// The longest name of a conversation, in bytes: `group:` and the longest user name.
+pub const CONVERSATION_BYTES_MAX: usize = 6 + crate::token::USER_BYTES_MAX;
+
+/// The name of a set of connections that stored messages are pushed to: `user:NAME` (all devices
+/// of a user) or `group:ID` (the online members of a group). Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct McastId(Arc<str>);
+
+impl McastId {
+    /// Every device of a user.
+    #[must_use]
+    pub fn user(name: &str) -> McastId {
+        McastId(Arc::from(format!("user:{name}")))
+    }
+
+    /// The online members of a group.
+    #[must_use]
+    pub fn group(id: &str) -> McastId {
+        McastId(Arc::from(format!("group:{id}")))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for McastId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,9 @@ pub struct Claims {
     /// May moderate: exempt from slow mode, per-user limits and mutes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moderate: bool,
+    /// The login session that minted it: what a log-out ends. Absent: not minted by a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
 }
 
 /// The longest user name, in bytes.

@@ -11,8 +11,17 @@ use uproar_proto::ids::RoomId;
 /// Where `shards` is 0: a node has at least one.
 #[must_use]
 pub fn home_of(room: &RoomId, shards: u16, seed: u64) -> ShardId {
+    home_of_name(room.as_str(), shards, seed)
+}
+
+/// The same for any mcast, by its name.
+///
+/// # Panics
+/// Where `shards` is 0.
+#[must_use]
+pub fn home_of_name(name: &str, shards: u16, seed: u64) -> ShardId {
     assert!(shards > 0, "a node has at least one shard");
-    let name = hash_bytes(seed, room.as_str().as_bytes());
+    let name = hash_bytes(seed, name.as_bytes());
     let best = (0..shards).max_by_key(|shard| mix(name ^ mix(u64::from(*shard) + 1)));
     ShardId(best.unwrap_or(0))
 }

@@ -1,12 +1,13 @@
 //! What shards say to each other, and what control says to a home. Everything is owned or
 //! shared by reference count: no shard looks into another one's memory.
 
+use super::mcasts::Delivery;
 use crate::router::{Attached, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings};
+use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings, Tell};
 use uproar_proto::error::Code;
-use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::ids::{Epoch, McastId, RoomId};
 
 /// A message between shards.
 pub enum Message {
@@ -38,6 +39,15 @@ pub enum Message {
     /// out until then (wall clock; 0: they may come back). One message, so that nobody slips in
     /// between.
     Kick { room: RoomId, epoch: Epoch, key: u64, until_unix_ms: u64, tally: Arc<Tally> },
+    /// To the home of an mcast: `shard` has its first member (`serial` names this life of its list
+    /// and comes back), or none any more.
+    Route { mcast: McastId, shard: ShardId, serial: Option<u64> },
+    /// To a shard with members: what the home passes on now reaches it.
+    Routed { mcast: McastId, serial: u64 },
+    /// To a shard with members: from the home.
+    Deliver { mcast: McastId, delivery: Arc<Delivery> },
+    /// From control: to the home of its mcast, the shard of its connection, or every shard.
+    Tell(Tell),
     /// To every shard: stop accepting, tell clients to go elsewhere.
     Drain,
     /// To every shard: all of them are drained, this was the last turn.

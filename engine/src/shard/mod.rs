@@ -11,7 +11,9 @@ pub mod connections;
 pub mod edge;
 pub mod frames;
 mod homes;
+mod inbox;
 pub mod lag;
+mod mcasts;
 pub mod members;
 pub mod message;
 mod rooms;
@@ -36,7 +38,9 @@ pub(crate) use homes::refuse_command;
 use addresses::Addresses;
 use connections::{Connections, Membership, State};
 use homes::Homes;
+use inbox::Inboxes;
 use lag::Lag;
+use mcasts::Mcasts;
 use message::Message;
 use rooms::Rooms;
 use schedule::Schedule;
@@ -69,7 +73,15 @@ enum Input {
 struct PendingCheck {
     conn: ConnSlot,
     generation: u8,
-    connect: v1::Connect,
+    what: Check,
+}
+
+/// What the token is for.
+enum Check {
+    /// To begin a session.
+    Connect(v1::Connect),
+    /// To go on with one.
+    Renew(String),
 }
 
 /// One send of a sweep, until the next poll tells whether it was taken whole.
@@ -111,6 +123,8 @@ pub struct Shard {
     room_schedule: Schedule,
     homes: Homes,
     verdicts: Verdicts,
+    inboxes: Inboxes,
+    mcasts: Mcasts,
     /// Rooms with a sweep under way, in turn.
     sweeps: VecDeque<u32>,
     /// Rooms whose sweep ended in the last turn.
@@ -176,6 +190,8 @@ impl Shard {
             room_schedule: Schedule::default(),
             homes: Homes::new(seed),
             verdicts: Verdicts::default(),
+            inboxes: Inboxes::default(),
+            mcasts: Mcasts::new(seed),
             sweeps: VecDeque::new(),
             finished: Vec::new(),
             behind: Vec::new(),
@@ -240,6 +256,10 @@ impl Shard {
             Message::Kick { room, epoch, key, until_unix_ms, tally } => {
                 tally.add(self.kick(&room, epoch, key, until_unix_ms));
             }
+            Message::Route { mcast, shard, serial } => self.route(mcast, shard, serial),
+            Message::Routed { mcast, serial } => self.routed(&mcast, serial),
+            Message::Deliver { mcast, delivery } => self.deliver(&mcast, &delivery),
+            Message::Tell(tell) => self.told(tell),
             Message::Drain => {
                 self.draining = true;
                 self.act(Action::StopAccepting);
@@ -333,6 +353,8 @@ impl Shard {
         set(Figure::RoomsLocal, self.rooms.slab.used());
         set(Figure::Members, self.rooms.slab.iter().map(|(_, r)| r.members.len() as usize).sum());
         set(Figure::Lagging, self.lag.used());
+        set(Figure::Inboxes, self.inboxes.records.used());
+        set(Figure::Mcasts, self.mcasts.used());
         set(Figure::RingBytes, self.rooms.slab.iter().map(|(_, r)| r.ring.bytes_used()).sum());
         set(Figure::UserBytes, self.bytes_used());
         self.metrics.set(Figure::CpuMicros, self.now.cpu_us);
@@ -371,6 +393,8 @@ impl Shard {
             + self.memberships.bytes_used()
             + self.lag.bytes_used()
             + self.frames.bytes_used()
+            + self.inboxes.bytes_used()
+            + self.mcasts.bytes_used()
             + rooms
     }
 

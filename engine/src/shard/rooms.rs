@@ -316,6 +316,7 @@ impl Shard {
 
     /// Takes a connection out of every room, without a word: it is going.
     pub(super) fn leave_all(&mut self, conn: ConnSlot) {
+        self.leave_inbox(conn);
         while self.conns.cold(conn).first != Membership::NONE {
             let first = self.conns.cold(conn).first;
             self.remove_member(conn, first);

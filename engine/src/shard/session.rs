@@ -5,8 +5,8 @@
 
 use super::connections::{State, wrapping_ms};
 use super::slab::NONE;
-use super::token::{GUEST_CLASSES, Session};
-use super::{Input, PendingCheck, Shard};
+use super::token::{EXPIRY_WARNING_S, GUEST_CLASSES, Session};
+use super::{Check, Input, PendingCheck, Shard};
 use crate::hash::{hash_bytes, mix};
 use crate::metrics::Figure;
 use crate::router::{Candidate, Origin, Sender};
@@ -243,42 +243,78 @@ impl Shard {
             if !self.verifier.guests() {
                 return self.end(conn, Code::TokenRequired, None); // S-2
             }
-            return self.welcome(conn, connect.join); // S-3
+            return self.welcome(conn, connect); // S-3
         }
         let generation = self.conns.hot(conn).generation;
         self.conns.hot_mut(conn).state = State::Checking;
-        self.checks.push_back(PendingCheck { conn, generation, connect });
+        self.checks.push_back(PendingCheck { conn, generation, what: Check::Connect(connect) });
     }
 
     /// Checks waiting tokens, within the budget of a turn.
     pub(super) fn check_tokens(&mut self) {
         for _ in 0..self.config.token_checks_per_turn_max {
-            let Some(PendingCheck { conn, generation, connect }) = self.checks.pop_front() else {
+            let Some(PendingCheck { conn, generation, what }) = self.checks.pop_front() else {
                 break;
             };
             let hot = self.conns.hot(conn);
-            if hot.state != State::Checking || hot.generation != generation {
+            let expected = match what {
+                Check::Connect(_) => State::Checking,
+                Check::Renew(_) => State::Live,
+            };
+            if hot.state != expected || hot.generation != generation {
                 continue;
             }
             self.metrics.add(Figure::TokensChecked, 1);
-            match self.verifier.verify(&connect.token, self.now.unix_ms, self.seed) {
-                Err(code) => self.end(conn, code, None),
-                Ok(session) => {
+            let token = match &what {
+                Check::Connect(connect) => &connect.token,
+                Check::Renew(token) => token,
+            };
+            let verified = self.verifier.verify(token, self.now.unix_ms, self.seed);
+            match (verified, what) {
+                (Err(code), Check::Connect(_)) => self.end(conn, code, None),
+                (Ok(session), Check::Connect(connect)) => {
                     self.session_bytes += session.bytes_owned();
                     let number = self.sessions.insert(session);
                     self.conns.cold_mut(conn).session = number;
-                    self.welcome(conn, connect.join); // S-3
+                    self.welcome(conn, connect); // S-3
                     if self.conns.hot(conn).state == State::Live {
                         let decoder = self.take_decoder(conn);
                         self.decode(conn, decoder);
                     }
                 }
+                (verified, Check::Renew(_)) => self.renewed(conn, verified),
             }
         }
         self.metrics.set(Figure::TokensWaiting, self.checks.len() as u64);
     }
 
-    fn welcome(&mut self, conn: ConnSlot, joins: Vec<v1::Join>) {
+    /// A new token in place of the connection's own. One that is no good changes nothing: the old
+    /// one is good until it expires.
+    fn renewed(&mut self, conn: ConnSlot, verified: Result<Session, Code>) {
+        let number = self.conns.cold(conn).session;
+        let old = self.sessions.get_mut(number);
+        let new = match verified {
+            Ok(new) if new.user == old.user => new,
+            Ok(_) => return self.reply(conn, &error_body(Code::TokenInvalid)),
+            Err(code) => return self.reply(conn, &error_body(code)),
+        };
+        let expires_ms = u64::from(new.expires_s) * 1000;
+        self.session_bytes = self.session_bytes + new.bytes_owned() - old.bytes_owned();
+        *old = Session { inbox: old.inbox, ..new };
+        self.wheel.remove(conn);
+        self.arm_idle(conn);
+        self.reply(conn, &Body::Renewed(v1::Renewed { expires_ms }));
+    }
+
+    fn renew(&mut self, conn: ConnSlot, renew: v1::Renew) {
+        if self.conns.cold(conn).session == NONE {
+            return self.reply(conn, &error_body(Code::TokenRequired));
+        }
+        let generation = self.conns.hot(conn).generation;
+        self.checks.push_back(PendingCheck { conn, generation, what: Check::Renew(renew.token) });
+    }
+
+    fn welcome(&mut self, conn: ConnSlot, connect: v1::Connect) {
         self.conns.hot_mut(conn).state = State::Live;
         self.conns.cold_mut(conn).since_ms = wrapping_ms(self.now.tick);
         self.wheel.remove(conn);
@@ -295,7 +331,10 @@ impl Shard {
             rooms_max: self.config.rooms_per_connection_max,
         };
         self.reply(conn, &Body::Welcome(welcome));
-        for join in joins {
+        if connect.inbox {
+            self.open_inbox(conn);
+        }
+        for join in connect.join {
             // What it is sent for one room may be more than it may owe: then it is gone.
             if self.conns.hot(conn).state != State::Live {
                 break;
@@ -310,8 +349,10 @@ impl Shard {
         let silent_ms = wrapping_ms(self.now.tick).wrapping_sub(cold.since_ms);
         let mut left_ms = u64::from(self.idle_ms().saturating_sub(silent_ms));
         if cold.session != NONE {
-            let expires_ms = u64::from(self.sessions.get(cold.session).expires_s) * 1000;
-            left_ms = left_ms.min(expires_ms.saturating_sub(self.now.unix_ms));
+            let session = self.sessions.get(cold.session);
+            let warn_s = if session.warned { 0 } else { EXPIRY_WARNING_S };
+            let due_ms = u64::from(session.expires_s.saturating_sub(warn_s)) * 1000;
+            left_ms = left_ms.min(due_ms.saturating_sub(self.now.unix_ms));
         }
         self.wheel.insert(conn, self.now.tick.after_ms(left_ms));
     }
@@ -327,6 +368,12 @@ impl Shard {
             client_frame::Body::Join(join) => self.join(conn, &join.room, join.resume),
             client_frame::Body::Leave(leave) => self.leave(conn, &leave.room, None),
             client_frame::Body::Publish(publish) => self.publish(conn, publish),
+            client_frame::Body::Renew(renew) => self.renew(conn, renew),
+            body @ (client_frame::Body::Send(_)
+            | client_frame::Body::Sync(_)
+            | client_frame::Body::Pull(_)
+            | client_frame::Body::Mark(_)
+            | client_frame::Body::Signal(_)) => self.inbox_frame(conn, body),
             client_frame::Body::Ping(_) => self.reply(conn, &Body::Pong(v1::Pong {})), // S-4
         }
     }
@@ -545,7 +592,22 @@ impl Shard {
         } else if silent_ms >= self.idle_ms() {
             self.end(conn, Code::IdleTimeout, None); // S-4
         } else {
+            self.warn_of_expiry(conn);
             self.arm_idle(conn);
+        }
+    }
+
+    /// Tells a client once that its token ends soon.
+    fn warn_of_expiry(&mut self, conn: ConnSlot) {
+        let session = self.conns.cold(conn).session;
+        if session == NONE || self.sessions.get(session).warned {
+            return;
+        }
+        let session = self.sessions.get_mut(session);
+        let left_ms = (u64::from(session.expires_s) * 1000).saturating_sub(self.now.unix_ms);
+        if left_ms <= u64::from(EXPIRY_WARNING_S) * 1000 {
+            session.warned = true;
+            self.reply(conn, &Body::Expiring(v1::Expiring { in_ms: left_ms as u32 }));
         }
     }
 }

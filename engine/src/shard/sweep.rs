@@ -386,7 +386,10 @@ impl Shard {
                 self.wheel.remove(conn);
                 self.wheel.insert(conn, self.now.tick.after_ms(u64::from(DISCARD_MS)));
             }
-            State::Live => self.behind_if_needed(conn),
+            State::Live => {
+                self.behind_if_needed(conn);
+                self.tell_lost(conn);
+            }
             _ => {}
         }
     }

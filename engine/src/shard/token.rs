@@ -1,6 +1,7 @@
 //! Verifies tokens on the shard, without any call. Owns the keys and the rules of the claims;
 //! expiry is compared by the session, whose clock is the driver's.
 
+use super::slab::NONE;
 use crate::config::Tokens;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use std::sync::Arc;
@@ -30,7 +31,16 @@ pub struct Session {
     pub classes: u8,
     /// May moderate.
     pub moderate: bool,
+    /// It was told that its token ends soon.
+    pub warned: bool,
+    /// Number of its inbox, where it asked for one.
+    pub inbox: u32,
+    /// The login that minted the token, where it says.
+    pub login: Option<Box<str>>,
 }
+
+/// A connection is told this many seconds before its token ends.
+pub const EXPIRY_WARNING_S: u32 = 60;
 
 /// What guests may publish.
 pub const GUEST_CLASSES: u8 = 1 << Class::Chat as u8 | 1 << Class::Like as u8;
@@ -121,6 +131,9 @@ fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
         expires_s: u32::try_from(claims.exp).unwrap_or(u32::MAX),
         classes,
         moderate: claims.moderate,
+        warned: claims.exp.saturating_sub(unix_ms / 1000) <= u64::from(EXPIRY_WARNING_S),
+        inbox: NONE,
+        login: claims.sid.map(String::into_boxed_str),
     })
 }
 
@@ -135,11 +148,17 @@ impl Session {
         self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|pattern| matches(pattern)))
     }
 
+    /// Whether a login minted its token.
+    #[must_use]
+    pub fn is_of(&self, login: &str) -> bool {
+        self.login.as_deref() == Some(login)
+    }
+
     /// Bytes it owns beyond the record.
     #[must_use]
     pub fn bytes_owned(&self) -> usize {
         let rooms = self.rooms.as_ref().map_or(0, |r| r.iter().map(|room| room.len() + 16).sum());
-        self.user.len() + 16 + rooms
+        self.user.len() + 16 + rooms + self.login.as_ref().map_or(0, |login| login.len())
     }
 }
 

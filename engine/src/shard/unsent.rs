@@ -7,14 +7,16 @@
 //! What is kept may be overtaken by what is sent later. So it is either told as things are when it
 //! is told, or it names the life of the room that it is about, or its order is nobody's business.
 
+use super::mcasts::Delivery;
 use super::message::Message;
 use super::{Shard, homes};
 use crate::metrics::Figure;
 use crate::router::ShardId;
 use crate::seam::Tick;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use uproar_proto::error::Code;
-use uproar_proto::ids::RoomId;
+use uproar_proto::ids::{McastId, RoomId};
 
 /// A queue that was full needs time to drain.
 const RETRY_MS: u64 = 1;
@@ -30,6 +32,10 @@ const KEPT_MAX: usize = 16 * 1024;
 pub(super) struct Unsent {
     /// To be told as things are then, to which shard, about which room.
     states: BTreeSet<(u16, RoomId, State)>,
+    /// Mcasts whose home does not know whether there are members here.
+    routes: BTreeSet<McastId>,
+    /// Shards that lost a delivery for an mcast, by shard.
+    resyncs: BTreeSet<(u16, McastId)>,
     /// To be told as it was.
     list: Vec<(u16, Message)>,
     /// Verdicts and kicks in it.
@@ -52,15 +58,19 @@ enum State {
 impl Unsent {
     /// When it wants to be tried again.
     pub(super) fn next_due(&self) -> Tick {
-        match self.states.len() + self.list.len() {
+        match self.kept() {
             0 => Tick::NEVER,
             kept => self.since.after_ms(RETRY_MS + (kept / RETRY_MESSAGES) as u64),
         }
     }
 
+    fn kept(&self) -> usize {
+        self.states.len() + self.list.len() + self.routes.len() + self.resyncs.len()
+    }
+
     /// Before something is kept.
     fn begin(&mut self, now: Tick) -> &mut Unsent {
-        if self.states.is_empty() && self.list.is_empty() {
+        if self.kept() == 0 {
             self.since = now;
         }
         self
@@ -111,6 +121,18 @@ impl Shard {
                 let worth = verdicts.len();
                 self.unsent.keep(to, message, worth, now);
             }
+            Message::Route { mcast, .. } => {
+                self.unsent.begin(now).routes.insert(mcast);
+            }
+            // Bounded by the mcasts that have a home here.
+            Message::Deliver { mcast, .. } => {
+                self.metrics.add(Figure::PushesLost, 1);
+                self.unsent.begin(now).resyncs.insert((to, mcast));
+            }
+            // Bounded by the mcasts of that shard.
+            Message::Routed { .. } => self.unsent.keep(to, message, 0, now),
+            // Comes from outside, as a drain does.
+            Message::Tell(_) => {}
             // Another sweep follows. A drain or a stop comes from outside.
             Message::SweepTook { .. } | Message::Drain | Message::Stop => {}
         }
@@ -122,7 +144,12 @@ impl Shard {
         if now < self.unsent.next_due() {
             return;
         }
-        let Unsent { states, list, .. } = std::mem::take(&mut self.unsent);
+        let Unsent { states, list, routes, resyncs, .. } = std::mem::take(&mut self.unsent);
+        routes.into_iter().for_each(|mcast| self.route_again(mcast));
+        for (to, mcast) in resyncs {
+            self.outbox
+                .push((to, Message::Deliver { mcast, delivery: Arc::new(Delivery::Resync) }));
+        }
         for (to, room, state) in states {
             match state {
                 State::Detached => self.detach_again(to, room),

@@ -240,6 +240,10 @@ pub(super) fn name(message: &Message) -> String {
         Message::Updated { room, .. } => format!("updated {room}"),
         Message::Ended { room, code, .. } => format!("ended {room} {}", code.name()),
         Message::Kick { room, .. } => format!("kick {room}"),
+        Message::Route { mcast, serial, .. } => format!("route {mcast:?} {serial:?}"),
+        Message::Routed { mcast, .. } => format!("routed {mcast:?}"),
+        Message::Deliver { mcast, .. } => format!("deliver {mcast:?}"),
+        Message::Tell(tell) => format!("tell {tell:?}"),
         Message::Drain => "drain".into(),
         Message::Stop => "stop".into(),
     }

@@ -109,6 +109,12 @@ frame_reader!(
         leave: Leave(v1::Leave),
         publish: Publish(v1::Publish),
         ping: Ping(v1::Ping),
+        send: Send(v1::Send),
+        sync: Sync(v1::Sync),
+        pull: Pull(v1::Pull),
+        mark: Mark(v1::Mark),
+        signal: Signal(v1::Signal),
+        renew: Renew(v1::Renew),
     }
 );
 
@@ -126,6 +132,15 @@ frame_reader!(
         reconnect: Reconnect(v1::Reconnect),
         pong: Pong(v1::Pong),
         left: Left(v1::Left),
+        sent: Sent(v1::Sent),
+        stored: Stored(v1::Stored),
+        synced: Synced(v1::Synced),
+        pulled: Pulled(v1::Pulled),
+        resync: Resync(v1::Resync),
+        cursors: Cursors(v1::Cursors),
+        signal: Signal(v1::Signal),
+        renewed: Renewed(v1::Renewed),
+        expiring: Expiring(v1::Expiring),
     }
 );
 
@@ -238,6 +253,17 @@ words!(
     "history" = History,
     "epoch" = Epoch,
     "lost" = Lost
+);
+
+words!(
+    kind_word,
+    crate::v1::Kind,
+    "message" = Message,
+    "recall" = Recall,
+    "edit" = Edit,
+    "pin" = Pin,
+    "unpin" = Unpin,
+    "notice" = Notice
 );
 
 /// Base64 that may be absent, for the two keys of content.

@@ -37,6 +37,9 @@ pub enum Variant {
     WsJsonDeflate = 4,
 }
 
+/// How many variants there are.
+pub const VARIANTS: usize = 5;
+
 impl Variant {
     /// Every variant, each at its [`index`](Variant::index).
     pub const ALL: [Variant; 5] = [

@@ -41,6 +41,151 @@ fn join() -> impl Strategy<Value = v1::Join> {
     (text(), option::of(cursor)).prop_map(|(room, resume)| v1::Join { room, resume })
 }
 
+fn file() -> impl Strategy<Value = v1::File> {
+    (text(), number(), data(), text(), text(), text()).prop_map(
+        |(url, bytes, sha256, media_type, name, thumbnail_url)| v1::File {
+            url,
+            bytes,
+            sha256,
+            media_type,
+            name,
+            thumbnail_url,
+        },
+    )
+}
+
+fn send() -> impl Strategy<Value = v1::Send> {
+    (text(), data(), word(6), text(), data(), option::of(file()), number()).prop_map(
+        |(conversation, client_msg_id, kind, text, data, file, target_seq)| v1::Send {
+            conversation,
+            client_msg_id,
+            kind,
+            text,
+            data,
+            file,
+            target_seq,
+        },
+    )
+}
+
+fn range() -> impl Strategy<Value = v1::Range> {
+    (text(), number(), number()).prop_map(|(conversation, from_seq, to_seq)| v1::Range {
+        conversation,
+        from_seq,
+        to_seq,
+    })
+}
+
+fn marked() -> impl Strategy<Value = v1::Marked> {
+    (text(), number(), number()).prop_map(|(conversation, read_seq, delivered_seq)| v1::Marked {
+        conversation,
+        read_seq,
+        delivered_seq,
+    })
+}
+
+fn signal() -> impl Strategy<Value = v1::Signal> {
+    (text(), text(), data(), text()).prop_map(|(conversation, name, data, user)| v1::Signal {
+        conversation,
+        name,
+        data,
+        user,
+    })
+}
+
+fn stored() -> impl Strategy<Value = v1::Stored> {
+    let message = (send(), number(), text(), number(), any::<bool>(), number()).prop_map(
+        |(send, seq, user, time_ms, gone, edited_seq)| v1::StoredMessage {
+            seq,
+            user,
+            time_ms,
+            client_msg_id: send.client_msg_id,
+            kind: send.kind,
+            text: send.text,
+            data: send.data,
+            file: send.file,
+            target_seq: send.target_seq,
+            gone,
+            edited_seq,
+        },
+    );
+    (text(), vec(message, 0..3))
+        .prop_map(|(conversation, messages)| v1::Stored { conversation, messages })
+}
+
+fn state() -> impl Strategy<Value = v1::ConversationState> {
+    let numbers = (number(), number(), number(), number(), number(), number(), number());
+    (text(), numbers, any::<bool>()).prop_map(
+        |(conversation, (head_seq, floor_seq, read_seq, unread, peer_read_seq, d, c), left)| {
+            v1::ConversationState {
+                conversation,
+                head_seq,
+                floor_seq,
+                read_seq,
+                unread,
+                peer_read_seq,
+                peer_delivered_seq: d,
+                left,
+                changed_ms: c,
+            }
+        },
+    )
+}
+
+/// Any frame about stored conversations, from the server.
+fn stored_body() -> impl Strategy<Value = server_frame::Body> {
+    use server_frame::Body;
+    let user_cursor = (text(), number(), number()).prop_map(|(user, read_seq, delivered_seq)| {
+        v1::UserCursor { user, read_seq, delivered_seq }
+    });
+    prop_oneof![
+        (send(), number(), number(), any::<u32>(), any::<bool>()).prop_map(
+            |(send, seq, generation, code, retry)| {
+                Body::Sent(v1::Sent {
+                    conversation: send.conversation,
+                    client_msg_id: send.client_msg_id,
+                    seq,
+                    time_ms: seq / 2,
+                    generation,
+                    code,
+                    retry,
+                    retry_after_ms: code / 2,
+                })
+            }
+        ),
+        stored().prop_map(Body::Stored),
+        (number(), text(), any::<bool>(), vec(state(), 0..3)).prop_map(
+            |(generation, cursor, done, conversations)| {
+                Body::Synced(v1::Synced { generation, cursor, done, conversations })
+            }
+        ),
+        (any::<u32>(), vec(stored(), 0..3), vec(range(), 0..3))
+            .prop_map(|(id, parts, rest)| Body::Pulled(v1::Pulled { id, parts, rest })),
+        (any::<u32>(), number()).prop_map(|(spread_ms, generation)| {
+            Body::Resync(v1::Resync { spread_ms, generation })
+        }),
+        (text(), vec(user_cursor, 0..3))
+            .prop_map(|(conversation, users)| Body::Cursors(v1::Cursors { conversation, users })),
+        signal().prop_map(Body::Signal),
+        number().prop_map(|expires_ms| Body::Renewed(v1::Renewed { expires_ms })),
+        any::<u32>().prop_map(|in_ms| Body::Expiring(v1::Expiring { in_ms })),
+    ]
+}
+
+/// Any frame about stored conversations, from a client.
+fn conversation_body() -> impl Strategy<Value = client_frame::Body> {
+    use client_frame::Body;
+    prop_oneof![
+        send().prop_map(Body::Send),
+        (text(), any::<u32>()).prop_map(|(cursor, limit)| Body::Sync(v1::Sync { cursor, limit })),
+        (any::<u32>(), vec(range(), 0..3))
+            .prop_map(|(id, ranges)| Body::Pull(v1::Pull { id, ranges })),
+        vec(marked(), 0..3).prop_map(|marks| Body::Mark(v1::Mark { marks })),
+        signal().prop_map(Body::Signal),
+        text().prop_map(|token| Body::Renew(v1::Renew { token })),
+    ]
+}
+
 /// Any client frame.
 pub(crate) fn client_body() -> impl Strategy<Value = client_frame::Body> {
     use client_frame::Body;
@@ -49,9 +194,12 @@ pub(crate) fn client_body() -> impl Strategy<Value = client_frame::Body> {
         data().prop_map(v1::publish::Content::Data)
     ];
     prop_oneof![
-        (text(), text(), vec(join(), 0..3), text()).prop_map(|(token, device, join, agent)| {
-            Body::Connect(v1::Connect { token, device, join, agent })
-        }),
+        (text(), text(), vec(join(), 0..3), text(), any::<bool>()).prop_map(
+            |(token, device, join, agent, inbox)| {
+                Body::Connect(v1::Connect { token, device, join, agent, inbox })
+            }
+        ),
+        conversation_body(),
         join().prop_map(Body::Join),
         text().prop_map(|room| Body::Leave(v1::Leave { room })),
         (text(), word(4), data(), any::<u32>(), option::of(content)).prop_map(
@@ -151,7 +299,7 @@ pub(crate) fn server_body() -> impl Strategy<Value = server_frame::Body> {
         error,
         (any::<u32>(), text())
             .prop_map(|(spread_ms, to)| Body::Reconnect(v1::Reconnect { spread_ms, to })),
-        Just(Body::Pong(v1::Pong {})),
+        prop_oneof![Just(Body::Pong(v1::Pong {})), stored_body()],
         (text(), any::<u32>()).prop_map(|(room, code)| Body::Left(v1::Left { room, code })),
     ]
 }

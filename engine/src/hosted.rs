@@ -1,0 +1,63 @@
+//! A shard together with the way to control.
+//!
+//! Owns the hand-over of what a shard asks: after each turn, to a thread with the descriptor table
+//! of the process, which may wake a runtime. The shard itself stays a state machine.
+
+use crate::io::Relay;
+use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
+use crate::shard::Shard;
+use crate::shard::message::Message;
+use uproar_proto::control::Ask;
+
+/// What the shard threads run.
+pub(crate) struct Hosted {
+    shard: Shard,
+    control: Option<Relay<Ask>>,
+}
+
+impl Hosted {
+    /// Without a control there are no inboxes.
+    pub(crate) fn new(mut shard: Shard, control: Option<Relay<Ask>>) -> Hosted {
+        if control.is_some() {
+            shard.serve_inboxes();
+        }
+        Hosted { shard, control }
+    }
+}
+
+impl Machine for Hosted {
+    type Message = Message;
+
+    fn turn(
+        &mut self,
+        now: Now,
+        events: &Events,
+        inbox: &mut Vec<Message>,
+        actions: &mut Actions,
+        outbox: &mut Vec<(u16, Message)>,
+    ) {
+        self.shard.turn(now, events, inbox, actions, outbox);
+        let Some(control) = &self.control else { return };
+        for ask in self.shard.take_asks() {
+            if let Err(ask) = control.hand(ask) {
+                self.shard.refuse_ask(ask);
+            }
+        }
+    }
+
+    fn next_wakeup(&self) -> Tick {
+        self.shard.next_wakeup()
+    }
+
+    fn frames(&self) -> &Frames {
+        self.shard.frames()
+    }
+
+    fn finished(&self) -> bool {
+        self.shard.finished()
+    }
+
+    fn undeliverable(&mut self, to: u16, message: Message) {
+        self.shard.undeliverable(to, message);
+    }
+}

@@ -1,0 +1,289 @@
+//! Inboxes: connections that take part in stored conversations.
+//!
+//! Owns who has one, what it still waits for, and the hand-over between a connection's frames and
+//! control. A frame about conversations is not understood here: it is passed to control, whose
+//! answer is passed back, so a stored message costs the shard a copy each way. What is pushed
+//! comes through the mcasts an inbox is in (see [`super::mcasts`]).
+//!
+//! An inbox opens in this order: control names the user's groups, the connection joins the mcasts,
+//! their homes confirm the routes, and only then its frames go to control. So whatever was
+//! committed before its first sync is in that sync, and whatever was committed later is pushed.
+
+use super::Shard;
+use super::connections::State;
+use super::mcasts::Place;
+use super::slab::{NONE, Slab};
+use crate::metrics::Figure;
+use crate::seam::ConnSlot;
+use std::sync::Arc;
+use uproar_proto::control::{Ask, Asked, ConnectionId, Membership, refusal};
+use uproar_proto::error::Code;
+use uproar_proto::ids::McastId;
+use uproar_proto::v1::{self, client_frame, server_frame::Body};
+use uproar_proto::wire::error_body;
+
+/// Frames a connection may send before its inbox is open. More: `QUEUE_FULL`.
+const WAITING_MAX: usize = 64;
+/// Requests of one connection that control has not answered. More: `QUEUE_FULL`.
+const ASKED_MAX: u32 = 256;
+/// A lost push makes many clients sync: they spread over this long.
+const RESYNC_SPREAD_MS: u32 = 1_000;
+
+/// How far an inbox has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Control was asked for the user's groups.
+    Asked,
+    /// The homes of its mcasts were told.
+    Routing,
+    /// Its frames go to control.
+    Open,
+}
+
+/// One connection's.
+pub(super) struct Inbox {
+    serial: u64,
+    pub(super) user: Arc<str>,
+    stage: Stage,
+    /// The mcasts it is in.
+    pub(super) places: Vec<Place>,
+    /// Of them, those whose route is not confirmed.
+    pub(super) unrouted: u32,
+    waiting: Vec<client_frame::Body>,
+    asked: u32,
+    /// A push was dropped because the connection took nothing: it is told once it does.
+    lost: bool,
+}
+
+/// All of a shard's.
+#[derive(Default)]
+pub(super) struct Inboxes {
+    /// By the number in `Session::inbox`.
+    pub(super) records: Slab<Inbox>,
+    serial: u64,
+    /// Whether there is a control to ask.
+    pub(super) served: bool,
+    /// For control, in order.
+    asks: Vec<Ask>,
+}
+
+impl Inboxes {
+    /// Bytes of the table and of what its records own.
+    pub(super) fn bytes_used(&self) -> usize {
+        let owned = |inbox: &Inbox| inbox.places.capacity() * size_of::<Place>();
+        self.records.bytes_used() + self.records.iter().map(|(_, i)| owned(i)).sum::<usize>()
+    }
+}
+
+impl Shard {
+    /// Control is there, and takes what [`Shard::take_asks`] gives.
+    pub fn serve_inboxes(&mut self) {
+        self.inboxes.served = true;
+    }
+
+    /// What the last turn has to ask of control.
+    pub fn take_asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.inboxes.asks)
+    }
+
+    /// Control's queue is full.
+    pub fn refuse_ask(&mut self, ask: Ask) {
+        match ask.what {
+            Asked::Open => self.opened(ask.from, Err(Code::QueueFull)),
+            Asked::Frame(body) => {
+                if let Some(inbox) = self.inbox_of(ask.from) {
+                    self.inboxes.records.get_mut(inbox).asked -= 1;
+                    self.refuse_frame(ConnSlot(ask.from.conn), &body, Code::QueueFull);
+                }
+            }
+        }
+    }
+
+    /// The client has asked for its inbox in its first frame.
+    pub(super) fn open_inbox(&mut self, conn: ConnSlot) {
+        let session = self.conns.cold(conn).session;
+        if session == NONE || !self.inboxes.served {
+            let code = if session == NONE { Code::InboxRequired } else { Code::NoStore };
+            return self.reply(conn, &error_body(code));
+        }
+        self.inboxes.serial += 1;
+        let serial = self.inboxes.serial;
+        let user = self.sessions.get(session).user.clone();
+        let inbox = Inbox {
+            serial,
+            user: user.clone(),
+            stage: Stage::Asked,
+            places: Vec::new(),
+            unrouted: 0,
+            waiting: Vec::new(),
+            asked: 0,
+            lost: false,
+        };
+        let number = self.inboxes.records.insert(inbox);
+        self.sessions.get_mut(session).inbox = number;
+        self.join_mcast(conn, number, McastId::user(&user), 0);
+        let from = ConnectionId { shard: self.id.0, conn: conn.0, serial };
+        self.inboxes.asks.push(Ask { from, user, what: Asked::Open });
+    }
+
+    /// The inbox of a connection, where it has one.
+    pub(super) fn inbox_at(&self, conn: ConnSlot) -> Option<u32> {
+        let session = self.conns.cold(conn).session;
+        let inbox = (session != NONE).then(|| self.sessions.get(session).inbox)?;
+        (inbox != NONE).then_some(inbox)
+    }
+
+    /// The inbox control speaks of, where that very connection still has it.
+    fn inbox_of(&self, to: ConnectionId) -> Option<u32> {
+        let conn = ConnSlot(to.conn);
+        if to.conn as usize >= self.conns.slots() || self.conns.hot(conn).state != State::Live {
+            return None;
+        }
+        self.inbox_at(conn).filter(|inbox| self.inboxes.records.get(*inbox).serial == to.serial)
+    }
+
+    /// Control has named the user's groups.
+    pub(super) fn opened(&mut self, to: ConnectionId, groups: Result<Vec<Membership>, Code>) {
+        let Some(inbox) = self.inbox_of(to) else { return };
+        let conn = ConnSlot(to.conn);
+        match groups {
+            Err(code) => self.end(conn, code, None),
+            Ok(groups) => {
+                for Membership { group, since_seq } in groups {
+                    self.join_mcast(conn, inbox, McastId::group(&group), since_seq);
+                }
+                self.inboxes.records.get_mut(inbox).stage = Stage::Routing;
+                self.begin_if_routed(conn, inbox);
+            }
+        }
+    }
+
+    /// A route was confirmed.
+    pub(super) fn route_confirmed(&mut self, conn: ConnSlot) {
+        let Some(inbox) = self.inbox_at(conn) else { return };
+        let record = self.inboxes.records.get_mut(inbox);
+        record.unrouted -= 1;
+        match record.stage {
+            Stage::Asked => {}
+            Stage::Routing => self.begin_if_routed(conn, inbox),
+            // It became a member of a group meanwhile: what was pushed before the route stood is
+            // found by a sync.
+            Stage::Open => self.tell_resync(conn, 0),
+        }
+    }
+
+    fn begin_if_routed(&mut self, conn: ConnSlot, inbox: u32) {
+        let record = self.inboxes.records.get_mut(inbox);
+        if record.stage != Stage::Routing || record.unrouted > 0 {
+            return;
+        }
+        record.stage = Stage::Open;
+        self.metrics.add(Figure::InboxesOpened, 1);
+        for body in std::mem::take(&mut record.waiting) {
+            self.forward(conn, inbox, body);
+        }
+    }
+
+    /// A frame about conversations.
+    pub(super) fn inbox_frame(&mut self, conn: ConnSlot, body: client_frame::Body) {
+        let Some(inbox) = self.inbox_at(conn) else {
+            let code = if self.inboxes.served { Code::InboxRequired } else { Code::NoStore };
+            return self.refuse_frame(conn, &body, code);
+        };
+        let record = self.inboxes.records.get_mut(inbox);
+        if record.stage == Stage::Open {
+            self.forward(conn, inbox, body);
+        } else if record.waiting.len() < WAITING_MAX {
+            record.waiting.push(body);
+        } else {
+            self.refuse_frame(conn, &body, Code::QueueFull);
+        }
+    }
+
+    fn forward(&mut self, conn: ConnSlot, inbox: u32, body: client_frame::Body) {
+        let record = self.inboxes.records.get_mut(inbox);
+        if record.asked >= ASKED_MAX {
+            return self.refuse_frame(conn, &body, Code::QueueFull);
+        }
+        record.asked += 1;
+        let from = ConnectionId { shard: self.id.0, conn: conn.0, serial: record.serial };
+        let user = record.user.clone();
+        self.metrics.add(Figure::Asked, 1);
+        self.inboxes.asks.push(Ask { from, user, what: Asked::Frame(body) });
+    }
+
+    fn refuse_frame(&mut self, conn: ConnSlot, body: &client_frame::Body, code: Code) {
+        if self.conns.hot(conn).state == State::Live {
+            self.reply(conn, &refusal(body, code));
+        }
+    }
+
+    /// Control's answer to one frame.
+    pub(super) fn answered(&mut self, to: ConnectionId, frames: &[Body]) {
+        let Some(inbox) = self.inbox_of(to) else { return };
+        self.inboxes.records.get_mut(inbox).asked -= 1;
+        let conn = ConnSlot(to.conn);
+        for frame in frames {
+            self.reply(conn, frame);
+        }
+    }
+
+    /// Hands a pushed frame to a connection, or remembers that it was dropped: a device that takes
+    /// nothing is told to sync later, it does not lose its connection for what others wrote.
+    pub(super) fn push_bytes(&mut self, conn: ConnSlot, inbox: u32, bytes: &[u8]) {
+        let number = self.conns.cold(conn).outgoing;
+        let owed = if number == NONE { 0 } else { self.lag.records.get(number).replies.len() };
+        if owed > 0 && owed + bytes.len() > self.config.reply_bytes_max as usize / 2 {
+            self.inboxes.records.get_mut(inbox).lost = true;
+            self.metrics.add(Figure::PushesLost, 1);
+            return;
+        }
+        self.metrics.add(Figure::Pushed, 1);
+        self.reply_bytes(conn, bytes);
+    }
+
+    /// A connection has taken all it was owed.
+    pub(super) fn tell_lost(&mut self, conn: ConnSlot) {
+        if let Some(inbox) = self.inbox_at(conn)
+            && std::mem::take(&mut self.inboxes.records.get_mut(inbox).lost)
+        {
+            self.tell_resync(conn, RESYNC_SPREAD_MS);
+        }
+    }
+
+    /// Pushes were lost on their way to this shard.
+    pub(super) fn pushes_lost(&mut self, conn: ConnSlot) {
+        self.tell_resync(conn, RESYNC_SPREAD_MS);
+    }
+
+    fn tell_resync(&mut self, conn: ConnSlot, spread_ms: u32) {
+        self.metrics.add(Figure::Resyncs, 1);
+        self.reply(conn, &Body::Resync(v1::Resync { spread_ms, generation: 0 }));
+    }
+
+    /// The connection ends, or its session does.
+    pub(super) fn leave_inbox(&mut self, conn: ConnSlot) {
+        let Some(number) = self.inbox_at(conn) else { return };
+        while let Some(place) = self.inboxes.records.get(number).places.last().copied() {
+            self.leave_mcast(conn, number, place);
+        }
+        self.inboxes.records.remove(number);
+        let session = self.conns.cold(conn).session;
+        self.sessions.get_mut(session).inbox = NONE;
+    }
+
+    /// Closes the connections of a user: those of one login, or all.
+    pub(super) fn close_user(&mut self, user: &str, login: Option<&str>, code: Code) {
+        for slot in 0..self.conns.slots() {
+            let conn = ConnSlot(slot as u32);
+            let session = self.conns.cold(conn).session;
+            if session == NONE || self.conns.hot(conn).state != State::Live {
+                continue;
+            }
+            let session = self.sessions.get(session);
+            if &*session.user == user && login.is_none_or(|login| session.is_of(login)) {
+                self.end(conn, code, None);
+            }
+        }
+    }
+}
