@@ -53,6 +53,7 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
         rooms: args.rooms.clone(),
         publish: args.publish.clone(),
         moderate: args.moderate,
+        sid: None,
     };
     key.mint(&claims).map_err(Failure::Usage)
 }

@@ -196,6 +196,7 @@ mod tests {
             rooms: Some(vec!["stage".into(), "back-*".into()]),
             publish: Some(vec!["chat".into(), "gift".into()]),
             moderate: true,
+            sid: None,
         }
     }
 

@@ -67,6 +67,10 @@ codes! {
     BadRequest = 2015, ws 1008, "BAD_REQUEST", "the request is not valid; the text tells what and where";
     AlreadyExists = 2016, ws 1008, "ALREADY_EXISTS", "there is such a room already";
     AlreadyJoined = 2017, ws 1008, "ALREADY_JOINED", "this connection is in the room already";
+    NotFriend = 2020, ws 1008, "NOT_FRIEND", "only friends may write to this user";
+    Blocked = 2021, ws 1008, "BLOCKED", "this user does not take messages from you";
+    Conflict = 2022, ws 1008, "CONFLICT", "this id was used for something else; choose a new one";
+    NotFound = 2023, ws 1008, "NOT_FOUND", "there is no such user, group or message";
     InboxRequired = 2030, ws 1008, "INBOX_REQUIRED", "conversations need a connection with a token and an inbox";
     NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";

@@ -59,3 +59,9 @@ pub(super) async fn generation(conn: &mut AnyConnection) -> Result<i64, sqlx::Er
         .await?;
     Ok(generation)
 }
+
+/// The newest moment in the store.
+pub(super) async fn newest_ms(conn: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    let newest = sqlx::query_as::<_, (Option<i64>,)>("SELECT MAX(changed_ms) FROM conversations");
+    Ok(newest.fetch_one(conn).await?.0.unwrap_or(0))
+}

@@ -5,12 +5,18 @@
 //! (the tests run on both). What a table means is told in its own file here; who may do what is
 //! decided by the rules beside this folder, inside the transaction that writes.
 
+pub(crate) mod append;
+#[cfg(test)]
+mod append_tests;
+pub(crate) mod conversations;
 mod dialect;
 mod group;
 mod migrate;
+pub(crate) mod relations;
 mod schema;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod users;
 
 pub(crate) use dialect::Dialect;
 use futures_core::future::BoxFuture;
@@ -19,6 +25,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Connections that only read.
@@ -92,6 +99,8 @@ pub struct Store {
     readers: AnyPool,
     writers: Writers,
     generation: i64,
+    /// The newest moment given out: moments never go back, whatever the clock does.
+    newest_ms: AtomicI64,
 }
 
 impl Store {
@@ -118,6 +127,7 @@ impl Store {
         let mut conn = first.acquire().await.map_err(told)?;
         migrate::run(dialect, &mut conn).await.map_err(|e| format!("store.url {shown}: {e}"))?;
         let generation = migrate::generation(&mut conn).await.map_err(told)?;
+        let newest_ms = migrate::newest_ms(&mut conn).await.map_err(told)?;
         let writers = match dialect {
             Dialect::Sqlite => Writers::One(group::Writer::start(conn)),
             Dialect::Mysql => {
@@ -127,7 +137,8 @@ impl Store {
             }
         };
         let readers = pool(READERS).connect_with(options).await.map_err(told)?;
-        Ok(Arc::new(Store { dialect, readers, writers, generation }))
+        let newest_ms = AtomicI64::new(newest_ms);
+        Ok(Arc::new(Store { dialect, readers, writers, generation, newest_ms }))
     }
 
     /// The dialect its statements are written in.
@@ -140,6 +151,13 @@ impl Store {
     #[must_use]
     pub fn generation(&self) -> i64 {
         self.generation
+    }
+
+    /// Milliseconds since 1970, never less than before, not even than before a restart: what
+    /// changed is found by its moment, and a clock that was set back must not hide it.
+    pub(crate) fn now_ms(&self) -> i64 {
+        let now_ms = crate::process::unix_ms();
+        self.newest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms)
     }
 
     /// A connection to read with: sees what was committed before.
