@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) engine: uproar_engine::config::Config,
     /// The interface for backends and operators.
     pub(crate) http: uproar_control::Config,
+    /// Users, relationships and conversations.
+    pub(crate) store: uproar_control::StoreConfig,
     /// What is logged.
     pub(crate) log: Log,
 }
@@ -47,8 +49,12 @@ pub(crate) struct Origin {
 const VARIABLE_PREFIX: &str = "UPROAR__";
 
 /// Keys that are shown only when asked for.
-const SECRETS: [&[&str]; 3] =
-    [&["engine", "tokens", "hs256_secret"], &["http", "api_key"], &["http", "eddsa_private_key"]];
+const SECRETS: [&[&str]; 4] = [
+    &["engine", "tokens", "hs256_secret"],
+    &["http", "api_key"],
+    &["http", "eddsa_private_key"],
+    &["store", "url"],
+];
 
 impl Origin {
     /// `--set key=...`.
@@ -90,7 +96,7 @@ pub(crate) fn from_environment(
 pub(crate) fn misspelt(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let warning = |name: &str| {
         let rest = name.strip_prefix("UPROAR_").filter(|rest| !rest.starts_with('_'))?;
-        let sections = ["ENGINE_", "HTTP_", "LOG_"];
+        let sections = ["ENGINE_", "HTTP_", "STORE_", "LOG_"];
         let (section, key) = sections.iter().find_map(|s| Some((s, rest.strip_prefix(s)?)))?;
         let meant = format!("{VARIABLE_PREFIX}{section}_{}", key.trim_start_matches('_'));
         Some(format!("{name} sets nothing; two underscores stand for a dot, as in {meant}"))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use uproar_control::Api;
+use uproar_control::{Api, Conversations, Rules, Store};
 use uproar_engine::Engine;
 use uproar_proto::control::Engine as _;
 
@@ -32,8 +32,21 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let signer = config.signing_key().map_err(Failure::Usage)?;
     let http = bind_http(config.http.listen)?;
     let http_address = http.local_addr().map_err(|e| Failure::Failed(e.to_string()))?;
-    let engine = uproar_engine::start(config.engine.clone()).map(Arc::new);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
+    let store = runtime.block_on(open_store(&config))?;
+    let conversations = store.as_ref().map(|store| runtime.block_on(conversations(&config, store)));
+    let asks = conversations.clone().map(|c| uproar_engine::relay_asks(c)).transpose();
+    let engine = asks.and_then(|asks| uproar_engine::start_with(config.engine.clone(), asks));
+    let engine = engine.map(Arc::new);
     let engine = engine.map_err(|e| Failure::Failed(format!("the engine could not start: {e}")))?;
+    if let Some(conversations) = &conversations {
+        conversations.serve(Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>);
+    }
     let node = engine.node();
     let clients = engine.listen();
     let started = Started { config: &config, node: &node, clients, http: http_address, open_files };
@@ -44,17 +57,32 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
         room_defaults: config.engine.rooms.defaults.clone(),
         payload_bytes_max: config.engine.payload_bytes_max,
+        store: store.clone(),
         signer,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(HTTP_THREADS)
-        .thread_name("http")
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
     let wait_max = Duration::from_millis(u64::from(config.engine.drain_ms_max));
     let ended = runtime.block_on(until_told(&engine, api, http, &text, wait_max))?;
+    if let (Some(store), Drained::Whole) = (&store, &ended) {
+        runtime.block_on(store.close());
+    }
     end(runtime, engine, ended)
+}
+
+/// The store, where one is set and somebody can have a name to use it with.
+async fn open_store(config: &Config) -> Result<Option<Arc<Store>>, Failure> {
+    if config.store.url.is_empty() || !config.has_token_key() {
+        return Ok(None);
+    }
+    Store::open(&config.store.url).await.map(Some).map_err(Failure::Failed)
+}
+
+/// Made on the runtime that its tasks will run on.
+async fn conversations(config: &Config, store: &Arc<Store>) -> Arc<Conversations> {
+    let rules = Rules {
+        policy: config.store.policy,
+        payload_bytes_max: config.engine.payload_bytes_max as usize,
+    };
+    Conversations::new(Arc::clone(store), rules)
 }
 
 /// Serves, drains at the first signal, and ends HTTP.

@@ -16,6 +16,7 @@ fn uproar(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("UPROAR__STORE__URL", ""); // live rooms alone
     command.args(args);
     command
 }

@@ -1,5 +1,6 @@
 //! Every limit of the HTTP interface: its default, and what happens when it is reached.
 
+use crate::store::append::Policy;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -38,6 +39,24 @@ pub struct Config {
     pub eddsa_private_key: String,
     /// The longest life of a token minted here, in seconds. Longer: 400.
     pub token_ttl_s_max: u32,
+}
+
+/// Section `[store]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Where users, relationships and conversations are kept: `sqlite:FILE` or
+    /// `mysql://user:password@host:port/database`. Empty: nowhere, live rooms alone. Opened only
+    /// where tokens are configured: without them nobody has a name.
+    pub url: String,
+    /// Who may write to whom: `friends`, or `anyone` who is not blocked.
+    pub policy: Policy,
+}
+
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
+        StoreConfig { url: "sqlite:uproar.db".into(), policy: Policy::Friends }
+    }
 }
 
 impl Default for Config {

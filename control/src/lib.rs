@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod conversations;
 mod http;
 mod ids;
 mod process;
 pub mod store;
 pub mod tokens;
 
-pub use config::Config;
+pub use config::{Config, StoreConfig};
+pub use conversations::{Conversations, Rules};
 pub use http::{Api, openapi_json, serve};
+pub use store::Store;

@@ -50,6 +50,7 @@ codes! {
     QueueFull = 1004, ws 1013, "QUEUE_FULL", "a queue of the server is full; retry after the given time";
     Expired = 1005, ws 1013, "EXPIRED", "the message could not be sent within the deadline";
     TooManyRooms = 1006, ws 1013, "TOO_MANY_ROOMS", "this node holds as many rooms as it may; retry later";
+    StoreDown = 1007, ws 1013, "STORE_DOWN", "the store did not answer; whether it was stored is unknown, retry with the same id";
     BadRoom = 2001, ws 1008, "BAD_ROOM", "a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -";
     RoomNotFound = 2002, ws 1008, "ROOM_NOT_FOUND", "there is no such room, and rooms are not created by joining here";
     TokenExpired = 2003, ws 1008, "TOKEN_EXPIRED", "the token has expired; connect with a new one";

@@ -13,6 +13,9 @@ pub(crate) fn write(body: &client_frame::Body) -> String {
             put(&mut fields, "token", &c.token);
             put(&mut fields, "device", &c.device);
             put(&mut fields, "agent", &c.agent);
+            if c.inbox {
+                fields.insert("inbox".into(), true.into());
+            }
             if !c.join.is_empty() {
                 fields.insert("join".into(), c.join.iter().map(join).collect());
             }
@@ -22,8 +25,49 @@ pub(crate) fn write(body: &client_frame::Body) -> String {
         client_frame::Body::Leave(l) => json!({"leave": {"room": l.room}}),
         client_frame::Body::Publish(p) => json!({"publish": publish(p)}),
         client_frame::Body::Ping(_) => json!({"ping": {}}),
+        client_frame::Body::Send(s) => json!({"send": send(s)}),
+        client_frame::Body::Sync(s) => json!({"sync": {"cursor": s.cursor, "limit": s.limit}}),
+        client_frame::Body::Pull(p) => {
+            json!({"pull": {"id": p.id, "ranges": p.ranges.iter().map(range).collect::<Value>()}})
+        }
+        client_frame::Body::Mark(m) => json!({"mark": {"marks": m.marks.iter().map(|m| json!({
+            "conversation": m.conversation, "read_seq": m.read_seq,
+            "delivered_seq": m.delivered_seq
+        })).collect::<Value>()}}),
+        client_frame::Body::Signal(s) => json!({"signal": {
+            "conversation": s.conversation, "name": s.name, "data": STANDARD.encode(&s.data)
+        }}),
+        client_frame::Body::Renew(r) => json!({"renew": {"token": r.token}}),
     };
     frame.to_string()
+}
+
+fn send(send: &v1::Send) -> Value {
+    let id = STANDARD.encode(&send.client_msg_id);
+    let mut fields = json!({"conversation": send.conversation, "client_msg_id": id});
+    let words = ["message", "recall", "edit", "pin", "unpin"];
+    if send.kind != 0 {
+        fields["kind"] = json!(words[usize::try_from(send.kind).expect("a kind")]);
+    }
+    if !send.text.is_empty() {
+        fields["text"] = json!(send.text);
+    }
+    if !send.data.is_empty() {
+        fields["data"] = json!(STANDARD.encode(&send.data));
+    }
+    if send.target_seq != 0 {
+        fields["target_seq"] = json!(send.target_seq);
+    }
+    if let Some(file) = &send.file {
+        fields["file"] = json!({"url": file.url, "bytes": file.bytes, "name": file.name});
+    }
+    fields
+}
+
+fn range(range: &v1::Range) -> Value {
+    json!({
+        "conversation": range.conversation, "from_seq": range.from_seq, "to_seq": range.to_seq
+    })
 }
 
 fn put(fields: &mut Map<String, Value>, key: &str, text: &str) {
@@ -134,8 +178,135 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             room: f.text("room"),
             code: f.maybe_number("code").map_or(0, small),
         }),
+        "sent" => server_frame::Body::Sent(v1::Sent {
+            conversation: f.text("conversation"),
+            client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
+            seq: f.maybe_number("seq").unwrap_or_default(),
+            time_ms: f.maybe_number("time_ms").unwrap_or_default(),
+            generation: f.hex("generation"),
+            code: f.maybe_number("code").map_or(0, small),
+            retry: f.maybe_flag("retry"),
+            retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+        }),
+        "stored" => server_frame::Body::Stored(stored_fields(f)),
+        "synced" => server_frame::Body::Synced(v1::Synced {
+            generation: f.hex("generation"),
+            cursor: f.text("cursor"),
+            done: f.flag("done"),
+            conversations: f.list("conversations", conversation),
+        }),
+        "pulled" => server_frame::Body::Pulled(v1::Pulled {
+            id: f.small("id"),
+            parts: f.list("parts", stored),
+            rest: if f.has("rest") { f.list("rest", rest) } else { Vec::new() },
+        }),
+        "resync" => server_frame::Body::Resync(v1::Resync {
+            spread_ms: f.small("spread_ms"),
+            generation: f.hex("generation"),
+        }),
+        "cursors" => server_frame::Body::Cursors(v1::Cursors {
+            conversation: f.text("conversation"),
+            users: f.list("users", user_cursor),
+        }),
+        "signal" => server_frame::Body::Signal(v1::Signal {
+            conversation: f.text("conversation"),
+            name: f.text("name"),
+            data: f.maybe_bytes("data").unwrap_or_default(),
+            user: f.text("user"),
+        }),
+        "renewed" => {
+            server_frame::Body::Renewed(v1::Renewed { expires_ms: f.number("expires_ms") })
+        }
+        "expiring" => server_frame::Body::Expiring(v1::Expiring { in_ms: f.small("in_ms") }),
         _ => panic!("a kind that PROTOCOL.md does not have: {kind}"),
     }
+}
+
+fn stored_fields(f: &mut Fields) -> v1::Stored {
+    v1::Stored {
+        conversation: f.text("conversation"),
+        messages: f.list("messages", stored_message),
+    }
+}
+
+fn stored(value: &Value) -> v1::Stored {
+    let mut f = Fields::of(value);
+    let stored = stored_fields(&mut f);
+    f.finish("stored");
+    stored
+}
+
+fn stored_message(value: &Value) -> v1::StoredMessage {
+    let mut f = Fields::of(value);
+    let words = ["message", "recall", "edit", "pin", "unpin", "notice"];
+    let message = v1::StoredMessage {
+        seq: f.number("seq"),
+        user: f.text("user"),
+        time_ms: f.number("time_ms"),
+        client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
+        kind: if f.has("kind") { f.word("kind", &words) } else { 0 },
+        text: f.maybe_text("text").unwrap_or_default(),
+        data: f.maybe_bytes("data").unwrap_or_default(),
+        file: f.has("file").then(|| file(&f.take("file"))),
+        target_seq: f.maybe_number("target_seq").unwrap_or_default(),
+        gone: f.maybe_flag("gone"),
+        edited_seq: f.maybe_number("edited_seq").unwrap_or_default(),
+    };
+    f.finish("a stored message");
+    message
+}
+
+fn file(value: &Value) -> v1::File {
+    let mut f = Fields::of(value);
+    let file = v1::File {
+        url: f.text("url"),
+        bytes: f.number("bytes"),
+        sha256: f.maybe_bytes("sha256").unwrap_or_default(),
+        media_type: f.maybe_text("media_type").unwrap_or_default(),
+        name: f.maybe_text("name").unwrap_or_default(),
+        thumbnail_url: f.maybe_text("thumbnail_url").unwrap_or_default(),
+    };
+    f.finish("file");
+    file
+}
+
+fn conversation(value: &Value) -> v1::ConversationState {
+    let mut f = Fields::of(value);
+    let state = v1::ConversationState {
+        conversation: f.text("conversation"),
+        head_seq: f.number("head_seq"),
+        floor_seq: f.number("floor_seq"),
+        read_seq: f.number("read_seq"),
+        unread: f.number("unread"),
+        peer_read_seq: f.maybe_number("peer_read_seq").unwrap_or_default(),
+        peer_delivered_seq: f.maybe_number("peer_delivered_seq").unwrap_or_default(),
+        left: f.maybe_flag("left"),
+        changed_ms: f.number("changed_ms"),
+    };
+    f.finish("conversation");
+    state
+}
+
+fn rest(value: &Value) -> v1::Range {
+    let mut f = Fields::of(value);
+    let range = v1::Range {
+        conversation: f.text("conversation"),
+        from_seq: f.number("from_seq"),
+        to_seq: f.number("to_seq"),
+    };
+    f.finish("range");
+    range
+}
+
+fn user_cursor(value: &Value) -> v1::UserCursor {
+    let mut f = Fields::of(value);
+    let cursor = v1::UserCursor {
+        user: f.text("user"),
+        read_seq: f.number("read_seq"),
+        delivered_seq: f.maybe_number("delivered_seq").unwrap_or_default(),
+    };
+    f.finish("cursor");
+    cursor
 }
 
 fn message(value: &Value) -> v1::Message {
@@ -219,10 +390,23 @@ impl Fields {
         self.take(key).as_bool().unwrap_or_else(|| panic!("{key} is not true or false"))
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// A flag that is left out where it is false.
+    fn maybe_flag(&mut self, key: &str) -> bool {
+        self.has(key) && self.flag(key)
+    }
+
     fn epoch(&mut self) -> u64 {
-        let text = self.text("epoch");
-        assert_eq!(text.len(), 16, "an epoch has 16 digits: {text}");
-        u64::from_str_radix(&text, 16).expect("an epoch is hexadecimal")
+        self.hex("epoch")
+    }
+
+    fn hex(&mut self, key: &str) -> u64 {
+        let text = self.text(key);
+        assert_eq!(text.len(), 16, "{key} has 16 digits: {text}");
+        u64::from_str_radix(&text, 16).expect("it is hexadecimal")
     }
 
     /// An enum: the number of its word.

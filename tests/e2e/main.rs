@@ -11,6 +11,7 @@ mod server;
 mod tokens;
 
 mod backend;
+mod chat;
 mod connecting;
 mod crowds;
 mod deflate;
@@ -146,6 +147,12 @@ mod every_wire {
             crowds: everyone_gets_everything_in_order,
                 a_slow_viewer_gets_a_gap_and_delays_nobody,
                 who_does_not_read_its_replies_is_closed;
+            chat: friends_write_to_each_other_online_and_offline,
+                a_retry_gets_the_same_answer_and_is_pushed_to_nobody_twice,
+                who_may_not_write_is_told_why_and_nothing_is_stored,
+                cursors_move_forward_and_are_shown,
+                an_inbox_needs_a_token_and_a_store,
+                a_token_is_renewed_in_place;
             ending: a_drain_tells_clients_to_reconnect;
         } on
         uring_tcp: Uring, Tcp;
@@ -201,6 +208,7 @@ mod every_driver {
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;
+            chat: what_was_acknowledged_outlives_a_kill;
         } on
         uring: Uring, Tcp;
         epoll: Epoll, Tcp;

@@ -93,6 +93,7 @@ impl Server {
                 command.env_remove(name); // this machine's own settings
             }
         }
+        command.current_dir(&files); // its store is its own
         command.arg("serve").arg("--config").arg(&file);
         command.args(["--http", "127.0.0.1:0", "--io", io.name(), "--log", "info"]);
         if !flags.contains(&"--listen") {

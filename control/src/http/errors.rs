@@ -1,5 +1,6 @@
 //! The one shape of an error over HTTP, and which status stands for which code.
 
+use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -51,6 +52,16 @@ impl ApiError {
         ApiError::new(Code::BadRequest, text)
     }
 
+    /// The store did not do what was asked.
+    pub(crate) fn from_store(error: StoreError) -> ApiError {
+        tracing::warn!(%error, "the store did not answer a request");
+        ApiError::from_code(if matches!(error, StoreError::Busy) {
+            Code::QueueFull
+        } else {
+            Code::StoreDown
+        })
+    }
+
     /// The same error under a status that HTTP has and the table of codes has not.
     pub(crate) fn with_status(mut self, status: StatusCode) -> ApiError {
         self.status = status;
@@ -86,16 +97,23 @@ impl IntoResponse for ApiError {
 fn status_of(code: Code) -> StatusCode {
     match code {
         Code::SlowDown | Code::SlowMode | Code::RoomBusy => StatusCode::TOO_MANY_REQUESTS,
-        Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
+        Code::StoreDown | Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Code::TokenExpired | Code::TokenInvalid | Code::TokenRequired => StatusCode::UNAUTHORIZED,
-        Code::RoomNotFound => StatusCode::NOT_FOUND,
+        Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::Forbidden | Code::Muted | Code::Banned | Code::Kicked => StatusCode::FORBIDDEN,
-        Code::AlreadyExists | Code::AlreadyJoined | Code::RoomClosed | Code::RoomFull => {
-            StatusCode::CONFLICT
-        }
+        Code::NotFriend
+        | Code::Blocked
+        | Code::Forbidden
+        | Code::Muted
+        | Code::Banned
+        | Code::Kicked => StatusCode::FORBIDDEN,
+        Code::Conflict
+        | Code::AlreadyExists
+        | Code::AlreadyJoined
+        | Code::RoomClosed
+        | Code::RoomFull => StatusCode::CONFLICT,
         Code::HandshakeTimeout | Code::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,

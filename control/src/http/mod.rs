@@ -11,16 +11,18 @@ mod moderation;
 mod node;
 mod openapi;
 mod publish;
+mod relations;
 mod rooms;
 mod tokens;
 
 use crate::config::Config;
+use crate::store::Store;
 use crate::tokens::SigningKey;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Router, http};
 use errors::ApiError;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -48,6 +50,8 @@ pub struct Api {
     pub room_defaults: RoomSettings,
     /// The largest content a room may be set to take, in bytes.
     pub payload_bytes_max: u32,
+    /// Users and relationships; `None`: this node has no store.
+    pub store: Option<Arc<Store>>,
     /// Signs tokens for `POST /v1/tokens`; `None`: tokens are minted elsewhere.
     pub signer: Option<SigningKey>,
 }
@@ -143,6 +147,7 @@ fn router(api: Api) -> Router {
         .route("/v1/publish", post(publish::bulk))
         .route("/v1/node", get(node::node))
         .route("/v1/tokens", post(tokens::mint))
+        .route("/v1/relations", put(relations::upsert))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
         .route("/metrics", get(metrics::metrics))

@@ -1,6 +1,6 @@
 //! The description of the interface, generated from the handlers.
 
-use super::{metrics, moderation, node, publish, rooms, tokens};
+use super::{metrics, moderation, node, publish, relations, rooms, tokens};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -25,6 +25,7 @@ use utoipa::{Modify, OpenApi};
         moderation::kick,
         moderation::mute,
         tokens::mint,
+        relations::upsert,
         node::node,
         node::healthz,
         node::readyz,

@@ -3,8 +3,6 @@
 use super::append::{Append, Appended, Policy, Target, append};
 use super::testing::on_both;
 use super::{Store, StoreError, conversations, relations, users};
-use futures_core::future::BoxFuture;
-use sqlx::AnyConnection;
 use std::sync::Arc;
 use uproar_proto::error::Code;
 use uproar_proto::v1::Kind;
@@ -15,9 +13,7 @@ async fn people(store: &Store) -> [i64; 3] {
     let mut ids = [0; 3];
     for (id, name) in ids.iter_mut().zip(["alice", "bob", "mallory"]) {
         *id = store
-            .write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, StoreError>> {
-                Box::pin(users::find_or_insert(conn, dialect, ("", name), 1))
-            })
+            .write(move |conn| Box::pin(users::find_or_insert(conn, dialect, ("", name), 1)))
             .await
             .unwrap()
             .unwrap();
@@ -28,10 +24,10 @@ async fn people(store: &Store) -> [i64; 3] {
 
 async fn befriend(store: &Store, one: i64, other: i64, state: i64) {
     store
-        .write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<(), StoreError>> {
+        .write(move |conn| {
             Box::pin(async move {
                 for pair in [(one, other), (other, one)] {
-                    relations::set(conn, pair, state, 1).await?;
+                    relations::replace(conn, pair, state, 1).await?;
                 }
                 Ok(())
             })
@@ -55,7 +51,7 @@ fn text(sender: i64, to: i64, id: u128, text: &str) -> Append {
 async fn write(store: &Store, items: Vec<Append>, now_ms: i64) -> Vec<Result<Appended, Code>> {
     let (dialect, items) = (store.dialect(), Arc::new(items));
     store
-        .write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, StoreError>> {
+        .write(move |conn| {
             let items = Arc::clone(&items);
             Box::pin(async move { append(conn, dialect, Policy::Friends, &items, now_ms).await })
         })
@@ -188,7 +184,7 @@ fn what_changed_names_heads_floors_and_unread_ones() {
         let dialect = store.dialect();
         for (read, expected) in [(1, Ok(Some((1, 1)))), (1, Ok(None)), (3, Err(Code::BadRequest))] {
             let moved = store
-                .write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, StoreError>> {
+                .write(move |conn| {
                     Box::pin(conversations::mark(conn, dialect, (conv, bob), (read, 0), 30))
                 })
                 .await;

@@ -296,3 +296,15 @@ pub(crate) async fn groups(
     );
     Ok(rows.bind(user).bind(GROUP).fetch_all(conn).await?)
 }
+
+/// Whether a user is a member now.
+pub(crate) async fn is_member(
+    conn: &mut AnyConnection,
+    conv: i64,
+    user: i64,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query_as::<_, (i64,)>(
+        "SELECT since FROM memberships WHERE conv = ? AND user = ? AND until = 0",
+    );
+    Ok(row.bind(conv).bind(user).fetch_optional(conn).await?.is_some())
+}

@@ -5,7 +5,7 @@
 //! (the tests run on both). What a table means is told in its own file here; who may do what is
 //! decided by the rules beside this folder, inside the transaction that writes.
 
-pub(crate) mod append;
+pub mod append;
 #[cfg(test)]
 mod append_tests;
 pub(crate) mod conversations;
@@ -170,7 +170,15 @@ impl Store {
     /// # Errors
     /// The job's own, or the database's. After a database error on `COMMIT` it is unknown whether
     /// the transaction took place: callers look again by the ids they chose.
-    pub(crate) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T, StoreError> {
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        // As `Job`, spelled out: so the compiler knows what a closure given here is to be.
+        F: for<'c> Fn(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + Sync
+            + 'static,
+    {
         match &self.writers {
             Writers::One(writer) => writer.write(job).await,
             Writers::Many(pool) => transaction(pool, &job).await,

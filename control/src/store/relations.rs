@@ -33,27 +33,40 @@ pub(crate) async fn may_write(
     })
 }
 
-/// Sets how a user stands to another one.
-pub(crate) async fn set(
+/// How a user stands to another one, in bits.
+async fn state(
     conn: &mut AnyConnection,
     (user, peer): (i64, i64),
-    state: i64,
+) -> Result<Option<i64>, StoreError> {
+    let row =
+        sqlx::query_as::<_, (i64,)>("SELECT state FROM relations WHERE user = ? AND peer = ?");
+    Ok(row.bind(user).bind(peer).fetch_optional(conn).await?.map(|(state,)| state))
+}
+
+/// Sets how a user stands to another one.
+pub(crate) async fn replace(
+    conn: &mut AnyConnection,
+    (user, peer): (i64, i64),
+    bits: i64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let update =
-        sqlx::query("UPDATE relations SET state = ?, changed_ms = ? WHERE user = ? AND peer = ?");
-    let update = update.bind(state).bind(now_ms).bind(user).bind(peer);
-    if update.execute(&mut *conn).await?.rows_affected() > 0 {
-        return Ok(());
-    }
-    let known =
-        sqlx::query_as::<_, (i64,)>("SELECT state FROM relations WHERE user = ? AND peer = ?");
-    // MySQL counts only rows that differ.
-    if known.bind(user).bind(peer).fetch_optional(&mut *conn).await?.is_none() {
-        let insert = sqlx::query(
-            "INSERT INTO relations (user, peer, state, changed_ms) VALUES (?, ?, ?, ?)",
-        );
-        insert.bind(user).bind(peer).bind(state).bind(now_ms).execute(conn).await?;
-    }
+    let statement = match state(conn, (user, peer)).await? {
+        Some(_) => "UPDATE relations SET state = ?, changed_ms = ? WHERE user = ? AND peer = ?",
+        None => "INSERT INTO relations (state, changed_ms, user, peer) VALUES (?, ?, ?, ?)",
+    };
+    sqlx::query(statement).bind(bits).bind(now_ms).bind(user).bind(peer).execute(conn).await?;
     Ok(())
+}
+
+/// Sets or clears one bit of it.
+pub(crate) async fn set_bit(
+    conn: &mut AnyConnection,
+    pair: (i64, i64),
+    bit: i64,
+    on: bool,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let old = state(conn, pair).await?.unwrap_or(0);
+    let new = if on { old | bit } else { old & !bit };
+    if new == old { Ok(()) } else { replace(conn, pair, new, now_ms).await }
 }

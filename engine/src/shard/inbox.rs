@@ -51,6 +51,9 @@ pub(super) struct Inbox {
     pub(super) unrouted: u32,
     waiting: Vec<client_frame::Body>,
     asked: u32,
+    /// A send that was refused for want of room: until it is sent again, those behind it are
+    /// refused too, so that what was sent first is never stored last.
+    awaited: Option<bytes::Bytes>,
     /// A push was dropped because the connection took nothing: it is told once it does.
     lost: bool,
 }
@@ -117,6 +120,7 @@ impl Shard {
             unrouted: 0,
             waiting: Vec::new(),
             asked: 0,
+            awaited: None,
             lost: false,
         };
         let number = self.inboxes.records.insert(inbox);
@@ -191,6 +195,12 @@ impl Shard {
             return self.refuse_frame(conn, &body, code);
         };
         let record = self.inboxes.records.get_mut(inbox);
+        if let (client_frame::Body::Send(send), Some(awaited)) = (&body, &record.awaited) {
+            if send.client_msg_id != awaited {
+                return self.refuse_frame(conn, &body, Code::QueueFull);
+            }
+            record.awaited = None;
+        }
         if record.stage == Stage::Open {
             self.forward(conn, inbox, body);
         } else if record.waiting.len() < WAITING_MAX {
@@ -213,9 +223,16 @@ impl Shard {
     }
 
     fn refuse_frame(&mut self, conn: ConnSlot, body: &client_frame::Body, code: Code) {
-        if self.conns.hot(conn).state == State::Live {
-            self.reply(conn, &refusal(body, code));
+        if self.conns.hot(conn).state != State::Live {
+            return;
         }
+        if let (client_frame::Body::Send(send), Some(inbox)) = (body, self.inbox_at(conn))
+            && code.retry()
+        {
+            let record = self.inboxes.records.get_mut(inbox);
+            record.awaited.get_or_insert_with(|| send.client_msg_id.clone());
+        }
+        self.reply(conn, &refusal(body, code));
     }
 
     /// Control's answer to one frame.
