@@ -13,7 +13,7 @@ mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::{Config, Origin};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -136,8 +136,13 @@ fn main() -> ExitCode {
 fn printed(text: &str) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let told = writeln!(out, "{text}").and_then(|()| out.flush());
-    told.map_err(|e| Failure::Failed(format!("standard output cannot be written: {e}")))?;
-    Ok(ExitCode::SUCCESS)
+    match told {
+        // Whoever reads has seen enough: `| head -1`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        told => told
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| Failure::Failed(format!("standard output cannot be written: {e}"))),
+    }
 }
 
 impl ConfigArgs {

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use uproar_control::{Api, Conversations, Rules, Store};
@@ -21,6 +21,9 @@ use uproar_proto::control::Engine as _;
 
 /// Threads of the HTTP interface: it is not on the live path, and shards need the cores.
 const HTTP_THREADS: usize = 2;
+
+/// After a drain that took too long, connections get this long to take their last words.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
 /// What is left of the runtime after HTTP has ended gets this long.
 const RUNTIME_END: Duration = Duration::from_secs(1);
@@ -146,7 +149,12 @@ fn end(runtime: Runtime, engine: Arc<Engine>, ended: Drained) -> Result<ExitCode
         }
         Drained::TimedOut => {
             let left = engine.node().connections;
-            tracing::warn!(connections = left, "the drain took too long; ending with connections");
+            tracing::warn!(connections = left, "the drain took too long; closing connections");
+            engine.end_drain();
+            let end = Instant::now() + LAST_WORDS;
+            while !engine.drained() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
             std::process::exit(0);
         }
         Drained::Whole => {

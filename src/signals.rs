@@ -7,10 +7,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Between two looks at whether the drain is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// SIGINT and SIGTERM.
+/// SIGINT, SIGTERM, and SIGHUP: a terminal that was closed ends its server as well as a word.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 /// How a drain ended.
@@ -32,7 +33,8 @@ impl Signals {
     pub(crate) fn listen() -> std::io::Result<Signals> {
         let interrupt = signal(SignalKind::interrupt())?;
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Signals { interrupt, terminate })
+        let hang_up = signal(SignalKind::hangup())?;
+        Ok(Signals { interrupt, terminate, hang_up })
     }
 
     /// Waits for either; the exit code of a process that it killed: 130 or 143.
@@ -40,6 +42,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => 130,
             _ = self.terminate.recv() => 143,
+            _ = self.hang_up.recv() => 129,
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
         publish: args.publish.clone(),
         moderate: args.moderate,
         sid: None,
+        nbf: None,
     };
     key.mint(&claims).map_err(Failure::Usage)
 }

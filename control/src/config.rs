@@ -67,7 +67,7 @@ impl Default for Config {
             metrics_open: true,
             reply_ms_max: 2_000,
             request_ms_max: 10_000,
-            header_ms_max: 30_000,
+            header_ms_max: 10_000,
             body_bytes_max: 1 << 20,
             bulk_messages_max: 1_000,
             page_rooms_max: 1_000,

@@ -197,6 +197,7 @@ mod tests {
             publish: Some(vec!["chat".into(), "gift".into()]),
             moderate: true,
             sid: None,
+            nbf: None,
         }
     }
 

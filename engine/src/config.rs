@@ -174,6 +174,9 @@ pub struct Rooms {
     pub count_every_ms: u32,
     /// The like counter is pushed at most this often.
     pub likes_every_ms: u32,
+    /// Likes one frame may stand for: a thumb's taps of a second or two. More: the frame is refused
+    /// and counted.
+    pub likes_per_frame_max: u32,
     /// Accepted `system` messages that may wait for a flush. Full: refused with a retry time.
     pub system_messages_max: u32,
     /// Users a room remembers for limits, slow mode and mutes. Full: the longest idle is forgotten.
@@ -195,6 +198,7 @@ impl Default for Rooms {
             snapshot_messages_max: 20,
             count_every_ms: 2_000,
             likes_every_ms: 1_000,
+            likes_per_frame_max: 100,
             system_messages_max: 64,
             users_max: 10_000,
         }
@@ -256,6 +260,7 @@ impl Config {
             ("rooms.snapshot_messages_max", r.snapshot_messages_max, 0, r.history_messages_max),
             ("rooms.count_every_ms", r.count_every_ms, 100, 60_000),
             ("rooms.likes_every_ms", r.likes_every_ms, 100, 60_000),
+            ("rooms.likes_per_frame_max", r.likes_per_frame_max, 1, 1_000_000),
             ("rooms.system_messages_max", r.system_messages_max, 1, 10_000),
             ("rooms.users_max", r.users_max, 16, 1 << 20),
         ];

@@ -128,6 +128,11 @@ impl Engine {
         self.tell_all(|| Message::Drain);
     }
 
+    /// Ends the drain: connections that are still there are told why and closed.
+    pub fn end_drain(&self) {
+        self.tell_all(|| Message::DrainOver);
+    }
+
     /// Says something to every shard that may not be lost: a full queue empties within turns.
     fn tell_all(&self, message: impl Fn() -> Message) {
         for shard in 0..self.shards.len() as u16 {
@@ -301,7 +306,8 @@ impl control::Engine for Engine {
     }
 
     fn ready(&self) -> bool {
-        !self.draining.load(Ordering::Acquire) && !self.running.finished()
+        let full = self.total(Figure::Connections) >= self.running.connections_max();
+        !self.draining.load(Ordering::Acquire) && !self.running.finished() && !full
     }
 }
 

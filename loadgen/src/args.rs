@@ -13,6 +13,7 @@ Examples:
   uproar-loadgen overload --rate 200 --token-secret \"$SECRET\"
   uproar-loadgen churn --viewers 5000 --joins-per-s 20000
   uproar-loadgen storm --viewers 2000 --duration 60s     (then restart the server)
+  uproar-loadgen chat --pairs 20 --kills-per-s 5 --token-secret \"$SECRET\"
 
 Latency counts from when a message was due, not from when it could be sent, and percentiles are
 over the deliveries expected: one that never came is infinitely late.
@@ -28,10 +29,52 @@ Exit codes:
 #[command(name = "uproar-loadgen", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    pub(crate) scenario: Typed,
+    pub(crate) scenario: Named,
 }
 
-/// The scenarios, with what only they take.
+/// Every scenario there is.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Named {
+    #[command(flatten)]
+    Room(Typed),
+    /// Pairs of friends write to each other while their sockets are killed: every message arrives
+    /// once and in order
+    Chat {
+        #[command(flatten)]
+        inbox: Inboxes,
+        /// Pairs of users; one writes, the other reads
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        pairs: u32,
+        /// Messages a second of all pairs together; 0: each pair as fast as it is acknowledged
+        #[arg(long, default_value_t = 100.0, value_name = "N")]
+        rate: f64,
+        /// How long messages are sent
+        #[arg(long, default_value = "20s", value_name = "TIME")]
+        duration: Span,
+        /// Messages in all; the run ends once they were sent, whatever the duration
+        #[arg(long, value_name = "N")]
+        messages: Option<u64>,
+        /// Sockets killed a second, at random
+        #[arg(long, default_value_t = 0.0, value_name = "N")]
+        kills_per_s: f64,
+    },
+    /// A user comes back to a backlog in many conversations and finds all of it
+    Offline {
+        #[command(flatten)]
+        inbox: Inboxes,
+        /// Messages of the backlog
+        #[arg(long, default_value_t = 10_000, value_name = "N")]
+        messages: u64,
+        /// Conversations it stands in, of very different sizes
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        conversations: u32,
+        /// How often the user comes back to it, each time on a new device
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        logins: u32,
+    },
+}
+
+/// The scenarios of a room, with what only they take.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Typed {
     /// Viewers join a room, publishers send at a rate, every delivery is checked
@@ -153,6 +196,38 @@ pub(crate) struct Common {
     /// Signs in with EdDSA tokens of this private key (PKCS #8, PEM), minted here
     #[arg(long, value_name = "FILE", help_heading = "Signing in")]
     pub(crate) token_key: Option<PathBuf>,
+    /// Repeats the random choices of another run [default: drawn, and shown]
+    #[arg(long, value_name = "N", help_heading = "Results")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What scenarios of stored conversations take.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Inboxes {
+    /// The server's client port
+    #[arg(long, default_value = "127.0.0.1:7400", value_name = "HOST:PORT")]
+    pub(crate) target: String,
+    /// Where the server takes relationships [default: port 7480 of the target]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) api: Option<String>,
+    /// Its API key, where it has one
+    #[arg(long, env = "UPROAR_API_KEY", hide_env_values = true, default_value = "")]
+    pub(crate) api_key: String,
+    /// Signs in with HS256 tokens of this secret (base64), minted here
+    #[arg(long, env = "UPROAR_TOKEN_SECRET", hide_env_values = true, value_name = "BASE64")]
+    pub(crate) token_secret: String,
+    /// Bytes of each message's text, 64 or more
+    #[arg(long, default_value_t = 128, value_name = "BYTES")]
+    pub(crate) payload: u32,
+    /// The longest wait for what was sent to arrive, once nothing more is sent
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    pub(crate) settle: Span,
+    /// Write every figure as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) json: Option<PathBuf>,
+    /// A bound a figure must keep, by its JSON key; may be repeated
+    #[arg(long, value_name = "FIGURE<=BOUND", help_heading = "Results")]
+    pub(crate) expect: Vec<Expectation>,
     /// Repeats the random choices of another run [default: drawn, and shown]
     #[arg(long, value_name = "N", help_heading = "Results")]
     pub(crate) seed: Option<u64>,

@@ -224,7 +224,10 @@ pub(crate) fn tester(facts: &Facts) -> Check {
 }
 
 /// The bounds given with `--expect`.
-pub(crate) fn expectations(plan: &Plan, figures: &[Figure]) -> Vec<Check> {
+pub(crate) fn expectations(
+    bounds: &[crate::expect::Expectation],
+    figures: &[Figure],
+) -> Vec<Check> {
     let check = |expectation: &crate::expect::Expectation| {
         let figure = figures.iter().find(|figure| figure.key == expectation.key());
         let (held, found) = match figure.map(|figure| (figure, figure.value.number())) {
@@ -241,7 +244,7 @@ pub(crate) fn expectations(plan: &Plan, figures: &[Figure]) -> Vec<Check> {
         };
         Check::new(&expectation.to_string(), held, found)
     };
-    plan.expect.iter().map(check).collect()
+    bounds.iter().map(check).collect()
 }
 
 #[cfg(test)]
@@ -327,7 +330,7 @@ mod tests {
             Figure::new("gaps", "gaps", "", Value::Count(1)),
             Figure::new("latency_ms_p999", "p99.9", "ms", Value::Infinite),
         ];
-        let checks = expectations(&plan, &figures);
+        let checks = expectations(&plan.expect, &figures);
         assert_eq!(failed(checks.clone()), ["gaps==0", "p999_ms<=100", "nonsense<1"]);
         assert!(checks[2].found.contains("missing"));
     }

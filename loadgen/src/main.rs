@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod chat;
 mod check;
 mod cores;
 mod crowd;
@@ -25,8 +26,10 @@ mod summary;
 mod tally;
 mod viewer;
 
+use args::Named;
 use clap::Parser;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -34,6 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The command line or the target is wrong: nothing was measured.
 const USAGE: u8 = 2;
+/// Something was measured and could not be told.
+const UNTOLD: u8 = 1;
 
 fn main() -> ExitCode {
     // clap ends the process with 2 by itself where words are wrong, with 0 after --help.
@@ -45,21 +50,46 @@ fn main() -> ExitCode {
 }
 
 fn run(args: args::Args) -> Result<ExitCode, String> {
-    let plan = plan::Plan::new(args, &plan::Host::here())?;
-    scenario::check_expectations(&plan)?;
-    if let Some(file) = &plan.json {
-        // Before the run: a minute of measuring is not to be lost to a typing error.
-        std::fs::write(file, "").map_err(|e| format!("--json {}: {e}", file.display()))?;
+    let host = plan::Host::here();
+    let json = match &args.scenario {
+        Named::Room(_) => None,
+        Named::Chat { inbox, .. } | Named::Offline { inbox, .. } => inbox.json.clone(),
+    };
+    match args.scenario {
+        Named::Room(typed) => {
+            let plan = plan::Plan::new(typed, &host)?;
+            scenario::check_expectations(&plan)?;
+            claim(plan.json.as_deref())?;
+            let facts = scenario::run(plan.clone())?;
+            tell(&scenario::report(&plan, facts), plan.json.as_deref())
+        }
+        named => {
+            claim(json.as_deref())?;
+            tell(&chat::run(named, host.entropy)?, json.as_deref())
+        }
     }
-    let facts = scenario::run(plan.clone())?;
-    let report = scenario::report(&plan, facts);
-    // Both are tried before either may fail: what was measured is told where it can be.
+}
+
+/// Before the run: a minute of measuring is not to be lost to a typing error.
+fn claim(json: Option<&Path>) -> Result<(), String> {
+    let Some(file) = json else { return Ok(()) };
+    std::fs::write(file, "").map_err(|e| format!("--json {}: {e}", file.display()))
+}
+
+/// Both are tried before either may fail: what was measured is told where it can be.
+fn tell(report: &report::Report, json: Option<&Path>) -> Result<ExitCode, String> {
     let mut out = std::io::stdout().lock();
-    let table = out.write_all(report::text(&report).as_bytes()).and_then(|()| out.flush());
-    if let Some(file) = &plan.json {
-        let text = format!("{:#}\n", report::json(&report));
-        std::fs::write(file, text).map_err(|e| format!("--json {}: {e}", file.display()))?;
+    let table = out.write_all(report::text(report).as_bytes()).and_then(|()| out.flush());
+    if let Some(file) = json {
+        let text = format!("{:#}\n", report::json(report));
+        if let Err(error) = std::fs::write(file, text) {
+            eprintln!("uproar-loadgen: --json {}: {error}", file.display());
+            return Ok(ExitCode::from(UNTOLD));
+        }
     }
-    table.map_err(|e| format!("standard output cannot be written: {e}"))?;
+    if let Err(error) = table {
+        eprintln!("uproar-loadgen: standard output cannot be written: {error}");
+        return Ok(ExitCode::from(UNTOLD));
+    }
     Ok(report.verdict().exit_code())
 }

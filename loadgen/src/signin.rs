@@ -16,21 +16,22 @@ const VIEWER_TOKENS_MAX: u32 = 4096;
 /// A day: longer than any run.
 const VALID_S: u64 = 86_400;
 
-/// Every token there is; empty for guests.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens {
-    publishers: Vec<String>,
-    viewers: Vec<String>,
+/// Signs tokens of any user.
+#[derive(Clone)]
+pub(crate) struct Minter {
+    algorithm: Algorithm,
+    key: EncodingKey,
+    expires_s: u64,
 }
 
-impl Tokens {
-    /// Mints tokens for so many connections.
+impl Minter {
+    /// `None` for guests.
     ///
     /// # Errors
     /// In words: a secret or key that cannot be used.
-    pub(crate) fn mint(sign_in: &SignIn, publishers: u32, others: u32) -> Result<Tokens, String> {
+    pub(crate) fn new(sign_in: &SignIn) -> Result<Option<Minter>, String> {
         let (algorithm, key) = match sign_in {
-            SignIn::Guests => return Ok(Tokens::default()),
+            SignIn::Guests => return Ok(None),
             SignIn::Secret(secret) => {
                 let bytes = STANDARD
                     .decode(secret.trim())
@@ -56,12 +57,36 @@ impl Tokens {
             }
         };
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let mint = |user: String, classes: &[&str]| {
-            let publish = Some(classes.iter().map(|c| (*c).to_owned()).collect());
-            let claims = Claims { sub: user, exp: clock + VALID_S, publish, ..Claims::default() };
-            encode(&Header::new(algorithm), &claims, &key)
-                .map_err(|e| format!("cannot sign a token: {e}"))
-        };
+        Ok(Some(Minter { algorithm, key, expires_s: clock + VALID_S }))
+    }
+
+    /// A token of this user.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn mint(&self, user: String, classes: &[&str]) -> Result<String, String> {
+        let publish = Some(classes.iter().map(|c| (*c).to_owned()).collect());
+        let claims = Claims { sub: user, exp: self.expires_s, publish, ..Claims::default() };
+        encode(&Header::new(self.algorithm), &claims, &self.key)
+            .map_err(|e| format!("cannot sign a token: {e}"))
+    }
+}
+
+/// Every token there is; empty for guests.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    publishers: Vec<String>,
+    viewers: Vec<String>,
+}
+
+impl Tokens {
+    /// Mints tokens for so many connections.
+    ///
+    /// # Errors
+    /// In words: a secret or key that cannot be used.
+    pub(crate) fn mint(sign_in: &SignIn, publishers: u32, others: u32) -> Result<Tokens, String> {
+        let Some(minter) = Minter::new(sign_in)? else { return Ok(Tokens::default()) };
+        let mint = |user: String, classes: &[&str]| minter.mint(user, classes);
         let viewer_classes = ["chat", "like"];
         Ok(Tokens {
             publishers: (0..publishers)

@@ -153,7 +153,8 @@ pub(crate) mod tests {
         let args = crate::args::Args::try_parse_from(words).expect("valid words");
         let host =
             crate::plan::Host { files_per_thread: 20_000, ports_per_address: 28_000, entropy: 1 };
-        Plan::new(args, &host).expect("a possible plan")
+        let crate::args::Named::Room(typed) = args.scenario else { panic!("a room") };
+        Plan::new(typed, &host).expect("a possible plan")
     }
 
     fn summary(facts: &Facts) -> Summary {

@@ -198,10 +198,10 @@ fn a_result_that_cannot_be_told_is_an_error_and_no_panic() {
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     let (code, error) = idle(full().into(), "/dev/null");
-    assert_eq!(code, Some(2), "{error}");
+    assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("standard output cannot be written"), "{error}");
     let (code, error) = idle(Stdio::null(), "/dev/full");
-    assert_eq!(code, Some(2), "{error}");
+    assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("--json /dev/full: No space left on device"), "{error}");
     engine.drain();
     engine.join();

@@ -8,6 +8,7 @@
 pub mod control;
 pub mod error;
 pub mod ids;
+pub mod inbox;
 pub mod token;
 pub mod wire;
 

@@ -9,6 +9,9 @@ pub struct Claims {
     pub sub: String,
     /// Expiry, seconds since 1970. Required: a token without end cannot be taken back.
     pub exp: u64,
+    /// Not good before, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<u64>,
     /// Rooms the token is good for; a trailing `*` matches any ending. Absent: every room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rooms: Option<Vec<String>>,

@@ -28,6 +28,15 @@ pub(crate) fn a_drain_tells_clients_to_reconnect(on: On) {
     assert_eq!(server.exit_code(), 0);
 }
 
+pub(crate) fn who_ignores_a_drain_is_told_why_it_ends(on: On) {
+    let mut server = Server::start(on.io, "[engine]\ndrain_ms_max = 500\n");
+    let mut stays = Client::guest(&server, on.wire);
+    server.signal("HUP");
+    stays.take("reconnect", |body| matches!(body, Body::Reconnect(_)).then_some(()));
+    stays.ends_with("DRAINING", 1012);
+    assert_eq!(server.exit_code(), 0);
+}
+
 pub(crate) fn the_last_client_that_goes_ends_a_drain(on: On) {
     let mut server = Server::start(on.io, "[engine]\ndrain_ms_max = 60000\n");
     let (mut publisher, _) = Client::viewer(&server, Wire::Tcp, "stage");

@@ -31,6 +31,16 @@ pub(crate) fn first_bytes_of_nothing_known_are_refused(on: On) {
     Client::guest(&server, Wire::Tcp).ping();
 }
 
+pub(crate) fn a_request_that_is_never_ended_is_answered_in_http(on: On) {
+    let server = Server::start(on.io, "[engine]\nhandshake_ms_max = 300\n");
+    for begun in [&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], b"G"] {
+        let answer = told(&server, begun);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+        assert!(text.contains("HANDSHAKE_TIMEOUT"), "{text}");
+    }
+}
+
 /// A connection that speaks for a client of this address, through a proxy.
 fn proxied(server: &Server, source: Ipv4Addr) -> TcpStream {
     let mut socket = dial(server.clients);

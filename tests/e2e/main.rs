@@ -153,7 +153,8 @@ mod every_wire {
                 cursors_move_forward_and_are_shown,
                 an_inbox_needs_a_token_and_a_store,
                 a_token_is_renewed_in_place;
-            ending: a_drain_tells_clients_to_reconnect;
+            ending: a_drain_tells_clients_to_reconnect,
+                who_ignores_a_drain_is_told_why_it_ends;
         } on
         uring_tcp: Uring, Tcp;
         uring_websocket: Uring, WebSocket;
@@ -193,6 +194,7 @@ mod every_driver {
                 pages_of_other_origins_are_refused;
             deflate: offers_that_cost_a_window_are_declined;
             limits: first_bytes_of_nothing_known_are_refused,
+                a_request_that_is_never_ended_is_answered_in_http,
                 an_address_holds_so_many_connections,
                 an_address_makes_so_many_handshakes_a_second,
                 a_proxy_speaks_for_its_clients,

@@ -173,4 +173,10 @@ pub(crate) fn likes_are_added_up_exactly(on: On) {
         ..v1::Publish::default()
     }));
     watcher.count("seven more", |count| count.likes == Some(total + 7));
+    // One frame stands for so many and no more: a refused one is counted, and adds nothing.
+    fans[0].like("stage", 101);
+    fans[0].like("stage", 100);
+    watcher.count("a hundred more", |count| count.likes == Some(total + 107));
+    let refused = "class=\"like\",outcome=\"refused\"";
+    server.eventually("it is in the books", |s| s.metric("uproar_messages_total", refused) == 1.0);
 }

@@ -39,7 +39,12 @@ pub(crate) struct ErrorFields {
 impl ApiError {
     /// A code with the text of the table.
     pub(crate) fn from_code(code: Code) -> ApiError {
-        ApiError::new(code, code.text())
+        let text = match code {
+            // The table's text is for those who join.
+            Code::RoomNotFound => "there is no such room; POST /v1/rooms creates one",
+            code => code.text(),
+        };
+        ApiError::new(code, text)
     }
 
     /// A code with a text that says more.

@@ -108,6 +108,7 @@ impl UpdateRoom {
 
 /// Which page of the listing.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParams {
     /// Rooms whose name comes after this one.

@@ -74,6 +74,7 @@ pub(crate) async fn mint(
         publish: body.publish,
         moderate: body.moderate,
         sid: None,
+        nbf: None,
     };
     let token = signer.mint(&claims).map_err(ApiError::bad_request)?;
     Ok((StatusCode::CREATED, Json(Minted { token, expires_unix_s: claims.exp })))

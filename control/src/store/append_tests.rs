@@ -2,7 +2,7 @@
 
 use super::append::{Append, Appended, Policy, Target, append};
 use super::testing::on_both;
-use super::{Store, StoreError, conversations, relations, users};
+use super::{Store, conversations, relations, users};
 use std::sync::Arc;
 use uproar_proto::error::Code;
 use uproar_proto::v1::Kind;

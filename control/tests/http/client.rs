@@ -61,6 +61,7 @@ impl Server {
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             room_defaults: RoomSettings::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
+            store: None,
             signer: Some(SigningKey::hs256(SECRET).unwrap()),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

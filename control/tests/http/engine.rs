@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use uproar_proto::control::{
     BackendMessage, Command, Engine, NodeInfo, Published, Reply, RoomInfo, RoomSettings, Sample,
-    SampleKind, SampleValue,
+    SampleKind, SampleValue, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -97,6 +97,10 @@ impl Engine for MemoryEngine {
             let later = rooms.iter().filter(|(name, _)| **name > after);
             reply(Ok(later.take(limit).map(|(name, room)| info(name, room)).collect()));
         });
+    }
+
+    fn tell(&self, _: Tell) -> Result<(), Tell> {
+        Ok(()) // no connection here has an inbox
     }
 
     fn metrics(&self) -> Vec<Sample> {

@@ -124,6 +124,8 @@ impl Home {
     pub fn attach(&mut self, shard: ShardId, now: Now) -> Attached {
         if !self.shards.contains(&shard) {
             self.shards.push(shard);
+            // Somebody is there, or it would not ask; it tells how many soon.
+            self.members(shard, 1);
         }
         self.bans.retain(|(_, until)| *until > now.unix_ms);
         Attached {

@@ -50,6 +50,8 @@ pub enum Message {
     Tell(Tell),
     /// To every shard: stop accepting, tell clients to go elsewhere.
     Drain,
+    /// To every shard: the drain has waited long enough, whoever is still here is told and closed.
+    DrainOver,
     /// To every shard: all of them are drained, this was the last turn.
     Stop,
 }

@@ -264,6 +264,7 @@ impl Shard {
                 self.draining = true;
                 self.act(Action::StopAccepting);
             }
+            Message::DrainOver => self.end_all(),
             Message::Stop => self.stopped = true,
         }
     }
@@ -326,6 +327,15 @@ impl Shard {
                 }
                 State::Free | State::Closing | State::Discarding | State::Closed => {}
                 _ => self.end(conn, Code::Draining, None),
+            }
+        }
+    }
+
+    /// The drain is over: nobody is cut off without a word (S-21).
+    fn end_all(&mut self) {
+        for slot in 0..self.conns.slots() {
+            if self.conns.hot(ConnSlot(slot as u32)).state == State::Live {
+                self.end(ConnSlot(slot as u32), Code::Draining, None);
             }
         }
     }

@@ -398,6 +398,7 @@ impl Shard {
         });
         let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like; // S-18
+        let too_many = like && publish.count > self.config.rooms.likes_per_frame_max;
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
             Some(Code::Forbidden) // S-16
         } else if banned {
@@ -409,6 +410,8 @@ impl Shard {
             Some(Code::Empty)
         } else if bytes > settings.payload_bytes_max as usize {
             Some(Code::TooLarge)
+        } else if too_many {
+            Some(Code::SlowDown)
         } else {
             None
         };
@@ -497,13 +500,25 @@ impl Shard {
             return;
         }
         self.metrics.closed(code);
-        let words = instead.unwrap_or_else(|| {
+        let words = instead.or_else(|| self.half_open_refusal(conn, code)).unwrap_or_else(|| {
             let mut words = Vec::new();
             encode_server(&error_body(code), hot.variant, &mut words);
             close_frame(hot.variant, code.websocket_close(), code.name(), &mut words);
             words
         });
         self.last_words(conn, &words); // S-22
+    }
+
+    /// What a client gets that has begun an HTTP request and not ended it (W-32).
+    fn half_open_refusal(&self, conn: ConnSlot, code: Code) -> Option<Vec<u8>> {
+        let input = self.conns.cold(conn).input;
+        if self.conns.hot(conn).state != State::Opening || input == NONE {
+            return None;
+        }
+        let Input::Opening(start) = self.inputs.get(input) else { return None };
+        let status = if code == Code::HandshakeTimeout { 408 } else { 503 };
+        let begun = start.len().min(4);
+        (begun > 0 && start[..begun] == b"GET "[..begun]).then(|| http_refusal(status, code))
     }
 
     fn last_words(&mut self, conn: ConnSlot, words: &[u8]) {

@@ -85,6 +85,9 @@ impl Verifier {
     /// `TokenInvalid`, or `TokenExpired` where everything else is right.
     pub fn verify(&self, token: &str, unix_ms: u64, seed: u64) -> Result<Session, Code> {
         let header = decode_header(token).map_err(|_| Code::TokenInvalid)?;
+        if header.crit.is_some() {
+            return Err(Code::TokenInvalid); // RFC 7515, 4.1.11: none of them is understood here
+        }
         let key = match header.alg {
             Algorithm::HS256 => self.hs256.as_ref(),
             Algorithm::EdDSA => self.eddsa.as_ref(),
@@ -104,6 +107,9 @@ impl Verifier {
 
 fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
     if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
+        return Err(Code::TokenInvalid);
+    }
+    if claims.nbf.is_some_and(|nbf| nbf > unix_ms / 1000) {
         return Err(Code::TokenInvalid);
     }
     if claims.exp <= unix_ms / 1000 {
@@ -197,6 +203,14 @@ mod tests {
         let other = "AAAAMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
         assert_eq!(verify(&token(&claims(), other), 1), Some(Code::TokenInvalid));
         assert_eq!(verify("not.a.token", 1), Some(Code::TokenInvalid));
+        let early = Claims { nbf: Some(9), ..claims() };
+        assert_eq!(verify(&token(&early, SECRET), 8_999), Some(Code::TokenInvalid));
+        assert_eq!(verify(&token(&early, SECRET), 9_000), None);
+        let mut header = Header::new(Algorithm::HS256);
+        header.crit = Some(vec!["x".into()]);
+        let key = EncodingKey::from_base64_secret(SECRET).expect("base64");
+        let critical = encode(&header, &claims(), &key).expect("encodes");
+        assert_eq!(verify(&critical, 1), Some(Code::TokenInvalid));
         let nameless = Claims { sub: String::new(), ..claims() };
         assert_eq!(verify(&token(&nameless, SECRET), 1), Some(Code::TokenInvalid));
     }

@@ -134,7 +134,7 @@ impl Shard {
             // Comes from outside, as a drain does.
             Message::Tell(_) => {}
             // Another sweep follows. A drain or a stop comes from outside.
-            Message::SweepTook { .. } | Message::Drain | Message::Stop => {}
+            Message::SweepTook { .. } | Message::Drain | Message::DrainOver | Message::Stop => {}
         }
     }
 

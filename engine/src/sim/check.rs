@@ -245,6 +245,7 @@ pub(super) fn name(message: &Message) -> String {
         Message::Deliver { mcast, .. } => format!("deliver {mcast:?}"),
         Message::Tell(tell) => format!("tell {tell:?}"),
         Message::Drain => "drain".into(),
+        Message::DrainOver => "drain over".into(),
         Message::Stop => "stop".into(),
     }
 }

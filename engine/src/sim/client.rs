@@ -214,6 +214,8 @@ impl Client {
             }
             Body::Reconnect(_) => self.reconnect = true,
             Body::Pong(_) => self.pongs += 1,
+            Body::Expiring(_) => {}
+            _ => return Err("a frame about conversations, and nobody here has an inbox".into()),
         }
         Ok(())
     }

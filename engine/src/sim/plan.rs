@@ -277,6 +277,7 @@ fn config(rng: &mut Rng, calm: Config) -> Config {
         snapshot_messages_max: rng.below(u64::from(history_messages_max.min(8))) as u32,
         count_every_ms: 100 + rng.below(2_000) as u32,
         likes_every_ms: 100 + rng.below(1_000) as u32,
+        likes_per_frame_max: 1_000,
         system_messages_max: 1 + rng.below(8) as u32,
         users_max: 16,
         defaults,

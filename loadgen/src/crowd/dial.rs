@@ -66,6 +66,7 @@ fn hello(plan: &Plan, token: &str, resume: Option<v1::Cursor>, mask: [u8; 4]) ->
         device: String::new(),
         join: vec![v1::Join { room: plan.room.to_string(), resume }],
         agent: AGENT.to_owned(),
+        inbox: false,
     };
     encode_client(&Body::Connect(connect), plan.variant, mask, &mut bytes);
     bytes

@@ -104,6 +104,10 @@ impl Crowd {
             Body::Left(left) => self.left(conn, left),
             // The reader makes batches its own.
             Body::Batch(_) => {}
+            // The token of a long run ends soon: the session ends with it, and that is counted.
+            Body::Expiring(_) => {}
+            // Nobody here has an inbox.
+            _ => self.result.tally.unexpected("a frame about conversations"),
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod layout;
 
-use crate::args::{Args, CLASSES, Common, Io, Mix, Span, Traffic, Transport, Typed};
+use crate::args::{CLASSES, Common, Io, Mix, Span, Traffic, Transport, Typed};
 use crate::dice::Dice;
 use crate::expect::Expectation;
 use crate::payload::PAYLOAD_BYTES_MIN;
@@ -124,8 +124,8 @@ impl Plan {
     ///
     /// # Errors
     /// In words: what was wrong, and what is allowed.
-    pub(crate) fn new(args: Args, host: &Host) -> Result<Plan, String> {
-        let (common, traffic, scenario, mut heads, mix) = typed(args.scenario);
+    pub(crate) fn new(scenario: Typed, host: &Host) -> Result<Plan, String> {
+        let (common, traffic, scenario, mut heads, mix) = typed(scenario);
         let target = resolve(&common.target)?;
         let room = RoomId::new(&common.room).ok_or_else(|| {
             format!("--room {:?}: a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -", common.room)
@@ -330,7 +330,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn resolve(target: &str) -> Result<SocketAddr, String> {
+pub(crate) fn resolve(target: &str) -> Result<SocketAddr, String> {
     let found = target.to_socket_addrs().map_err(|e| format!("--target {target}: {e}"))?;
     let all: Vec<SocketAddr> = found.collect();
     let v4 = all.iter().find(|a| a.is_ipv4());
@@ -358,6 +358,7 @@ fn metrics(given: Option<&str>, target: SocketAddr) -> Result<MetricsFrom, Strin
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::args::Args;
     use clap::Parser;
 
     const HOST: Host = Host { files_per_thread: 20_000, ports_per_address: 28_232, entropy: 1 };
@@ -365,7 +366,8 @@ pub(crate) mod tests {
     pub(crate) fn plan(words: &str) -> Result<Plan, String> {
         let words = std::iter::once("uproar-loadgen").chain(words.split_whitespace());
         let args = Args::try_parse_from(words).map_err(|e| e.to_string())?;
-        Plan::new(args, &HOST)
+        let crate::args::Named::Room(typed) = args.scenario else { panic!("a room") };
+        Plan::new(typed, &HOST)
     }
 
     pub(crate) fn good(words: &str) -> Plan {
@@ -426,7 +428,8 @@ pub(crate) mod tests {
         assert_eq!(good("live --seed 5").seed, 5);
         let other = Host { entropy: 2, ..HOST };
         let args = Args::try_parse_from(["uproar-loadgen", "live", "--seed", "5"]).expect("valid");
-        let plan = Plan::new(args, &other).expect("valid");
+        let crate::args::Named::Room(typed) = args.scenario else { panic!("a room") };
+        let plan = Plan::new(typed, &other).expect("valid");
         assert_ne!(plan.run, good("live --seed 5").run, "messages of two runs are told apart");
     }
 }

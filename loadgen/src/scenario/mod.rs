@@ -81,7 +81,7 @@ pub(crate) fn report(plan: &Plan, facts: Facts) -> Report {
     let mut checks = checks(plan, &facts, &summary);
     let all: Vec<_> =
         groups.iter().flat_map(|group: &Group| group.figures.iter().cloned()).collect();
-    checks.extend(check::expectations(plan, &all));
+    checks.extend(check::expectations(&plan.expect, &all));
     checks.push(check::tester(&facts));
     let mut notes = facts.notes.clone();
     if summary.foreign > 0 {
