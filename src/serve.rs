@@ -76,7 +76,7 @@ async fn open_store(config: &Config) -> Result<Option<Arc<Store>>, Failure> {
     if config.store.url.is_empty() || !config.has_token_key() {
         return Ok(None);
     }
-    Store::open(&config.store.url).await.map(Some).map_err(Failure::Failed)
+    Store::open(&config.store.url, config.store.sync).await.map(Some).map_err(Failure::Failed)
 }
 
 /// Made on the runtime that its tasks will run on.

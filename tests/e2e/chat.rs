@@ -15,13 +15,13 @@ fn server(on: On) -> Server {
     server
 }
 
-fn relate(server: &Server, relation: Value) {
+pub(crate) fn relate(server: &Server, relation: Value) {
     let answer = server.request("PUT", "/v1/relations", &json!({"relations": [relation]}));
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
 /// A user's device with its inbox.
-fn device(server: &Server, wire: Wire, user: &str) -> Client {
+pub(crate) fn device(server: &Server, wire: Wire, user: &str) -> Client {
     let mut client = Client::open(server, wire);
     let connect = v1::Connect { token: plain(user), inbox: true, ..v1::Connect::default() };
     client.send(client_frame::Body::Connect(connect));
@@ -30,7 +30,7 @@ fn device(server: &Server, wire: Wire, user: &str) -> Client {
 }
 
 /// A message under the id that is this number.
-fn text(to: &str, id: u128, text: &str) -> v1::Send {
+pub(crate) fn text(to: &str, id: u128, text: &str) -> v1::Send {
     v1::Send {
         conversation: format!("user:{to}"),
         client_msg_id: id.to_be_bytes().to_vec().into(),
@@ -49,7 +49,7 @@ impl Client {
         })
     }
 
-    fn is_stored(&mut self, send: v1::Send) -> u64 {
+    pub(crate) fn is_stored(&mut self, send: v1::Send) -> u64 {
         let sent = self.sends(send);
         assert_eq!((sent.code, sent.retry), (0, false), "{sent:?}");
         assert!(sent.generation != 0 && sent.time_ms != 0, "{sent:?}");

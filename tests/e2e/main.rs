@@ -15,6 +15,7 @@ mod chat;
 mod connecting;
 mod crowds;
 mod deflate;
+mod durability;
 mod ending;
 mod limits;
 mod moderation;
@@ -84,6 +85,19 @@ fn uring_is_forbidden() -> bool {
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: every test on io_uring; {}", log.trim());
         true
     })
+}
+
+/// What the kernel is asked for, seen from outside: not a matter of driver or wire.
+mod disk {
+    #[test]
+    fn an_acknowledged_message_is_on_the_disk() {
+        crate::durability::an_acknowledged_message_is_on_the_disk();
+    }
+
+    #[test]
+    fn without_sync_the_proof_fails() {
+        crate::durability::without_sync_the_proof_fails();
+    }
 }
 
 /// One test for each case on each of the named pairs of driver and wire.

@@ -153,6 +153,11 @@ impl Server {
         std::fs::read_to_string(self.files.join("log")).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name: TERM, INT, KILL.
     pub(crate) fn signal(&self, name: &str) {
         // The shell's own `kill`: the program of that name is missing on small systems.

@@ -39,13 +39,14 @@ impl Dialect {
     /// Settings of every connection.
     pub(super) async fn prepare_connection(
         self,
+        sync: bool,
         conn: &mut AnyConnection,
     ) -> Result<(), sqlx::Error> {
         let statements: &[&'static str] = match self {
             Dialect::Sqlite => &[
                 "PRAGMA journal_mode = WAL",
                 // A commit is on the disk before it is answered.
-                "PRAGMA synchronous = FULL",
+                if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = OFF" },
                 "PRAGMA busy_timeout = 5000",
                 // Checkpoints are the writer's, between two groups.
                 "PRAGMA wal_autocheckpoint = 0",

@@ -19,8 +19,10 @@ const WAITING_MAX: usize = 8192;
 const GROUP_MAX: usize = 512;
 /// Pages (of 4 KiB) the log may reach before it is copied back into the file, between groups.
 const CHECKPOINT_PAGES: i64 = 8192;
-/// Commits between two looks at the log's length.
+/// Commits after which the log is copied back, once nobody waits.
 const CHECKPOINT_LOOK: u32 = 64;
+/// The same where somebody always waits: the log must not grow for ever.
+const CHECKPOINT_BUSY: u32 = 1024;
 
 /// A job that keeps its own answer until the group is committed.
 trait Queued: Send {
@@ -101,7 +103,9 @@ async fn run(mut conn: PoolConnection<Any>, mut queue: mpsc::Receiver<Box<dyn Qu
     while queue.recv_many(&mut jobs, GROUP_MAX).await > 0 {
         write(&mut conn, std::mem::take(&mut jobs)).await;
         commits = commits.wrapping_add(1);
-        if commits.is_multiple_of(CHECKPOINT_LOOK) && queue.is_empty() {
+        let busy = !queue.is_empty();
+        let due = if busy { CHECKPOINT_BUSY } else { CHECKPOINT_LOOK };
+        if commits.is_multiple_of(due) {
             checkpoint(&mut conn).await;
         }
     }

@@ -105,11 +105,12 @@ pub struct Store {
 
 impl Store {
     /// Opens `url` (`sqlite:FILE` or `mysql://user:password@host:port/database`), brings its tables
-    /// up to date and reads its generation.
+    /// up to date and reads its generation. Without `sync`, a power loss may take what SQLite has
+    /// acknowledged.
     ///
     /// # Errors
     /// In words for the operator: what is wrong with the URL, the file or the server.
-    pub async fn open(url: &str) -> Result<Arc<Store>, String> {
+    pub async fn open(url: &str, sync: bool) -> Result<Arc<Store>, String> {
         let dialect = Dialect::of(url)?;
         sqlx::any::install_default_drivers();
         let url = dialect.connection_url(url);
@@ -120,7 +121,7 @@ impl Store {
             AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_MAX)
-                .after_connect(move |conn, _| Box::pin(dialect.prepare_connection(conn)))
+                .after_connect(move |conn, _| Box::pin(dialect.prepare_connection(sync, conn)))
         };
         // The writer first: it creates the file, and the tables before anybody reads them.
         let first = pool(1).connect_with(options.clone()).await.map_err(told)?;
@@ -285,7 +286,7 @@ mod tests {
             test.close().await;
             let late = test.write(insert("late")).await;
             assert!(matches!(late, Err(StoreError::Ended)), "{late:?}");
-            let again = Store::open(&test.url).await.unwrap();
+            let again = Store::open(&test.url, true).await.unwrap();
             assert_eq!(again.generation(), generation);
             assert_eq!(facts(&again).await, 2);
             again.close().await;

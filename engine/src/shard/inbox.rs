@@ -13,6 +13,7 @@ use super::Shard;
 use super::connections::State;
 use super::mcasts::Place;
 use super::slab::{NONE, Slab};
+use super::token::login_key;
 use crate::metrics::Figure;
 use crate::seam::ConnSlot;
 use std::sync::Arc;
@@ -291,6 +292,7 @@ impl Shard {
 
     /// Closes the connections of a user: those of one login, or all.
     pub(super) fn close_user(&mut self, user: &str, login: Option<&str>, code: Code) {
+        let login = login.map(|login| login_key(self.seed, login));
         for slot in 0..self.conns.slots() {
             let conn = ConnSlot(slot as u32);
             let session = self.conns.cold(conn).session;
@@ -298,7 +300,7 @@ impl Shard {
                 continue;
             }
             let session = self.sessions.get(session);
-            if &*session.user == user && login.is_none_or(|login| session.is_of(login)) {
+            if &*session.user == user && login.is_none_or(|login| session.login == login) {
                 self.end(conn, code, None);
             }
         }

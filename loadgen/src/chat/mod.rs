@@ -16,6 +16,7 @@ use crate::metrics::Scrape;
 use crate::plan::{self, MetricsFrom, SignIn};
 use crate::report::{Figure, Group, Report, Value};
 use crate::signin::Minter;
+use hdrhistogram::Histogram;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -105,8 +106,13 @@ impl Plan {
     }
 }
 
+/// Microseconds up to ten minutes, to three digits.
+fn micros() -> Result<Histogram<u64>, String> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).map_err(|e| e.to_string())
+}
+
 /// Percentiles of a histogram of microseconds, in milliseconds.
-fn latency(key: &str, label: &str, histogram: &hdrhistogram::Histogram<u64>) -> Vec<Figure> {
+fn latency(key: &str, label: &str, histogram: &Histogram<u64>) -> Vec<Figure> {
     let at = |quantile: f64| {
         let us = histogram.value_at_quantile(quantile) as f64;
         Value::real((!histogram.is_empty()).then_some(us / 1e3), 3)

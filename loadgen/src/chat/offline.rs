@@ -4,7 +4,7 @@
 //! the first of it is there and how many requests the whole takes.
 
 use super::device::{Device, Ended, Heard, Told};
-use super::{Plan, backend, latency};
+use super::{Plan, backend, latency, micros};
 use crate::check::Check;
 use crate::payload::{self, Read, Stamp};
 use crate::report::{Figure, Group, Report, Value};
@@ -115,7 +115,6 @@ struct Found {
 
 impl Found {
     fn new() -> Result<Found, String> {
-        let micros = || Histogram::new(3).map_err(|e| e.to_string());
         Ok(Found {
             first_us: micros()?,
             whole_us: micros()?,

@@ -4,7 +4,7 @@
 //! often the sockets of both are lost; and measures how long a message takes from when it was due.
 
 use super::device::{Device, Ended, Heard, Told};
-use super::{Plan, backend, latency};
+use super::{Plan, backend, latency, micros};
 use crate::check::{Check, TESTER_LIMITED};
 use crate::dice::Dice;
 use crate::payload::{self, Read, Stamp};
@@ -44,7 +44,8 @@ struct Pair {
     /// The newest acknowledged number and its seq: both must rise together.
     newest: Option<(u32, u64)>,
     received: u64,
-    due: HashMap<u32, Instant>,
+    /// By number: when it was due, and when it was handed to the device.
+    due: HashMap<u32, (Instant, Instant)>,
 }
 
 /// A device of it.
@@ -80,6 +81,7 @@ struct Run<'a> {
     begun: Instant,
     found: Findings,
     latency_us: Histogram<u64>,
+    hop_us: Histogram<u64>,
     ack_us: Histogram<u64>,
     lag_us: Histogram<u64>,
 }
@@ -101,7 +103,6 @@ pub(super) async fn run(plan: &Plan, traffic: &Traffic) -> Result<Report, String
             due: HashMap::new(),
         });
     }
-    let micros = || Histogram::new(3).map_err(|e| e.to_string());
     let mut run = Run {
         plan,
         traffic,
@@ -109,6 +110,7 @@ pub(super) async fn run(plan: &Plan, traffic: &Traffic) -> Result<Report, String
         begun: Instant::now(),
         found: Findings::default(),
         latency_us: micros()?,
+        hop_us: micros()?,
         ack_us: micros()?,
         lag_us: micros()?,
     };
@@ -188,7 +190,7 @@ impl Run<'_> {
             due: Tick(0),
         };
         pair.sent += 1;
-        pair.due.insert(number, due);
+        pair.due.insert(number, (due, Instant::now()));
         let mut id = [0; 16];
         id[..4].copy_from_slice(&self.plan.run.to_be_bytes());
         id[4..8].copy_from_slice(&(place as u32).to_be_bytes());
@@ -204,7 +206,7 @@ impl Run<'_> {
 
     /// Takes in what the devices heard.
     fn listen(&mut self) {
-        let Run { pairs, found, latency_us, ack_us, plan, .. } = self;
+        let Run { pairs, found, latency_us, hop_us, ack_us, plan, .. } = self;
         for (place, pair) in pairs.iter_mut().enumerate() {
             while let Ok(heard) = pair.writer.hear.try_recv() {
                 match heard {
@@ -217,8 +219,8 @@ impl Run<'_> {
                             found.misplaced_seqs += 1;
                         }
                         pair.newest = Some((number, seq));
-                        if let Some(due) = pair.due.get(&number) {
-                            ack_us.saturating_record(micros_between(*due, at));
+                        if let Some((_, sent)) = pair.due.get(&number) {
+                            ack_us.saturating_record(micros_between(*sent, at));
                         }
                     }
                     Heard::Said(Said::Refused(_, _, code), _) => found.refused.push(code),
@@ -237,8 +239,9 @@ impl Run<'_> {
                             found.out_of_order += 1;
                         }
                         pair.received += 1;
-                        if let Some(due) = pair.due.remove(&stamp.number) {
-                            latency_us.saturating_record(micros_between(due, at));
+                        if let Some((due, sent)) = pair.due.get(&stamp.number) {
+                            latency_us.saturating_record(micros_between(*due, at));
+                            hop_us.saturating_record(micros_between(*sent, at));
                         }
                     }
                     _ => found.damaged += 1,
@@ -295,7 +298,8 @@ impl Run<'_> {
             Figure::new("sending_s", "time of sending", "s", Value::Real(sending.as_secs_f64(), 2)),
         ];
         messages.extend(latency("latency_ms", "due to received", &self.latency_us));
-        messages.extend(latency("ack_ms", "due to acknowledged", &self.ack_us));
+        messages.extend(latency("hop_ms", "sent to received", &self.hop_us));
+        messages.extend(latency("ack_ms", "sent to acknowledged", &self.ack_us));
         let devices = vec![
             count("connects", "connects", ended.connects),
             count("kills", "sockets killed by the tester", found.kills),
