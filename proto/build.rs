@@ -179,6 +179,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             format!("#[serde(deserialize_with = \"crate::wire::json::{reader}\")]"),
         );
     }
+    // Few messages have a file: the others need not carry its room.
+    config.boxed("Send.file").boxed("StoredMessage.file");
     config.compile_fds(descriptors)?;
     Ok(())
 }

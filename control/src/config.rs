@@ -49,9 +49,9 @@ pub struct StoreConfig {
     /// `mysql://user:password@host:port/database`. Empty: nowhere, live rooms alone. Opened only
     /// where tokens are configured: without them nobody has a name.
     pub url: String,
-    /// Whether SQLite waits for the disk before it commits. Without it sends are faster, and a power
-    /// loss may take what was acknowledged; a crash of the process may not. A server has its own
-    /// setting.
+    /// Whether SQLite waits for the disk before it commits. Without it sends are faster, and a
+    /// power loss may take what was acknowledged; a crash of the process may not. A server has its
+    /// own setting.
     pub sync: bool,
     /// Who may write to whom: `friends`, or `anyone` who is not blocked.
     pub policy: Policy,

@@ -55,7 +55,7 @@ figures! {
     Mcasts, Gauge, "uproar_mcasts", "user and group mcasts with members here";
     Asked, Counter, "uproar_asked_total", "frames handed to control";
     Pushed, Counter, "uproar_pushed_total", "stored messages and their like handed to connections";
-    PushesLost, Counter, "uproar_pushes_lost_total", "pushes that did not fit; each ends in a resync";
+    PushesLost, Counter, "uproar_pushes_lost_total", "pushes that did not fit: a resync follows";
     Resyncs, Counter, "uproar_resyncs_total", "connections told to sync again";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }

@@ -247,7 +247,7 @@ fn stored_message(value: &Value) -> v1::StoredMessage {
         kind: if f.has("kind") { f.word("kind", &words) } else { 0 },
         text: f.maybe_text("text").unwrap_or_default(),
         data: f.maybe_bytes("data").unwrap_or_default(),
-        file: f.has("file").then(|| file(&f.take("file"))),
+        file: f.has("file").then(|| Box::new(file(&f.take("file")))),
         target_seq: f.maybe_number("target_seq").unwrap_or_default(),
         gone: f.maybe_flag("gone"),
         edited_seq: f.maybe_number("edited_seq").unwrap_or_default(),

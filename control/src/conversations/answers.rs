@@ -100,7 +100,7 @@ impl Shared {
         if kind != DIRECT {
             return Ok(format!("group:{}", words::group_id(conv)));
         }
-        Ok(words::with_user(&*self.name(if a == me { b } else { a }).await?))
+        Ok(words::with_user(&self.name(if a == me { b } else { a }).await?))
     }
 
     /// The id of the conversation a user means; whether it exists is another question.
@@ -229,8 +229,10 @@ impl Shared {
         let (mcast, conversation) = match Named::parse(&signal.conversation)? {
             Named::User(peer) => {
                 let id = self.user(peer).await?.ok_or(Code::NotFound)?;
-                let (dialect, policy) = (self.store.dialect(), self.rules.policy);
-                relations::may_write(&mut conn, dialect, (me, id), policy).await??;
+                let state = relations::state(&mut conn, (id, me)).await?.unwrap_or(0);
+                if id != me {
+                    relations::may_write(state, self.rules.policy)?;
+                }
                 (McastId::user(peer), words::with_user(user))
             }
             Named::Group(conv) => {

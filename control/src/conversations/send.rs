@@ -68,13 +68,13 @@ impl Sends {
 
 /// Lanes behind a failed send: which message they wait for, and since when.
 #[derive(Default)]
-struct Broken {
+pub(super) struct Broken {
     lanes: HashMap<ConnectionId, (Bytes, Instant)>,
 }
 
 impl Broken {
     /// Whether a send must fail for what failed before it; the awaited one mends its lane.
-    fn stops(&mut self, from: ConnectionId, client_msg_id: &Bytes) -> bool {
+    pub(super) fn stops(&mut self, from: ConnectionId, client_msg_id: &Bytes) -> bool {
         match self.lanes.get(&from) {
             None => false,
             Some((awaited, since)) if awaited == client_msg_id || since.elapsed() > BROKEN_MAX => {
@@ -85,7 +85,7 @@ impl Broken {
         }
     }
 
-    fn breaks(&mut self, from: ConnectionId, client_msg_id: &Bytes) {
+    pub(super) fn breaks(&mut self, from: ConnectionId, client_msg_id: &Bytes) {
         if self.lanes.len() >= BROKEN_LANES_MAX {
             self.lanes.retain(|_, (_, since)| since.elapsed() <= BROKEN_MAX / 2);
         }

@@ -54,7 +54,7 @@ pub(super) fn append(
 ) -> Result<Append, Code> {
     let id: [u8; 16] = send.client_msg_id.as_ref().try_into().map_err(|_| Code::BadId)?;
     let kind = Kind::try_from(send.kind).map_err(|_| Code::BadRequest)?;
-    let file_bytes = send.file.as_ref().map_or(Ok(0), file_bytes)?;
+    let file_bytes = send.file.as_deref().map_or(Ok(0), file_bytes)?;
     if send.text.len() + send.data.len() + file_bytes > payload_bytes_max {
         return Err(Code::TooLarge);
     }

@@ -4,9 +4,9 @@
 //! sender may, assign the seq, write. The look-up comes before the permission, so that a retry
 //! after an unfriend is still answered with the old seq. One bad item never fails the others.
 
-use super::{Dialect, StoreError, conversations};
-use sqlx::AnyConnection;
-use std::collections::BTreeMap;
+use super::{Dialect, StoreError, conversations, parts};
+use sqlx::{AnyConnection, AssertSqlSafe};
+use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 use uproar_proto::v1::Kind;
 
@@ -69,109 +69,233 @@ pub(crate) async fn append(
     items: &[Append],
     now_ms: i64,
 ) -> Result<Vec<Result<Appended, Code>>, StoreError> {
-    let mut convs = Vec::with_capacity(items.len());
-    for item in items {
-        convs.push(match item.target {
-            Target::Group(conv) => conv,
-            Target::Direct(peer) => conversations::direct(conn, item.sender, peer).await?,
-        });
-    }
-    // In the order of their ids, so that two transactions never wait for each other.
-    let mut locked: BTreeMap<i64, Option<Locked>> = BTreeMap::new();
-    for conv in convs.iter().copied().collect::<std::collections::BTreeSet<i64>>() {
-        locked.insert(conv, lock(conn, dialect, conv).await?);
-    }
+    let mut batch = Batch::load(conn, dialect, items).await?;
     let mut answers = Vec::with_capacity(items.len());
-    let mut written = Written::default();
-    for (item, conv) in items.iter().zip(convs) {
-        let earlier = written.find(conv, item).or(find(conn, conv, item).await?);
-        if let Some((seq, time_ms, hash)) = earlier {
-            let same = Appended { conv, seq, time_ms, before: true };
-            answers.push(if hash == item.hash { Ok(same) } else { Err(Code::Conflict) });
-            continue;
-        }
-        let place = locked.get_mut(&conv).ok_or_else(|| StoreError::Corrupt("a lock".into()))?;
-        if let Err(code) = may_append(conn, dialect, policy, (item, conv, place), now_ms).await? {
-            answers.push(Err(code));
-            continue;
-        }
-        if place.is_none() {
-            *place = Some(open_direct(conn, conv, item, now_ms).await?);
-        }
-        let Some(state) = place else { continue };
-        let target = event_target(conn, conv, item, state, &written).await?;
-        let target_time_ms = match target {
-            Ok(time_ms) => time_ms,
-            Err(code) => {
-                answers.push(Err(code));
-                continue;
+    for (at, item) in items.iter().enumerate() {
+        answers.push(batch.place(conn, policy, (at, item), now_ms).await?);
+    }
+    batch.written.flush(conn).await?;
+    let fresh = batch.locked.iter().filter_map(|(conv, state)| {
+        let state = state.as_ref().filter(|state| state.fresh)?;
+        Some((*conv, state.head, state.counted))
+    });
+    update_heads(conn, &fresh.collect::<Vec<_>>(), now_ms).await?;
+    let own: Vec<(i64, i64, i64)> =
+        batch.written.own.iter().map(|((conv, user), seq)| (*conv, *user, *seq)).collect();
+    update_own(conn, &own, now_ms).await?;
+    Ok(answers)
+}
+
+/// What one transaction works on: read at once for all its items.
+struct Batch {
+    /// By item.
+    convs: Vec<i64>,
+    locked: BTreeMap<i64, Option<Locked>>,
+    /// Places that earlier transactions gave, by key.
+    earlier: BTreeMap<Key, (i64, i64, i64)>,
+    /// How the second stands to the first, in bits.
+    relations: BTreeMap<(i64, i64), i64>,
+    /// Members of groups, and until when they are muted.
+    members: BTreeMap<(i64, i64), i64>,
+    written: Written,
+}
+
+/// Conversation, sender, the sender's id.
+type Key = (i64, i64, u128);
+
+impl Batch {
+    async fn load(
+        conn: &mut AnyConnection,
+        dialect: Dialect,
+        items: &[Append],
+    ) -> Result<Batch, StoreError> {
+        let mut convs: Vec<i64> = items
+            .iter()
+            .map(|item| match item.target {
+                Target::Group(conv) => conv,
+                Target::Direct(peer) => conversations::pair_id((item.sender, peer), 0),
+            })
+            .collect();
+        let rows = lock(conn, dialect, &convs).await?;
+        let mut locked: BTreeMap<i64, Option<Locked>> = BTreeMap::new();
+        for (item, conv) in items.iter().zip(&mut convs) {
+            let row = rows.get(conv);
+            let expected = match item.target {
+                Target::Group(_) => row.is_some_and(|row| row.kind == conversations::GROUP),
+                Target::Direct(peer) => {
+                    let pair = (item.sender.min(peer), item.sender.max(peer));
+                    row.is_none_or(|row| row.users == pair)
+                }
+            };
+            match (item.target, expected) {
+                (_, true) => {
+                    locked.entry(*conv).or_insert_with(|| row.map(Row::locked));
+                }
+                // A one-to-one conversation under a group's name is none.
+                (Target::Group(_), false) => {
+                    locked.insert(*conv, None);
+                }
+                // Another pair has the id: about once in as many pairs as there are ids.
+                (Target::Direct(peer), false) => {
+                    *conv = conversations::direct(conn, item.sender, peer).await?;
+                    let row = lock(conn, dialect, &[*conv]).await?;
+                    locked.entry(*conv).or_insert_with(|| row.get(conv).map(Row::locked));
+                }
             }
+        }
+        let keys = items.iter().zip(&convs).map(|(item, conv)| item.key(*conv));
+        let earlier = find(conn, &keys.collect::<Vec<Key>>()).await?;
+        let (mut pairs, mut members) = (Vec::new(), Vec::new());
+        for (item, conv) in items.iter().zip(&convs) {
+            match item.target {
+                // How the receiver stands to the sender is what counts.
+                Target::Direct(peer) => pairs.push((peer, item.sender)),
+                Target::Group(_) => members.push((*conv, item.sender)),
+            }
+        }
+        let relations = super::relations::states(conn, dialect, &pairs).await?;
+        let members = conversations::members(conn, &members).await?;
+        Ok(Batch { convs, locked, earlier, relations, members, written: Written::default() })
+    }
+
+    /// Gives one item its place, or tells why it has none.
+    async fn place(
+        &mut self,
+        conn: &mut AnyConnection,
+        policy: Policy,
+        (at, item): (usize, &Append),
+        now_ms: i64,
+    ) -> Result<Result<Appended, Code>, StoreError> {
+        let conv = self.convs[at];
+        let key = item.key(conv);
+        let known = self.written.places.get(&key).or(self.earlier.get(&key)).copied();
+        if let Some((seq, time_ms, hash)) = known {
+            let same = Appended { conv, seq, time_ms, before: true };
+            return Ok(if hash == item.hash { Ok(same) } else { Err(Code::Conflict) });
+        }
+        if let Err(code) = self.may_append(policy, item, conv, now_ms) {
+            return Ok(Err(code));
+        }
+        if self.locked.get(&conv).is_none_or(Option::is_none) {
+            let opened = open_direct(conn, conv, item, now_ms).await?;
+            self.locked.insert(conv, Some(opened));
+        }
+        let Some(Some(state)) = self.locked.get_mut(&conv) else {
+            return Err(StoreError::Corrupt(format!("the conversation {conv} has no lock")));
+        };
+        let target_time_ms = match event_target(conn, conv, item, state, &self.written).await? {
+            Ok(time_ms) => time_ms,
+            Err(code) => return Ok(Err(code)),
         };
         state.head += 1;
         state.counted += i64::from(item.kind == Kind::Message);
         state.fresh = true;
-        let seq = state.head;
+        let (seq, n) = (state.head, state.counted);
         if let Some(target_time_ms) = target_time_ms {
-            // The rows it is about may be among those that wait to be written.
-            written.flush(conn).await?;
+            // The row it is about may be among those that wait to be written.
+            self.written.flush(conn).await?;
             apply(conn, conv, item, seq, target_time_ms).await?;
         }
-        let mut item = item.clone();
-        if item.kind == Kind::Edit {
-            // The new text stands in one place, the message's own: a recall finds it there.
-            item.body = Vec::new();
+        self.written.add(Waiting { conv, seq, n, time_ms: now_ms, item: item.clone() });
+        Ok(Ok(Appended { conv, seq, time_ms: now_ms, before: false }))
+    }
+
+    fn may_append(
+        &self,
+        policy: Policy,
+        item: &Append,
+        conv: i64,
+        now_ms: i64,
+    ) -> Result<(), Code> {
+        match item.target {
+            Target::Direct(peer) if peer == item.sender => Ok(()),
+            Target::Direct(peer) => {
+                let state = self.relations.get(&(peer, item.sender)).copied().unwrap_or(0);
+                super::relations::may_write(state, policy)
+            }
+            Target::Group(_) if self.locked.get(&conv).is_none_or(Option::is_none) => {
+                Err(Code::NotFound)
+            }
+            Target::Group(_) => match self.members.get(&(conv, item.sender)) {
+                None => Err(Code::NotMember),
+                Some(muted_until_ms) if *muted_until_ms > now_ms => Err(Code::Muted),
+                Some(_) => Ok(()),
+            },
         }
-        written.rows.push(Row { conv, seq, n: state.counted, time_ms: now_ms, item });
-        answers.push(Ok(Appended { conv, seq, time_ms: now_ms, before: false }));
     }
-    written.flush(conn).await?;
-    for (conv, state) in locked {
-        if let Some(state) = state.filter(|state| state.fresh) {
-            let update = sqlx::query(
-                "UPDATE conversations SET head = ?, counted = ?, changed_ms = ? WHERE conv = ?",
-            );
-            let update = update.bind(state.head).bind(state.counted).bind(now_ms).bind(conv);
-            update.execute(&mut *conn).await?;
-        }
-    }
-    for ((conv, sender), seq) in written.own {
-        // One's own message is read by oneself.
-        let read = sqlx::query(
-            "UPDATE memberships SET read_seq = ?, changed_ms = ?
-                WHERE conv = ? AND user = ? AND until = 0 AND read_seq < ?",
-        );
-        let read = read.bind(seq).bind(now_ms).bind(conv).bind(sender).bind(seq);
-        read.execute(&mut *conn).await?;
-    }
-    Ok(answers)
 }
 
+impl Append {
+    fn key(&self, conv: i64) -> Key {
+        (conv, self.sender, self.client_msg_id)
+    }
+}
+
+/// A conversation's row.
+struct Row {
+    kind: i64,
+    users: (i64, i64),
+    head: i64,
+    counted: i64,
+}
+
+impl Row {
+    fn locked(&self) -> Locked {
+        Locked { head: self.head, counted: self.counted, fresh: false }
+    }
+}
+
+/// Locks conversations, in the order of their ids, so that two transactions never wait for each
+/// other.
 async fn lock(
     conn: &mut AnyConnection,
     dialect: Dialect,
-    conv: i64,
-) -> Result<Option<Locked>, StoreError> {
-    let select = dialect.pick(
-        "SELECT head, counted FROM conversations WHERE conv = ?",
-        "SELECT head, counted FROM conversations WHERE conv = ? FOR UPDATE",
-    );
-    let row = sqlx::query_as::<_, (i64, i64)>(select).bind(conv).fetch_optional(conn).await?;
-    Ok(row.map(|(head, counted)| Locked { head, counted, fresh: false }))
+    convs: &[i64],
+) -> Result<BTreeMap<i64, Row>, StoreError> {
+    let convs: Vec<i64> = convs.iter().copied().collect::<BTreeSet<i64>>().into_iter().collect();
+    let mut rows = BTreeMap::new();
+    for part in parts(&convs) {
+        let marks = vec!["?"; part.len()].join(", ");
+        let select = format!(
+            "SELECT conv, kind, user_a, user_b, head, counted FROM conversations
+                WHERE conv IN ({marks}) ORDER BY conv {}",
+            dialect.pick("", "FOR UPDATE")
+        );
+        let mut query = sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64)>(AssertSqlSafe(select));
+        for conv in part {
+            query = query.bind(*conv);
+        }
+        for (conv, kind, a, b, head, counted) in query.fetch_all(&mut *conn).await? {
+            rows.insert(conv, Row { kind, users: (a, b), head, counted });
+        }
+    }
+    Ok(rows)
 }
 
-/// The place an earlier try was given: seq, time and hash.
+/// The places earlier tries were given: seq, time and hash, by key.
 async fn find(
     conn: &mut AnyConnection,
-    conv: i64,
-    item: &Append,
-) -> Result<Option<(i64, i64, i64)>, StoreError> {
-    let (high, low) = halves(item.client_msg_id);
-    let row = sqlx::query_as::<_, (i64, i64, i64)>(
-        "SELECT seq, time_ms, hash FROM message_index
-            WHERE conv = ? AND sender = ? AND id_high = ? AND id_low = ?",
-    );
-    let row = row.bind(conv).bind(item.sender).bind(high).bind(low);
-    Ok(row.fetch_optional(conn).await?)
+    keys: &[Key],
+) -> Result<BTreeMap<Key, (i64, i64, i64)>, StoreError> {
+    let mut found = BTreeMap::new();
+    for part in parts(keys) {
+        let one = "(conv = ? AND sender = ? AND id_high = ? AND id_low = ?)";
+        let select = format!(
+            "SELECT conv, sender, id_high, id_low, seq, time_ms, hash FROM message_index WHERE {}",
+            vec![one; part.len()].join(" OR ")
+        );
+        let mut query =
+            sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64, i64)>(AssertSqlSafe(select));
+        for (conv, sender, id) in part {
+            let (high, low) = halves(*id);
+            query = query.bind(*conv).bind(*sender).bind(high).bind(low);
+        }
+        for (conv, sender, high, low, seq, time_ms, hash) in query.fetch_all(&mut *conn).await? {
+            let id = u128::from(high as u64) << 64 | u128::from(low as u64);
+            found.insert((conv, sender, id), (seq, time_ms, hash));
+        }
+    }
+    Ok(found)
 }
 
 /// A 128-bit id as two signed columns.
@@ -179,32 +303,59 @@ fn halves(id: u128) -> (i64, i64) {
     ((id >> 64) as i64, id as i64)
 }
 
-async fn may_append(
+/// Newest seq and counted messages of conversations that grew.
+async fn update_heads(
     conn: &mut AnyConnection,
-    dialect: Dialect,
-    policy: Policy,
-    (item, conv, place): (&Append, i64, &Option<Locked>),
+    heads: &[(i64, i64, i64)],
     now_ms: i64,
-) -> Result<Result<(), Code>, StoreError> {
-    match item.target {
-        Target::Direct(peer) if peer == item.sender => Ok(Ok(())),
-        Target::Direct(peer) => {
-            super::relations::may_write(conn, dialect, (item.sender, peer), policy).await
+) -> Result<(), StoreError> {
+    for part in parts(heads) {
+        let when = vec!["WHEN ? THEN ?"; part.len()].join(" ");
+        let marks = vec!["?"; part.len()].join(", ");
+        let update = format!(
+            "UPDATE conversations SET head = CASE conv {when} ELSE head END,
+                counted = CASE conv {when} ELSE counted END, changed_ms = ? WHERE conv IN ({marks})"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(update));
+        for (conv, head, _) in part {
+            query = query.bind(*conv).bind(*head);
         }
-        Target::Group(_) if place.is_none() => Ok(Err(Code::NotFound)),
-        Target::Group(_) => {
-            let row = sqlx::query_as::<_, (i64,)>(
-                "SELECT muted_until_ms FROM memberships
-                    WHERE conv = ? AND user = ? AND until = 0",
-            );
-            let row = row.bind(conv).bind(item.sender).fetch_optional(conn).await?;
-            Ok(match row {
-                None => Err(Code::NotMember),
-                Some((muted_until_ms,)) if muted_until_ms > now_ms => Err(Code::Muted),
-                Some(_) => Ok(()),
-            })
+        for (conv, _, counted) in part {
+            query = query.bind(*conv).bind(*counted);
         }
+        query = query.bind(now_ms);
+        for (conv, ..) in part {
+            query = query.bind(*conv);
+        }
+        query.execute(&mut *conn).await?;
     }
+    Ok(())
+}
+
+/// One's own message is read by oneself: (conversation, user, seq), all newer than what was read.
+async fn update_own(
+    conn: &mut AnyConnection,
+    own: &[(i64, i64, i64)],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    for part in parts(own) {
+        let when = vec!["WHEN conv = ? AND user = ? THEN ?"; part.len()].join(" ");
+        let these = vec!["(conv = ? AND user = ? AND until = 0)"; part.len()].join(" OR ");
+        let update = format!(
+            "UPDATE memberships SET read_seq = CASE {when} ELSE read_seq END, changed_ms = ?
+                WHERE {these}"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(update));
+        for (conv, user, seq) in part {
+            query = query.bind(*conv).bind(*user).bind(*seq);
+        }
+        query = query.bind(now_ms);
+        for (conv, user, _) in part {
+            query = query.bind(*conv).bind(*user);
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// The first message between two users makes their conversation.
@@ -235,7 +386,8 @@ async fn event_target(
     if item.target_seq < 1 || item.target_seq > state.head {
         return Ok(Err(Code::NotFound));
     }
-    let waiting = written.rows.iter().find(|r| r.conv == conv && r.seq == item.target_seq);
+    let mut rows = written.waiting.iter();
+    let waiting = rows.find(|r| r.conv == conv && r.seq == item.target_seq);
     let row = match waiting {
         Some(row) => Some((row.item.sender, row.item.kind as i64, row.time_ms)),
         None => {
@@ -280,7 +432,8 @@ async fn apply(
     Ok(())
 }
 
-struct Row {
+/// A message that has its place and waits to be written.
+struct Waiting {
     conv: i64,
     seq: i64,
     n: i64,
@@ -288,67 +441,54 @@ struct Row {
     item: Append,
 }
 
-/// What this transaction has given a place and not yet written, and who wrote last where.
+/// What this transaction has given a place, and who wrote last where.
 #[derive(Default)]
 struct Written {
-    rows: Vec<Row>,
-    done: BTreeMap<(i64, i64, u128), (i64, i64, i64)>,
+    waiting: Vec<Waiting>,
+    places: BTreeMap<Key, (i64, i64, i64)>,
     own: BTreeMap<(i64, i64), i64>,
 }
 
-/// Rows of one statement: few enough for every server's bound on arguments.
-const ROWS_MAX: usize = 64;
-
-const INDEX: &str = "INSERT INTO message_index
-    (conv, seq, sender, id_high, id_low, hash, time_ms, n, kind, target) VALUES ";
-const CONTENT: &str = "INSERT INTO message_content (conv, seq, time_ms, edited, body) VALUES ";
-
-/// Statements for 64, 8 and 1 rows: any number of rows with few distinct statements to prepare.
-fn statement(start: &str, columns: usize, rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(", "));
-    format!("{start}{}", vec![row; rows].join(", "))
-}
-
 impl Written {
-    /// An item of this very transaction with the same key.
-    fn find(&self, conv: i64, item: &Append) -> Option<(i64, i64, i64)> {
-        let key = (conv, item.sender, item.client_msg_id);
-        let row =
-            self.rows.iter().find(|row| (row.conv, row.item.sender, row.item.client_msg_id) == key);
-        row.map(|row| (row.seq, row.time_ms, row.item.hash)).or(self.done.get(&key).copied())
+    fn add(&mut self, mut row: Waiting) {
+        let place = (row.seq, row.time_ms, row.item.hash);
+        self.places.insert(row.item.key(row.conv), place);
+        self.own.insert((row.conv, row.item.sender), row.seq);
+        if row.item.kind == Kind::Edit {
+            // The new text stands in one place, the message's own: a recall finds it there.
+            row.item.body = Vec::new();
+        }
+        self.waiting.push(row);
     }
 
     async fn flush(&mut self, conn: &mut AnyConnection) -> Result<(), StoreError> {
-        let rows = std::mem::take(&mut self.rows);
-        let mut rest = &rows[..];
-        while !rest.is_empty() {
-            let size = [ROWS_MAX, 8, 1].into_iter().find(|size| *size <= rest.len()).unwrap_or(1);
-            let (now, later) = rest.split_at(size);
-            insert(conn, now).await?;
-            rest = later;
-        }
-        for row in rows {
-            let Append { sender, client_msg_id, hash, .. } = row.item;
-            self.done.insert((row.conv, sender, client_msg_id), (row.seq, row.time_ms, hash));
-            self.own.insert((row.conv, sender), row.seq);
+        let rows = std::mem::take(&mut self.waiting);
+        for part in parts(&rows) {
+            insert(conn, part).await?;
         }
         Ok(())
     }
 }
 
-async fn insert(conn: &mut AnyConnection, rows: &[Row]) -> Result<(), StoreError> {
-    let index = sqlx::AssertSqlSafe(statement(INDEX, 10, rows.len()));
-    let mut query = sqlx::query(index);
-    for Row { conv, seq, n, time_ms, item } in rows {
+const INDEX: &str = "INSERT INTO message_index
+    (conv, seq, sender, id_high, id_low, hash, time_ms, n, kind, target) VALUES ";
+const CONTENT: &str = "INSERT INTO message_content (conv, seq, time_ms, edited, body) VALUES ";
+
+async fn insert(conn: &mut AnyConnection, rows: &[Waiting]) -> Result<(), StoreError> {
+    let values = |columns: usize| {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        vec![row; rows.len()].join(", ")
+    };
+    let mut query = sqlx::query(AssertSqlSafe(format!("{INDEX}{}", values(10))));
+    for Waiting { conv, seq, n, time_ms, item } in rows {
         let (high, low) = halves(item.client_msg_id);
         query = query.bind(*conv).bind(*seq).bind(item.sender).bind(high).bind(low);
         query = query.bind(item.hash).bind(*time_ms).bind(*n);
         query = query.bind(item.kind as i64).bind(item.target_seq);
     }
     query.execute(&mut *conn).await?;
-    let content = sqlx::AssertSqlSafe(statement(CONTENT, 5, rows.len()));
-    let mut query = sqlx::query(content);
-    for Row { conv, seq, time_ms, item, .. } in rows {
+    let mut query = sqlx::query(AssertSqlSafe(format!("{CONTENT}{}", values(5))));
+    for Waiting { conv, seq, time_ms, item, .. } in rows {
         query = query.bind(*conv).bind(*seq).bind(*time_ms).bind(0_i64).bind(item.body.clone());
     }
     query.execute(conn).await?;

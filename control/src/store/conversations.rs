@@ -3,9 +3,10 @@
 //! Owns every read path of messages, so that a membership's floor and ceiling are enforced in one
 //! place. Appending is [`super::append`]'s.
 
-use super::{Dialect, StoreError};
+use super::{Dialect, StoreError, parts};
 use sha2::{Digest, Sha256};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+use std::collections::BTreeMap;
 use uproar_proto::error::Code;
 
 /// `conversations.kind`.
@@ -45,22 +46,26 @@ pub(crate) struct Kept {
 }
 
 /// The id of the conversation of two users, from their sorted pair: the first 63 bits of a hash.
-/// Where another pair has that id already, the next one of the row of hashes that is free or theirs.
+/// Where another pair has it, the next `salt` counts.
+pub(crate) fn pair_id((one, other): (i64, i64), salt: u8) -> i64 {
+    let mut hash = Sha256::new();
+    hash.update([salt]);
+    hash.update(one.min(other).to_be_bytes());
+    hash.update(one.max(other).to_be_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    i64::from_be_bytes(first) & i64::MAX
+}
+
+/// The same, with a look at who has it.
 pub(crate) async fn direct(
     conn: &mut AnyConnection,
     one: i64,
     other: i64,
 ) -> Result<i64, StoreError> {
     let pair = (one.min(other), one.max(other));
-    for salt in 0..8_u8 {
-        let mut hash = Sha256::new();
-        hash.update([salt]);
-        hash.update(pair.0.to_be_bytes());
-        hash.update(pair.1.to_be_bytes());
-        let digest = hash.finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        let conv = i64::from_be_bytes(first) & i64::MAX;
+    for salt in 0..8 {
+        let conv = pair_id(pair, salt);
         let row = sqlx::query_as::<_, (i64, i64)>(
             "SELECT user_a, user_b FROM conversations WHERE conv = ?",
         );
@@ -70,6 +75,26 @@ pub(crate) async fn direct(
         }
     }
     Err(StoreError::Corrupt(format!("no conversation id is free for the users {pair:?}")))
+}
+
+/// Of these (conversation, user) those who are members, and until when they are muted.
+pub(crate) async fn members(
+    conn: &mut AnyConnection,
+    pairs: &[(i64, i64)],
+) -> Result<BTreeMap<(i64, i64), i64>, StoreError> {
+    let mut found = BTreeMap::new();
+    for part in parts(pairs) {
+        let these = vec!["(conv = ? AND user = ? AND until = 0)"; part.len()].join(" OR ");
+        let select = format!("SELECT conv, user, muted_until_ms FROM memberships WHERE {these}");
+        let mut query = sqlx::query_as::<_, (i64, i64, i64)>(AssertSqlSafe(select));
+        for (conv, user) in part {
+            query = query.bind(*conv).bind(*user);
+        }
+        for (conv, user, muted_until_ms) in query.fetch_all(&mut *conn).await? {
+            found.insert((conv, user), muted_until_ms);
+        }
+    }
+    Ok(found)
 }
 
 /// Makes a one-to-one conversation with its two members.

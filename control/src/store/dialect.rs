@@ -21,7 +21,7 @@ impl Dialect {
             Some("sqlite") => Ok(Dialect::Sqlite),
             Some("mysql" | "mariadb") => Ok(Dialect::Mysql),
             _ => Err(format!(
-                "store.url is {:?}; allowed are sqlite:FILE and mysql://user:password@host/database",
+                "store.url is {:?}; allowed are sqlite:FILE and mysql://user:password@host/name",
                 without_password(url)
             )),
         }
@@ -80,7 +80,8 @@ pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
     // MySQL reports the SQLSTATE: 40001 is a deadlock; a lock's time-out is HY000 with number 1205.
     let text = error.to_string();
-    code.is_some_and(|code| code == "40001")
+    // 23000: another transaction has inserted the same row; run again, this one finds it.
+    code.is_some_and(|code| code == "40001" || code == "23000")
         || text.starts_with("error returned from database: 1205")
 }
 

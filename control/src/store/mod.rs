@@ -69,19 +69,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// What a job gives back.
+pub(crate) type Outcome<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
+
 /// What runs inside a transaction. It may be run again after a conflict, so it captures what it
 /// needs and keeps no state between runs. A refusal is an `Ok` that wrote nothing; an `Err` rolls
 /// the whole transaction back.
 pub(crate) trait Job<T>:
-    for<'c> Fn(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + Sync + 'static
+    for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static
 {
 }
 
 impl<T, F> Job<T> for F where
-    F: for<'c> Fn(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>>
-        + Send
-        + Sync
-        + 'static
+    F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static
 {
 }
 
@@ -175,10 +175,7 @@ impl Store {
     where
         T: Send + 'static,
         // As `Job`, spelled out: so the compiler knows what a closure given here is to be.
-        F: for<'c> Fn(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>>
-            + Send
-            + Sync
-            + 'static,
+        F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
     {
         match &self.writers {
             Writers::One(writer) => writer.write(job).await,
@@ -194,6 +191,18 @@ impl Store {
         }
         self.readers.close().await;
     }
+}
+
+/// A list in pieces of 64, 8 or 1: any number of rows with few distinct statements to prepare, and
+/// few enough arguments for every server.
+fn parts<T>(list: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let size = [64, 8, 1].into_iter().find(|size| *size <= rest.len())?;
+        let (part, others) = rest.split_at(size);
+        rest = others;
+        Some(part)
+    })
 }
 
 /// One transaction of its own, run again where another one was in its way.

@@ -1,8 +1,9 @@
 //! Rows of relationships, one for each direction.
 
 use super::append::Policy;
-use super::{Dialect, StoreError};
-use sqlx::AnyConnection;
+use super::{Dialect, StoreError, parts};
+use sqlx::{AnyConnection, AssertSqlSafe};
+use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 
 /// The other one is a friend.
@@ -10,31 +11,46 @@ pub(crate) const FRIEND: i64 = 1;
 /// The other one is blocked.
 pub(crate) const BLOCKED: i64 = 2;
 
-/// Whether one user may write to another, under the locks of the transaction that appends.
-pub(crate) async fn may_write(
-    conn: &mut AnyConnection,
-    dialect: Dialect,
-    (from, to): (i64, i64),
-    policy: Policy,
-) -> Result<Result<(), Code>, StoreError> {
-    let select = dialect.pick(
-        "SELECT state FROM relations WHERE user = ? AND peer = ?",
-        "SELECT state FROM relations WHERE user = ? AND peer = ? FOR UPDATE",
-    );
-    // How the receiver stands to the sender is what counts.
-    let row = sqlx::query_as::<_, (i64,)>(select).bind(to).bind(from);
-    let state = row.fetch_optional(conn).await?.map_or(0, |(state,)| state);
-    Ok(if state & BLOCKED != 0 {
+/// Whether somebody may write to a user who stands to them like this.
+pub(crate) fn may_write(state: i64, policy: Policy) -> Result<(), Code> {
+    if state & BLOCKED != 0 {
         Err(Code::Blocked)
     } else if policy == Policy::Friends && state & FRIEND == 0 {
         Err(Code::NotFriend)
     } else {
         Ok(())
-    })
+    }
+}
+
+/// How these users stand to their peers, in bits, locked against changes until the transaction
+/// ends.
+pub(crate) async fn states(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    pairs: &[(i64, i64)],
+) -> Result<BTreeMap<(i64, i64), i64>, StoreError> {
+    let pairs: Vec<(i64, i64)> =
+        pairs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut found = BTreeMap::new();
+    for part in parts(&pairs) {
+        let select = format!(
+            "SELECT user, peer, state FROM relations WHERE {} ORDER BY user, peer {}",
+            vec!["(user = ? AND peer = ?)"; part.len()].join(" OR "),
+            dialect.pick("", "FOR UPDATE")
+        );
+        let mut query = sqlx::query_as::<_, (i64, i64, i64)>(AssertSqlSafe(select));
+        for (user, peer) in part {
+            query = query.bind(*user).bind(*peer);
+        }
+        for (user, peer, state) in query.fetch_all(&mut *conn).await? {
+            found.insert((user, peer), state);
+        }
+    }
+    Ok(found)
 }
 
 /// How a user stands to another one, in bits.
-async fn state(
+pub(crate) async fn state(
     conn: &mut AnyConnection,
     (user, peer): (i64, i64),
 ) -> Result<Option<i64>, StoreError> {

@@ -54,9 +54,18 @@ impl Server {
     }
 
     pub(crate) fn with(config: Config) -> Server {
+        Server::over(config, None)
+    }
+
+    /// With the key and a store in this file.
+    pub(crate) fn storing(url: &str) -> Server {
+        Server::over(Config { api_key: KEY.into(), ..Config::default() }, Some(url.to_owned()))
+    }
+
+    fn over(config: Config, store: Option<String>) -> Server {
         config.check().unwrap();
         let engine = MemoryEngine::start();
-        let api = Api {
+        let mut api = Api {
             config,
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             room_defaults: RoomSettings::default(),
@@ -71,6 +80,9 @@ impl Server {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
+                if let Some(url) = store {
+                    api.store = Some(uproar_control::Store::open(&url, true).await.unwrap());
+                }
                 listener.set_nonblocking(true).unwrap();
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let shutdown = async move { drop(stopped.await) };

@@ -4,5 +4,6 @@ mod client;
 mod engine;
 mod node;
 mod publish;
+mod relations;
 mod rooms;
 mod security;

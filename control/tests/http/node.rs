@@ -117,6 +117,7 @@ fn every_route_of_the_description_is_served_and_none_is_missing_from_it() {
             "POST /v1/rooms/{room}/mute",
             "POST /v1/rooms/{room}/publish",
             "POST /v1/tokens",
+            "PUT /v1/relations",
         ]
     );
 }

@@ -20,7 +20,7 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
             }
         }
     }
-    assert_eq!(routes.len(), 11, "{routes:?}");
+    assert_eq!(routes.len(), 12, "{routes:?}");
     routes
 }
 

@@ -22,6 +22,13 @@ use uproar_proto::wire::{
     Decoder, Incoming, Variant, close_frame, encode_server, error_body, pong_frame,
 };
 
+fn content_of(content: v1::publish::Content) -> Content {
+    match content {
+        v1::publish::Content::Text(text) => Content::Text(bytes::Bytes::from(text)),
+        v1::publish::Content::Data(data) => Content::Data(data),
+    }
+}
+
 /// Input is thrown away at most this long after the last words were sent: closing with unread
 /// input would send RST and destroy the error frame.
 pub(super) const DISCARD_MS: u32 = 1_000;
@@ -392,10 +399,7 @@ impl Shard {
         let room = self.rooms.slab.get_mut(number);
         let banned = room.bans.get(&key).is_some_and(|until| *until > unix_ms);
         let settings = &room.settings;
-        let content = publish.content.map(|content| match content {
-            v1::publish::Content::Text(text) => Content::Text(bytes::Bytes::from(text)),
-            v1::publish::Content::Data(data) => Content::Data(data),
-        });
+        let content = publish.content.map(content_of);
         let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like; // S-18
         let too_many = like && publish.count > self.config.rooms.likes_per_frame_max;

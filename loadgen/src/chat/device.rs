@@ -103,6 +103,26 @@ impl Device {
         }
     }
 
+    /// Takes a frame in; what is to be sent at once.
+    fn received(&mut self, body: &Body) -> Result<Vec<client_frame::Body>, String> {
+        match body {
+            Body::Welcome(_) => {
+                self.connects += 1;
+                let _ = self.heard.send(Heard::Connected);
+                return Ok(self.inbox.connected(self.now_ms()));
+            }
+            Body::Error(error) if !error.retry => {
+                return Err(format!("{}: {}", error.name, error.text));
+            }
+            _ => {}
+        }
+        let now = Instant::now();
+        for said in self.inbox.receive(body, self.now_ms()) {
+            let _ = self.heard.send(Heard::Said(said, now));
+        }
+        Ok(Vec::new())
+    }
+
     /// One connection. `Ok(true)`: told to end; `Ok(false)`: told to lose it.
     async fn session(&mut self) -> Result<bool, String> {
         let began = Instant::now();
@@ -137,29 +157,15 @@ impl Device {
                     }
                     decoder.feed(&buffer[..length]);
                     for body in decoded(&mut decoder)? {
-                        if let Body::Welcome(_) = body {
-                            welcomed = true;
-                            self.connects += 1;
-                            let _ = self.heard.send(Heard::Connected);
-                            frames.extend(self.inbox.connected(self.now_ms()));
-                            continue;
-                        }
-                        if let Body::Reconnect(_) = body {
-                            return Ok(false);
-                        }
-                        if let Body::Error(error) = &body
-                            && !error.retry
-                        {
-                            return Err(format!("{}: {}", error.name, error.text));
-                        }
                         if !first_page && matches!(&body, Body::Pulled(p) if !p.parts.is_empty()) {
                             first_page = true;
                             let _ = self.heard.send(Heard::FirstPage(began.elapsed()));
                         }
-                        let now = Instant::now();
-                        for said in self.inbox.receive(&body, self.now_ms()) {
-                            let _ = self.heard.send(Heard::Said(said, now));
+                        if let Body::Reconnect(_) = body {
+                            return Ok(false);
                         }
+                        welcomed |= matches!(body, Body::Welcome(_));
+                        frames.extend(self.received(&body)?);
                     }
                 }
                 told = self.told.recv() => match told {

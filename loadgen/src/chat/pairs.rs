@@ -287,36 +287,73 @@ impl Run<'_> {
                 ended.unanswered += one.unanswered;
             }
         }
-        let found = &self.found;
-        let count = |key: &str, label: &str, n: u64| Figure::new(key, label, "", Value::Count(n));
-        let rate = acknowledged as f64 / took.as_secs_f64().max(1e-3);
-        let mut messages = vec![
-            count("messages_sent", "sent", sent),
-            count("messages_acknowledged", "acknowledged", acknowledged),
-            count("messages_received", "received by the other one", received),
-            Figure::new("acknowledged_per_s", "acknowledged a second", "", Value::Real(rate, 1)),
-            Figure::new("sending_s", "time of sending", "s", Value::Real(sending.as_secs_f64(), 2)),
-        ];
-        messages.extend(latency("latency_ms", "due to received", &self.latency_us));
-        messages.extend(latency("hop_ms", "sent to received", &self.hop_us));
-        messages.extend(latency("ack_ms", "sent to acknowledged", &self.ack_us));
-        let devices = vec![
-            count("connects", "connects", ended.connects),
-            count("kills", "sockets killed by the tester", found.kills),
-            count("requests", "syncs and pulls", ended.requests),
-            count("pushed_again", "messages that came again and were dropped", ended.duplicates),
-            Figure::new(
-                "timer_lag_ms_p99",
-                "own timers late, p99",
-                "ms",
-                Value::Real(self.lag_us.value_at_quantile(0.99) as f64 / 1e3, 3),
-            ),
+        let totals = Totals { sent, acknowledged, received, sending, took, ended };
+        let groups = vec![
+            Group {
+                title: "Messages",
+                figures: totals.messages(&self.latency_us, &self.hop_us, &self.ack_us),
+            },
+            Group { title: "Devices", figures: totals.devices(self.found.kills, &self.lag_us) },
+            self.plan.server_figures(before, after),
         ];
         let lag_ms = self.lag_us.value_at_quantile(0.99) / 1000;
-        let refused = found.refused.len() as u64;
-        let lost = found.lost.len() as u64;
+        Ok(self.plan.report("chat", groups, totals.checks(&self.found, unsettled, lag_ms)))
+    }
+}
+
+/// What a run came to.
+struct Totals {
+    sent: u64,
+    acknowledged: u64,
+    received: u64,
+    sending: Duration,
+    took: Duration,
+    ended: Ended,
+}
+
+fn count(key: &str, label: &str, n: u64) -> Figure {
+    Figure::new(key, label, "", Value::Count(n))
+}
+
+impl Totals {
+    fn messages(
+        &self,
+        latency_us: &Histogram<u64>,
+        hop_us: &Histogram<u64>,
+        ack_us: &Histogram<u64>,
+    ) -> Vec<Figure> {
+        let rate = self.acknowledged as f64 / self.took.as_secs_f64().max(1e-3);
+        let sending = Value::Real(self.sending.as_secs_f64(), 2);
+        let mut messages = vec![
+            count("messages_sent", "sent", self.sent),
+            count("messages_acknowledged", "acknowledged", self.acknowledged),
+            count("messages_received", "received by the other one", self.received),
+            Figure::new("acknowledged_per_s", "acknowledged a second", "", Value::Real(rate, 1)),
+            Figure::new("sending_s", "time of sending", "s", sending),
+        ];
+        messages.extend(latency("latency_ms", "due to received", latency_us));
+        messages.extend(latency("hop_ms", "sent to received", hop_us));
+        messages.extend(latency("ack_ms", "sent to acknowledged", ack_us));
+        messages
+    }
+
+    fn devices(&self, kills: u64, lag_us: &Histogram<u64>) -> Vec<Figure> {
+        let lag = Value::Real(lag_us.value_at_quantile(0.99) as f64 / 1e3, 3);
+        let again = self.ended.duplicates;
+        vec![
+            count("connects", "connects", self.ended.connects),
+            count("kills", "sockets killed by the tester", kills),
+            count("requests", "syncs and pulls", self.ended.requests),
+            count("pushed_again", "messages that came again and were dropped", again),
+            Figure::new("timer_lag_ms_p99", "own timers late, p99", "ms", lag),
+        ]
+    }
+
+    fn checks(&self, found: &Findings, unsettled: Option<String>, lag_ms: u64) -> Vec<Check> {
+        let Totals { sent, acknowledged, received, ended, .. } = self;
+        let (refused, lost) = (found.refused.len() as u64, found.lost.len() as u64);
         let why = found.lost.last().cloned().unwrap_or_else(|| "none lost".into());
-        let checks = vec![
+        vec![
             Check::new(
                 "received_as_sent",
                 received == sent && unsettled.is_none(),
@@ -337,14 +374,7 @@ impl Run<'_> {
                 lag_ms <= TIMER_LAG_MS_MAX,
                 format!("its timers were {lag_ms} ms late (p99; allowed are {TIMER_LAG_MS_MAX})"),
             ),
-        ];
-        let server = self.plan.server_figures(before, after);
-        let groups = vec![
-            Group { title: "Messages", figures: messages },
-            Group { title: "Devices", figures: devices },
-            server,
-        ];
-        Ok(self.plan.report("chat", groups, checks))
+        ]
     }
 }
 

@@ -55,8 +55,8 @@ fn file() -> impl Strategy<Value = v1::File> {
 }
 
 fn send() -> impl Strategy<Value = v1::Send> {
-    (text(), data(), word(6), text(), data(), option::of(file()), number()).prop_map(
-        |(conversation, client_msg_id, kind, text, data, file, target_seq)| v1::Send {
+    (text(), data(), word(6), text(), data(), option::of(file().prop_map(Box::new)), number())
+        .prop_map(|(conversation, client_msg_id, kind, text, data, file, target_seq)| v1::Send {
             conversation,
             client_msg_id,
             kind,
@@ -64,8 +64,7 @@ fn send() -> impl Strategy<Value = v1::Send> {
             data,
             file,
             target_seq,
-        },
-    )
+        })
 }
 
 fn range() -> impl Strategy<Value = v1::Range> {
