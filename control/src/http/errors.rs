@@ -89,13 +89,25 @@ fn status_of(code: Code) -> StatusCode {
         Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Code::TokenExpired | Code::TokenInvalid | Code::TokenRequired => StatusCode::UNAUTHORIZED,
-        Code::RoomNotFound => StatusCode::NOT_FOUND,
+        Code::TokenExpired
+        | Code::TokenInvalid
+        | Code::TokenRequired
+        | Code::WrongPassword
+        | Code::SessionRevoked => StatusCode::UNAUTHORIZED,
+        Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::Forbidden | Code::Muted | Code::Banned | Code::Kicked => StatusCode::FORBIDDEN,
-        Code::AlreadyExists | Code::AlreadyJoined | Code::RoomClosed | Code::RoomFull => {
-            StatusCode::CONFLICT
-        }
+        Code::Forbidden
+        | Code::Muted
+        | Code::Banned
+        | Code::Kicked
+        | Code::NotFriend
+        | Code::Blocked => StatusCode::FORBIDDEN,
+        Code::AlreadyExists
+        | Code::AlreadyJoined
+        | Code::RoomClosed
+        | Code::RoomFull
+        | Code::Conflict
+        | Code::LimitReached => StatusCode::CONFLICT,
         Code::HandshakeTimeout | Code::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
