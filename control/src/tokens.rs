@@ -38,7 +38,10 @@ pub struct SigningKey {
 pub(crate) struct AccessClaims {
     #[serde(flatten)]
     pub(crate) claims: Claims,
-    /// The session it belongs to; absent: a platform minted it for its own user.
+    /// The account's number; absent, as `sid`: a platform minted the token for its own user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
+    /// The session it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sid: Option<String>,
 }
@@ -140,8 +143,7 @@ fn ed25519_public(key: &EncodingKey) -> Option<DecodingKey> {
     let public = Jwk::from_encoding_key(&plain, Algorithm::EdDSA).ok()?;
     let verifying = DecodingKey::from_jwk(&public).ok()?;
     let signature = jsonwebtoken::crypto::sign(b"probe", key, Algorithm::EdDSA).ok()?;
-    let holds =
-        jsonwebtoken::crypto::verify(&signature, b"probe", &verifying, Algorithm::EdDSA);
+    let holds = jsonwebtoken::crypto::verify(&signature, b"probe", &verifying, Algorithm::EdDSA);
     holds.unwrap_or(false).then_some(verifying)
 }
 
@@ -323,7 +325,7 @@ mod tests {
     #[test]
     fn a_key_verifies_what_it_signed_and_nothing_else() {
         let ours = [SigningKey::hs256(SECRET).unwrap(), SigningKey::eddsa(ED_PRIVATE).unwrap()];
-        let access = AccessClaims { claims: alice(), sid: Some("7".into()) };
+        let access = AccessClaims { claims: alice(), uid: Some("3".into()), sid: Some("7".into()) };
         let tokens = ours.each_ref().map(|key| key.mint_access(&access).unwrap());
         for (i, key) in ours.iter().enumerate() {
             for (j, token) in tokens.iter().enumerate() {

@@ -5,6 +5,7 @@
 //! (the tests run on both). What a table means is told in its own file here; who may do what is
 //! decided by the rules beside this folder, inside the transaction that writes.
 
+pub(crate) mod accounts;
 mod dialect;
 mod group;
 mod migrate;
