@@ -14,6 +14,7 @@ mod limits;
 mod passwords;
 mod process;
 mod refresh;
+pub mod relations;
 pub mod store;
 pub mod tokens;
 

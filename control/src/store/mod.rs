@@ -9,6 +9,7 @@ pub(crate) mod accounts;
 mod dialect;
 mod group;
 mod migrate;
+pub(crate) mod relations;
 mod schema;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,224 @@
+//! Edges between users in the store, and how many each user has. What may become of an edge is
+//! decided by `crate::relations`; here both directions of a pair are locked, read and written.
+//!
+//! Locks are taken in one order everywhere: the two edges by primary key, then the two users'
+//! counts by user.
+
+use super::{Dialect, Store, StoreError};
+use crate::relations::{Counts, Edge, Kind, Pair, Standing};
+use futures_core::future::BoxFuture;
+use sqlx::AnyConnection;
+use uproar_proto::error::Code;
+
+/// What a rule makes of two users' standing; a refusal writes nothing.
+pub(crate) type Rule = fn(&Standing) -> Result<Pair, Code>;
+
+/// One entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) user: i64,
+    pub(crate) name: String,
+    pub(crate) changed_ms: i64,
+}
+
+/// Both directions between two users. On MySQL the rows stay locked until the transaction ends; a
+/// row that is not there is no relation and cannot be locked.
+pub(crate) async fn pair(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    user: i64,
+    peer: i64,
+) -> Result<Pair, StoreError> {
+    let rows = sqlx::query_as::<_, (i64, i64)>(dialect.pick(
+        "SELECT user_id, state FROM relations
+         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)",
+        "SELECT user_id, state FROM relations
+         WHERE (user_id, peer_id) IN ((?, ?), (?, ?)) ORDER BY user_id FOR UPDATE",
+    ));
+    let (low, high) = (user.min(peer), user.max(peer));
+    let rows = rows.bind(low).bind(high).bind(high).bind(low).fetch_all(conn).await?;
+    let of = |user: i64| rows.iter().find(|row| row.0 == user).map_or(0, |row| row.1);
+    Ok(Pair { own: Edge(of(user)), theirs: Edge(of(peer)) })
+}
+
+/// Lets `rule` decide what two users are to each other from now on, and writes it.
+pub(crate) async fn change(
+    store: &Store,
+    user: i64,
+    peer: i64,
+    now_ms: i64,
+    rule: Rule,
+) -> Result<Result<Pair, Code>, StoreError> {
+    let dialect = store.dialect();
+    let done = store.write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, _>> {
+        Box::pin(change_on(conn, dialect, (user, peer), now_ms, rule))
+    });
+    done.await
+}
+
+async fn change_on(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    (user, peer): (i64, i64),
+    now_ms: i64,
+    rule: Rule,
+) -> Result<Result<Pair, Code>, StoreError> {
+    if dialect == Dialect::Mysql {
+        hold_places(conn, user, peer, now_ms).await?;
+    }
+    let before = pair(conn, dialect, user, peer).await?;
+    let standing = Standing {
+        pair: before,
+        own: counts_on(conn, user).await?,
+        theirs: counts_on(conn, peer).await?,
+    };
+    let decided = rule(&standing);
+    let after = decided.unwrap_or(before);
+    let own = (user, peer, before.own, after.own);
+    let theirs = (peer, user, before.theirs, after.theirs);
+    for (user, peer, before, after) in [own, theirs] {
+        put(conn, dialect, (user, peer), (before, after), now_ms).await?;
+    }
+    let mut moves = [
+        (user, Counts::moved(before, after)),
+        (peer, Counts::moved(before.turned(), after.turned())),
+    ];
+    moves.sort_by_key(|(user, _)| *user);
+    for (user, moved) in moves {
+        move_counts(conn, dialect, user, moved).await?;
+    }
+    Ok(decided)
+}
+
+/// Makes both rows, so that they can be locked. Those that stay empty go away again in `put`.
+async fn hold_places(
+    conn: &mut AnyConnection,
+    user: i64,
+    peer: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let (low, high) = (user.min(peer), user.max(peer));
+    for (user, peer) in [(low, high), (high, low)] {
+        let insert = sqlx::query(
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, 0, ?)
+             ON DUPLICATE KEY UPDATE state = state",
+        );
+        insert.bind(user).bind(peer).bind(now_ms).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Writes one edge; an edge that says nothing has no row.
+async fn put(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    (user, peer): (i64, i64),
+    (before, after): (Edge, Edge),
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    if after.0 == 0 {
+        if before.0 != 0 || dialect == Dialect::Mysql {
+            let delete = sqlx::query("DELETE FROM relations WHERE user_id = ? AND peer_id = ?");
+            delete.bind(user).bind(peer).execute(conn).await?;
+        }
+    } else if after != before {
+        let upsert = sqlx::query(dialect.pick(
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
+             ON CONFLICT (user_id, peer_id)
+             DO UPDATE SET state = excluded.state, changed_ms = excluded.changed_ms",
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
+             ON DUPLICATE KEY UPDATE state = VALUES(state), changed_ms = VALUES(changed_ms)",
+        ));
+        upsert.bind(user).bind(peer).bind(after.0).bind(now_ms).execute(conn).await?;
+    }
+    Ok(())
+}
+
+async fn move_counts(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    user: i64,
+    moved: Counts,
+) -> Result<(), StoreError> {
+    if moved == Counts::default() {
+        return Ok(());
+    }
+    let upsert = sqlx::query(dialect.pick(
+        "INSERT INTO relation_counts
+         (user_id, friends, asked, asking, blocks, follows, followers) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (user_id) DO UPDATE SET friends = friends + excluded.friends,
+         asked = asked + excluded.asked, asking = asking + excluded.asking,
+         blocks = blocks + excluded.blocks, follows = follows + excluded.follows,
+         followers = followers + excluded.followers",
+        "INSERT INTO relation_counts
+         (user_id, friends, asked, asking, blocks, follows, followers) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends),
+         asked = asked + VALUES(asked), asking = asking + VALUES(asking),
+         blocks = blocks + VALUES(blocks), follows = follows + VALUES(follows),
+         followers = followers + VALUES(followers)",
+    ));
+    let Counts { friends, asked, asking, blocks, follows, followers } = moved;
+    let mut upsert = upsert.bind(user);
+    for count in [friends, asked, asking, blocks, follows, followers] {
+        upsert = upsert.bind(count);
+    }
+    upsert.execute(conn).await?;
+    Ok(())
+}
+
+async fn counts_on(conn: &mut AnyConnection, user: i64) -> Result<Counts, StoreError> {
+    // Not locked: two requests at once may pass a bound by one, and a star's row stays free.
+    let row = sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64)>(
+        "SELECT friends, asked, asking, blocks, follows, followers
+         FROM relation_counts WHERE user_id = ?",
+    );
+    let row = row.bind(user).fetch_optional(conn).await?;
+    Ok(row.map_or_else(Counts::default, |row| {
+        let (friends, asked, asking, blocks, follows, followers) = row;
+        Counts { friends, asked, asking, blocks, follows, followers }
+    }))
+}
+
+/// How many a user has of each kind.
+pub(crate) async fn counts(store: &Store, user: i64) -> Result<Counts, StoreError> {
+    let mut conn = store.reader().await?;
+    counts_on(&mut conn, user).await
+}
+
+/// What two users are to each other now.
+pub(crate) async fn read(store: &Store, user: i64, peer: i64) -> Result<Pair, StoreError> {
+    let mut conn = store.reader().await?;
+    // Read as SQLite is: no lock that nobody waits for.
+    let row = sqlx::query_as::<_, (i64, i64)>(
+        "SELECT user_id, state FROM relations
+         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)",
+    );
+    let rows = row.bind(user).bind(peer).bind(peer).bind(user).fetch_all(&mut *conn).await?;
+    let of = |user: i64| rows.iter().find(|row| row.0 == user).map_or(0, |row| row.1);
+    Ok(Pair { own: Edge(of(user)), theirs: Edge(of(peer)) })
+}
+
+/// A page of a user's list, by the other user's id: those after `after`, `limit` at most.
+pub(crate) async fn list(
+    store: &Store,
+    user: i64,
+    kind: Kind,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Listed>, StoreError> {
+    let statement = if kind == Kind::Followers {
+        "SELECT r.user_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.user_id
+         WHERE r.peer_id = ? AND r.user_id > ? AND (r.state & ?) <> 0
+         ORDER BY r.user_id LIMIT ?"
+    } else {
+        "SELECT r.peer_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.peer_id
+         WHERE r.user_id = ? AND r.peer_id > ? AND (r.state & ?) <> 0
+         ORDER BY r.peer_id LIMIT ?"
+    };
+    let mut conn = store.reader().await?;
+    let rows = sqlx::query_as::<_, (i64, String, i64)>(statement);
+    let rows = rows.bind(user).bind(after).bind(kind.bit()).bind(limit);
+    let rows = rows.fetch_all(&mut *conn).await?;
+    let listed = |(user, name, changed_ms)| Listed { user, name, changed_ms };
+    Ok(rows.into_iter().map(listed).collect())
+}
