@@ -45,6 +45,8 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         room_defaults: config.engine.rooms.defaults.clone(),
         payload_bytes_max: config.engine.payload_bytes_max,
         signer,
+        store: None,
+        accounts: uproar_control::AccountSettings::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)

@@ -187,11 +187,6 @@ impl Accounts {
         &self.store
     }
 
-    /// What they are set to.
-    pub(crate) fn settings(&self) -> &AccountSettings {
-        &self.settings
-    }
-
     /// Makes an account; its id.
     pub(crate) async fn register(
         &self,

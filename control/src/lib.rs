@@ -18,5 +18,6 @@ pub mod relations;
 pub mod store;
 pub mod tokens;
 
+pub use accounts::AccountSettings;
 pub use config::Config;
 pub use http::{Api, openapi_json, serve};

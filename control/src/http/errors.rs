@@ -1,5 +1,7 @@
 //! The one shape of an error over HTTP, and which status stands for which code.
 
+use crate::fault::Fault;
+use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +15,8 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) code: Code,
     pub(crate) text: String,
+    /// Seconds in `Retry-After`, where the code may be retried.
+    pub(crate) retry_after_s: u32,
 }
 
 /// What every answer other than 2xx carries.
@@ -43,7 +47,7 @@ impl ApiError {
 
     /// A code with a text that says more.
     pub(crate) fn new(code: Code, text: impl Into<String>) -> ApiError {
-        ApiError { status: status_of(code), code, text: text.into() }
+        ApiError { status: status_of(code), code, text: text.into(), retry_after_s: 1 }
     }
 
     /// `BAD_REQUEST` with what was wrong, where, and what is allowed.
@@ -73,12 +77,39 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(ErrorBody { error: self.fields() })).into_response();
         let headers = response.headers_mut();
         if self.code.retry() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> ApiError {
+        match fault {
+            Fault::Refused(refusal) => {
+                let retry_after_s = refusal.retry_after_ms.div_ceil(1000).max(1);
+                ApiError { retry_after_s, ..ApiError::new(refusal.code, refusal.text) }
+            }
+            Fault::Store(error) => ApiError::from(error),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Busy => ApiError::new(Code::QueueFull, error.to_string()),
+            StoreError::Ended => ApiError::new(Code::Draining, error.to_string()),
+            StoreError::Database(_) | StoreError::Corrupt(_) => {
+                // Told in the log alone: it may name tables and values.
+                tracing::error!(%error, "the store failed");
+                let text = "the store failed; whether the request was carried out is unknown";
+                ApiError::new(Code::Internal, text).with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
     }
 }
 

@@ -32,8 +32,10 @@ pub(crate) async fn pair(
     let rows = sqlx::query_as::<_, (i64, i64)>(dialect.pick(
         "SELECT user_id, state FROM relations
          WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)",
-        "SELECT user_id, state FROM relations
-         WHERE (user_id, peer_id) IN ((?, ?), (?, ?)) ORDER BY user_id FOR UPDATE",
+        // By the primary key, so that every transaction locks in the same order.
+        "SELECT user_id, state FROM relations FORCE INDEX (PRIMARY)
+         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)
+         ORDER BY user_id FOR UPDATE",
     ));
     let (low, high) = (user.min(peer), user.max(peer));
     let rows = rows.bind(low).bind(high).bind(high).bind(low).fetch_all(conn).await?;
@@ -188,14 +190,8 @@ pub(crate) async fn counts(store: &Store, user: i64) -> Result<Counts, StoreErro
 /// What two users are to each other now.
 pub(crate) async fn read(store: &Store, user: i64, peer: i64) -> Result<Pair, StoreError> {
     let mut conn = store.reader().await?;
-    // Read as SQLite is: no lock that nobody waits for.
-    let row = sqlx::query_as::<_, (i64, i64)>(
-        "SELECT user_id, state FROM relations
-         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)",
-    );
-    let rows = row.bind(user).bind(peer).bind(peer).bind(user).fetch_all(&mut *conn).await?;
-    let of = |user: i64| rows.iter().find(|row| row.0 == user).map_or(0, |row| row.1);
-    Ok(Pair { own: Edge(of(user)), theirs: Edge(of(peer)) })
+    // Read as SQLite is: a lock would only keep writers waiting.
+    pair(&mut conn, Dialect::Sqlite, user, peer).await
 }
 
 /// A page of a user's list, by the other user's id: those after `after`, `limit` at most.
