@@ -286,7 +286,6 @@ fn check_blocks(pair: Pair) -> Result<(), Code> {
 }
 
 /// Whether one user may write to another, by both edges as the writer sees them.
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the append of a message, once it is"))]
 fn check_write(pair: Pair, policy: Policy) -> Result<(), Code> {
     check_blocks(pair)?;
     let is_friend = pair.own.has(Edge::FRIEND);
@@ -302,7 +301,7 @@ fn check_write(pair: Pair, policy: Policy) -> Result<(), Code> {
 /// Whether `from` may write to `to`, inside the caller's transaction: two rows by primary key, on
 /// MySQL locked until it ends. Users may always write to themselves. Whether `to` exists is the
 /// caller's to know.
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the append of a message, once it is"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "called when a message is appended"))]
 pub(crate) async fn may_write(
     conn: &mut AnyConnection,
     dialect: Dialect,

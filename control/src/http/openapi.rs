@@ -12,7 +12,8 @@ use utoipa::{Modify, OpenApi};
     info(
         title = "uproar",
         description = "Accounts, relationships, rooms, publishing, moderation, tokens, health and \
-                       metrics of one node. Errors other than of /readyz are {\"error\": {code, name, text, retry}}."
+                       metrics of one node. Errors other than of /readyz are \
+                       {\"error\": {code, name, text, retry}}."
     ),
     paths(
         rooms::create,

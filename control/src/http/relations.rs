@@ -206,7 +206,7 @@ pub(crate) async fn between(
         (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "one of the two blocks the other"),
         (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody, description = "as many requests or friends as there may be"),
+        (status = 409, body = ErrorBody, description = "as many as there may be"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ), security(("access_token" = [])))]
 pub(crate) async fn ask(State(shared): Context, User(caller): User, Named(name): Named) -> Changed {
