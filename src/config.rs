@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) http: uproar_control::Config,
     /// Users, relationships and conversations.
     pub(crate) store: uproar_control::StoreConfig,
+    /// People who log in with a password.
+    pub(crate) accounts: uproar_control::AccountSettings,
     /// What is logged.
     pub(crate) log: Log,
 }
@@ -96,7 +98,7 @@ pub(crate) fn from_environment(
 pub(crate) fn misspelt(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let warning = |name: &str| {
         let rest = name.strip_prefix("UPROAR_").filter(|rest| !rest.starts_with('_'))?;
-        let sections = ["ENGINE_", "HTTP_", "STORE_", "LOG_"];
+        let sections = ["ENGINE_", "HTTP_", "STORE_", "ACCOUNTS_", "LOG_"];
         let (section, key) = sections.iter().find_map(|s| Some((s, rest.strip_prefix(s)?)))?;
         let meant = format!("{VARIABLE_PREFIX}{section}_{}", key.trim_start_matches('_'));
         Some(format!("{name} sets nothing; two underscores stand for a dot, as in {meant}"))
@@ -171,6 +173,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), String> {
         self.engine.check().map_err(|e| format!("engine.{e}"))?;
         self.http.check().map_err(|e| format!("http.{e}"))?;
+        self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.check_tokens()?;
         let filter = tracing_subscriber::EnvFilter::builder();
         filter.parse(&self.log.filter).map_err(|e| {

@@ -62,6 +62,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         payload_bytes_max: config.engine.payload_bytes_max,
         store: store.clone(),
         signer,
+        accounts: config.accounts.clone(),
     };
     let wait_max = Duration::from_millis(u64::from(config.engine.drain_ms_max));
     let ended = runtime.block_on(until_told(&engine, api, http, &text, wait_max))?;

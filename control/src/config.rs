@@ -1,6 +1,6 @@
 //! Every limit of the HTTP interface: its default, and what happens when it is reached.
 
-use crate::store::append::Policy;
+use crate::relations::Policy;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 

@@ -1,11 +1,16 @@
 //! Minting tokens: a signing key and the claims a token may carry.
 //!
-//! Owns the rules of what is signed. Verification is the engine's; no key is kept beyond the
-//! value that signs.
+//! Owns the rules of what is signed, and verifies what this node's own key signed, for routes that
+//! end users call. What a connection may do with a token is the engine's to verify; no key is kept
+//! beyond the value that signs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uproar_proto::ids::RoomId;
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 
@@ -23,6 +28,19 @@ pub const ROOM_PATTERNS_MAX: usize = 64;
 pub struct SigningKey {
     algorithm: Algorithm,
     key: EncodingKey,
+    /// Its other half: verifies what `key` signed.
+    verifying: DecodingKey,
+}
+
+/// What an access token of an account claims besides what the engine reads. The numbers are
+/// strings: JSON readers lose the low bits of 64-bit numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccessClaims {
+    #[serde(flatten)]
+    pub(crate) claims: Claims,
+    /// The account's number; absent, as the session: a platform minted the token for its own user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -38,7 +56,11 @@ impl SigningKey {
     /// What is wrong with it; never shows the secret.
     pub fn hs256(secret: &str) -> Result<SigningKey, String> {
         let bytes = hs256_bytes(secret)?;
-        Ok(SigningKey { algorithm: Algorithm::HS256, key: EncodingKey::from_secret(&bytes) })
+        Ok(SigningKey {
+            algorithm: Algorithm::HS256,
+            key: EncodingKey::from_secret(&bytes),
+            verifying: DecodingKey::from_secret(&bytes),
+        })
     }
 
     /// An Ed25519 private key, PKCS#8 PEM (`openssl genpkey -algorithm ed25519`).
@@ -47,16 +69,12 @@ impl SigningKey {
     /// What is wrong with it; never shows the key.
     pub fn eddsa(pem: &str) -> Result<SigningKey, String> {
         let der = pem_body(pem, "PRIVATE KEY")?;
-        let signing = SigningKey {
-            algorithm: Algorithm::EdDSA,
-            key: EncodingKey::from_ed_der(&der), // parsed at each use: try it once here
-        };
-        jsonwebtoken::crypto::sign(b"probe", &signing.key, Algorithm::EdDSA).map_err(|_| {
+        let key = EncodingKey::from_ed_der(&der); // parsed at each use: it is tried below
+        let verifying = ed25519_public(&key).ok_or(
             "the PEM block is not an Ed25519 private key (make one with: openssl genpkey \
-             -algorithm ed25519)"
-                .to_owned()
-        })?;
-        Ok(signing)
+             -algorithm ed25519)",
+        )?;
+        Ok(SigningKey { algorithm: Algorithm::EdDSA, key, verifying })
     }
 
     /// `HS256` or `EdDSA`, as in the token's header.
@@ -74,9 +92,56 @@ impl SigningKey {
     /// Which claim breaks which rule.
     pub fn mint(&self, claims: &Claims) -> Result<String, String> {
         check(claims)?;
+        self.sign(claims)
+    }
+
+    /// Signs the access token of an account's session; the claims are checked.
+    pub(crate) fn mint_access(&self, access: &AccessClaims) -> Result<String, String> {
+        check(&access.claims)?;
+        self.sign(access)
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, String> {
         jsonwebtoken::encode(&Header::new(self.algorithm), claims, &self.key)
             .map_err(|e| format!("the token could not be signed: {e}"))
     }
+
+    /// The claims of a token that this key signed with its own algorithm; `None` for every other.
+    /// Expiry is the caller's to check: it has the clock.
+    pub(crate) fn verify<T: DeserializeOwned + Clone>(&self, token: &str) -> Option<T> {
+        let mut rules = Validation::new(self.algorithm);
+        rules.validate_exp = false;
+        rules.required_spec_claims.clear();
+        let token = jsonwebtoken::decode::<T>(token, &self.verifying, &rules).ok()?;
+        Some(token.claims)
+    }
+
+    /// A secret that only the holder of this key can compute from `input`, the same every time:
+    /// the hash of a signature (HMAC-SHA256 and Ed25519 both sign one input in one way). `label`
+    /// names the use; the zero bytes around it appear in no token, so that no signature of one
+    /// serves as the other.
+    pub(crate) fn derive(&self, label: &str, input: &[u8]) -> Result<[u8; 32], String> {
+        let message = [b"\0", label.as_bytes(), b"\0", input].concat();
+        let signature = jsonwebtoken::crypto::sign(&message, &self.key, self.algorithm)
+            .map_err(|e| format!("a secret could not be derived: {e}"))?;
+        Ok(Sha256::digest(signature.as_bytes()).into())
+    }
+}
+
+/// What an Ed25519 private key begins with in DER (RFC 8410), version 1; 32 bytes of seed follow.
+const ED25519_PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+/// The public half, once it has verified a signature of the private one. Version 2 of the format
+/// appends the public key; the seed stands at the same place.
+fn ed25519_public(key: &EncodingKey) -> Option<DecodingKey> {
+    let seed = key.as_bytes().get(ED25519_PKCS8_PREFIX.len()..)?.get(..32)?;
+    let plain = EncodingKey::from_ed_der(&[&ED25519_PKCS8_PREFIX, seed].concat());
+    let public = Jwk::from_encoding_key(&plain, Algorithm::EdDSA).ok()?;
+    let verifying = DecodingKey::from_jwk(&public).ok()?;
+    let signature = jsonwebtoken::crypto::sign(b"probe", key, Algorithm::EdDSA).ok()?;
+    let holds = jsonwebtoken::crypto::verify(&signature, b"probe", &verifying, Algorithm::EdDSA);
+    holds.unwrap_or(false).then_some(verifying)
 }
 
 /// The bytes of a base64 HS256 secret.
@@ -254,6 +319,39 @@ mod tests {
         assert!(check_eddsa_public(ED_PRIVATE).unwrap_err().contains("BEGIN PRIVATE KEY"));
         let short = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----";
         assert!(check_eddsa_public(short).unwrap_err().contains("not an Ed25519 public key"));
+    }
+
+    #[test]
+    fn a_key_verifies_what_it_signed_and_nothing_else() {
+        let ours = [SigningKey::hs256(SECRET).unwrap(), SigningKey::eddsa(ED_PRIVATE).unwrap()];
+        let claims = Claims { sid: Some("7".into()), ..alice() };
+        let access = AccessClaims { claims, uid: Some("3".into()) };
+        let tokens = ours.each_ref().map(|key| key.mint_access(&access).unwrap());
+        for (i, key) in ours.iter().enumerate() {
+            for (j, token) in tokens.iter().enumerate() {
+                let claims = key.verify::<AccessClaims>(token);
+                assert_eq!(claims, (i == j).then(|| access.clone()));
+            }
+            let mut changed = tokens[i].clone().into_bytes();
+            let last = changed.len() - 10;
+            changed[last] ^= 1;
+            let changed = String::from_utf8_lossy(&changed).into_owned();
+            assert_eq!(key.verify::<AccessClaims>(&changed), None);
+            assert_eq!(key.verify::<AccessClaims>(""), None);
+        }
+        // {"alg":"none"}
+        let body = tokens[0].split('.').nth(1).unwrap();
+        assert_eq!(ours[0].verify::<AccessClaims>(&format!("eyJhbGciOiJub25lIn0.{body}.")), None);
+    }
+
+    #[test]
+    fn a_derived_secret_depends_on_key_label_and_input_alone() {
+        let key = SigningKey::eddsa(ED_PRIVATE).unwrap();
+        let secret = key.derive("a", b"1").unwrap();
+        assert_eq!(key.clone().derive("a", b"1").unwrap(), secret);
+        assert_ne!(key.derive("a", b"2").unwrap(), secret);
+        assert_ne!(key.derive("b", b"1").unwrap(), secret);
+        assert_ne!(SigningKey::hs256(SECRET).unwrap().derive("a", b"1").unwrap(), secret);
     }
 
     #[test]

@@ -198,6 +198,15 @@ pub enum Asked {
     Frame(client_frame::Body),
 }
 
+/// Whose connections are closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// A user's, by name.
+    User(String),
+    /// Those whose tokens were minted for one login session.
+    Session(String),
+}
+
 /// A user's membership of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -223,8 +232,8 @@ pub enum Tell {
     Leave { user: String, group: String, seq: u64 },
     /// Pushes to an mcast were lost before they reached the engine.
     Resync { mcast: McastId },
-    /// Closes the user's connections: those of one login session, or all.
-    Close { user: String, session: Option<String>, code: Code },
+    /// Closes connections: all of a user, or those of one login session.
+    Close { of: Closed, code: Code },
 }
 
 /// The part of control that the engine calls: off the live path, on a thread of its own.

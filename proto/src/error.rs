@@ -68,10 +68,12 @@ codes! {
     BadRequest = 2015, ws 1008, "BAD_REQUEST", "the request is not valid; the text tells what and where";
     AlreadyExists = 2016, ws 1008, "ALREADY_EXISTS", "there is such a room already";
     AlreadyJoined = 2017, ws 1008, "ALREADY_JOINED", "this connection is in the room already";
-    NotFriend = 2020, ws 1008, "NOT_FRIEND", "only friends may write to this user";
-    Blocked = 2021, ws 1008, "BLOCKED", "this user does not take messages from you";
-    Conflict = 2022, ws 1008, "CONFLICT", "this id was used for something else; choose a new one";
-    NotFound = 2023, ws 1008, "NOT_FOUND", "there is no such user, group or message";
+    NotFriend = 2018, ws 1008, "NOT_FRIEND", "this user takes messages from friends alone";
+    Blocked = 2019, ws 1008, "BLOCKED", "one of the two blocks the other";
+    Conflict = 2020, ws 1008, "CONFLICT", "the request contradicts what is there; the text tells what";
+    NotFound = 2021, ws 1008, "NOT_FOUND", "what the request names does not exist";
+    WrongPassword = 2022, ws 1008, "WRONG_PASSWORD", "the name or the password is wrong";
+    LimitReached = 2023, ws 1008, "LIMIT_REACHED", "there are as many of these as there may be; remove one first";
     InboxRequired = 2030, ws 1008, "INBOX_REQUIRED", "conversations need a connection with a token and an inbox";
     NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";
@@ -86,6 +88,7 @@ codes! {
     Flooding = 3009, ws 1008, "FLOODING", "this connection sent more frames a second than allowed";
     ProtocolOrder = 3010, ws 1002, "PROTOCOL_ORDER", "the first frame is connect, and there is one of it";
     BadCompression = 3011, ws 1002, "BAD_COMPRESSION", "a compressed message could not be inflated within the bound";
+    SessionRevoked = 3012, ws 1008, "SESSION_REVOKED", "the session has ended; log in again";
     HandshakeTimeout = 4001, ws 1008, "HANDSHAKE_TIMEOUT", "no connect within the handshake deadline";
     IdleTimeout = 4002, ws 1001, "IDLE_TIMEOUT", "two heartbeats were missed";
     Draining = 4003, ws 1012, "DRAINING", "the server is going away; reconnect after a random wait";

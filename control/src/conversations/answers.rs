@@ -5,6 +5,7 @@
 
 use super::words::{self, Named, SyncCursor};
 use super::{Refused, Shared};
+use crate::relations::check_write;
 use crate::store::conversations::{self, DIRECT, View};
 use crate::store::{StoreError, relations};
 use prost::Message as _;
@@ -229,9 +230,8 @@ impl Shared {
         let (mcast, conversation) = match Named::parse(&signal.conversation)? {
             Named::User(peer) => {
                 let id = self.user(peer).await?.ok_or(Code::NotFound)?;
-                let state = relations::state(&mut conn, (id, me)).await?.unwrap_or(0);
                 if id != me {
-                    relations::may_write(state, self.rules.policy)?;
+                    check_write(relations::read(&self.store, me, id).await?, self.rules.policy)?;
                 }
                 (McastId::user(peer), words::with_user(user))
             }

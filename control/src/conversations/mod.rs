@@ -11,7 +11,7 @@ mod send;
 mod tests;
 mod words;
 
-use crate::store::append::Policy;
+use crate::relations::Policy;
 use crate::store::{Store, StoreError, conversations};
 use names::Names;
 use send::Sends;

@@ -1,5 +1,6 @@
 //! The one shape of an error over HTTP, and which status stands for which code.
 
+use crate::fault::Fault;
 use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,6 +15,8 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) code: Code,
     pub(crate) text: String,
+    /// Seconds in `Retry-After`, where the code may be retried.
+    pub(crate) retry_after_s: u32,
 }
 
 /// What every answer other than 2xx carries.
@@ -49,22 +52,12 @@ impl ApiError {
 
     /// A code with a text that says more.
     pub(crate) fn new(code: Code, text: impl Into<String>) -> ApiError {
-        ApiError { status: status_of(code), code, text: text.into() }
+        ApiError { status: status_of(code), code, text: text.into(), retry_after_s: 1 }
     }
 
     /// `BAD_REQUEST` with what was wrong, where, and what is allowed.
     pub(crate) fn bad_request(text: impl Into<String>) -> ApiError {
         ApiError::new(Code::BadRequest, text)
-    }
-
-    /// The store did not do what was asked.
-    pub(crate) fn from_store(error: StoreError) -> ApiError {
-        tracing::warn!(%error, "the store did not answer a request");
-        ApiError::from_code(if matches!(error, StoreError::Busy) {
-            Code::QueueFull
-        } else {
-            Code::StoreDown
-        })
     }
 
     /// The same error under a status that HTTP has and the table of codes has not.
@@ -89,12 +82,39 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(ErrorBody { error: self.fields() })).into_response();
         let headers = response.headers_mut();
         if self.code.retry() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> ApiError {
+        match fault {
+            Fault::Refused(refusal) => {
+                let retry_after_s = refusal.retry_after_ms.div_ceil(1000).max(1);
+                ApiError { retry_after_s, ..ApiError::new(refusal.code, refusal.text) }
+            }
+            Fault::Store(error) => ApiError::from(error),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Busy => ApiError::new(Code::QueueFull, error.to_string()),
+            StoreError::Ended => ApiError::new(Code::Draining, error.to_string()),
+            StoreError::Database(_) | StoreError::Corrupt(_) => {
+                // Told in the log alone: it may name tables and values.
+                tracing::error!(%error, "the store failed");
+                let text = "the store failed; whether the request was carried out is unknown";
+                ApiError::new(Code::StoreDown, text)
+            }
+        }
     }
 }
 
@@ -105,20 +125,25 @@ fn status_of(code: Code) -> StatusCode {
         Code::StoreDown | Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Code::TokenExpired | Code::TokenInvalid | Code::TokenRequired => StatusCode::UNAUTHORIZED,
+        Code::TokenExpired
+        | Code::TokenInvalid
+        | Code::TokenRequired
+        | Code::WrongPassword
+        | Code::SessionRevoked => StatusCode::UNAUTHORIZED,
         Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::NotFriend
-        | Code::Blocked
-        | Code::Forbidden
+        Code::Forbidden
         | Code::Muted
         | Code::Banned
-        | Code::Kicked => StatusCode::FORBIDDEN,
-        Code::Conflict
-        | Code::AlreadyExists
+        | Code::Kicked
+        | Code::NotFriend
+        | Code::Blocked => StatusCode::FORBIDDEN,
+        Code::AlreadyExists
         | Code::AlreadyJoined
         | Code::RoomClosed
-        | Code::RoomFull => StatusCode::CONFLICT,
+        | Code::RoomFull
+        | Code::Conflict
+        | Code::LimitReached => StatusCode::CONFLICT,
         Code::HandshakeTimeout | Code::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,

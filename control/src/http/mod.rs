@@ -3,7 +3,9 @@
 //! Owns the server's limits. Every route's own file says what the route does; nothing here knows
 //! a room.
 
+mod accounts;
 mod auth;
+mod caller;
 mod errors;
 mod extract;
 mod metrics;
@@ -14,7 +16,9 @@ mod publish;
 mod relations;
 mod rooms;
 mod tokens;
+mod upsert;
 
+use crate::accounts::{AccountSettings, Accounts};
 use crate::config::Config;
 use crate::store::Store;
 use crate::tokens::SigningKey;
@@ -22,9 +26,10 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Router, http};
 use errors::ApiError;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -50,10 +55,12 @@ pub struct Api {
     pub room_defaults: RoomSettings,
     /// The largest content a room may be set to take, in bytes.
     pub payload_bytes_max: u32,
-    /// Users and relationships; `None`: this node has no store.
-    pub store: Option<Arc<Store>>,
     /// Signs tokens for `POST /v1/tokens`; `None`: tokens are minted elsewhere.
     pub signer: Option<SigningKey>,
+    /// Where accounts and relationships are kept; `None`: their routes answer 503.
+    pub store: Option<Arc<Store>>,
+    /// How accounts are kept.
+    pub accounts: AccountSettings,
 }
 
 /// What all handlers share.
@@ -65,6 +72,8 @@ pub(crate) struct Shared {
     /// Numbers messages that came without a `client_msg_id`.
     next_message: AtomicU64,
     requests: metrics::Requests,
+    /// `None`: there is no store, or no key that signs.
+    accounts: Option<Accounts>,
 }
 
 /// Few rooms are updated at once; a shared lock only delays.
@@ -82,7 +91,7 @@ pub(crate) type Context = State<Arc<Shared>>;
 /// Runs on the caller's tokio runtime.
 ///
 /// # Errors
-/// Where the listener has no local address.
+/// Where the listener has no local address, or the settings of accounts cannot be.
 pub async fn serve(
     api: Api,
     listener: TcpListener,
@@ -93,7 +102,7 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(api.config.connections_max as usize));
     let mut http1 = hyper::server::conn::http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(ms(api.config.header_ms_max));
-    let router = router(api);
+    let router = router(api).map_err(std::io::Error::other)?;
     let graceful = GracefulShutdown::new();
     tokio::pin!(shutdown);
     loop {
@@ -105,8 +114,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "an http connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -114,7 +123,11 @@ pub async fn serve(
             }
         };
         let _ = stream.set_nodelay(true); // only delays answers where it fails
-        let service = TowerToHyperService::new(router.clone());
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(caller::Peer(address.ip()));
+            router.call(request)
+        });
         let connection = graceful.watch(http1.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // An error here is the peer's doing (reset, header time-out): nobody is left to tell.
@@ -129,14 +142,22 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(api: Api) -> Router {
+fn router(api: Api) -> Result<Router, String> {
     let body_bytes_max = api.config.body_bytes_max as usize;
+    let accounts = match (&api.store, &api.signer) {
+        (Some(store), Some(signer)) => {
+            let settings = api.accounts.clone();
+            Some(Accounts::new(Arc::clone(store), signer.clone(), settings)?)
+        }
+        _ => None,
+    };
     let shared = Arc::new(Shared {
         api,
         started_unix_s: crate::process::unix_s(),
         updates: std::array::from_fn(|_| Mutex::new(())),
         next_message: AtomicU64::new(1),
         requests: metrics::Requests::default(),
+        accounts,
     });
     let keyed = Router::new()
         .route("/v1/rooms", get(rooms::list).post(rooms::create))
@@ -147,7 +168,7 @@ fn router(api: Api) -> Router {
         .route("/v1/publish", post(publish::bulk))
         .route("/v1/node", get(node::node))
         .route("/v1/tokens", post(tokens::mint))
-        .route("/v1/relations", put(relations::upsert))
+        .route("/v1/relations", put(upsert::relations))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -156,14 +177,40 @@ fn router(api: Api) -> Router {
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
         .route("/v1/openapi.json", get(openapi::openapi));
-    keyed
+    Ok(keyed
         .merge(metrics)
         .merge(open)
+        .merge(people())
         .method_not_allowed_fallback(wrong_method)
         .fallback(wrong_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), whole_request))
-        .with_state(shared)
+        .with_state(shared))
+}
+
+/// What people call with their own tokens, never with the API key.
+fn people() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/accounts", post(accounts::register))
+        .route("/v1/account/password", put(accounts::change_password))
+        .route(
+            "/v1/sessions",
+            post(accounts::log_in).get(accounts::devices).delete(accounts::log_out_everywhere),
+        )
+        .route("/v1/sessions/refresh", post(accounts::refresh))
+        .route("/v1/sessions/{session}", delete(accounts::log_out))
+        .route("/v1/friends", get(relations::friends))
+        .route(
+            "/v1/friends/{user}",
+            get(relations::between).put(relations::ask).delete(relations::remove),
+        )
+        .route("/v1/friend-requests", get(relations::requests))
+        .route("/v1/friend-requests/{user}", put(relations::accept).delete(relations::decline))
+        .route("/v1/blocks", get(relations::blocks))
+        .route("/v1/blocks/{user}", put(relations::block).delete(relations::unblock))
+        .route("/v1/follows", get(relations::follows))
+        .route("/v1/follows/{user}", put(relations::follow).delete(relations::unfollow))
+        .route("/v1/followers", get(relations::followers))
 }
 
 async fn wrong_path(uri: http::Uri) -> ApiError {

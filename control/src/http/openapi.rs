@@ -1,6 +1,6 @@
 //! The description of the interface, generated from the handlers.
 
-use super::{metrics, moderation, node, publish, relations, rooms, tokens};
+use super::{accounts, metrics, moderation, node, publish, relations, rooms, tokens, upsert};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -11,8 +11,9 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(
         title = "uproar",
-        description = "Rooms, publishing, moderation, tokens, health and metrics of one node. \
-                       Errors other than of /readyz are {\"error\": {code, name, text, retry}}."
+        description = "Accounts, relationships, rooms, publishing, moderation, tokens, health and \
+                       metrics of one node. Errors other than of /readyz are \
+                       {\"error\": {code, name, text, retry}}."
     ),
     paths(
         rooms::create,
@@ -25,24 +26,47 @@ use utoipa::{Modify, OpenApi};
         moderation::kick,
         moderation::mute,
         tokens::mint,
-        relations::upsert,
+        upsert::relations,
         node::node,
         node::healthz,
         node::readyz,
         metrics::metrics,
+        accounts::register,
+        accounts::log_in,
+        accounts::refresh,
+        accounts::devices,
+        accounts::log_out,
+        accounts::log_out_everywhere,
+        accounts::change_password,
+        relations::friends,
+        relations::between,
+        relations::ask,
+        relations::remove,
+        relations::requests,
+        relations::accept,
+        relations::decline,
+        relations::blocks,
+        relations::block,
+        relations::unblock,
+        relations::follows,
+        relations::follow,
+        relations::unfollow,
+        relations::followers,
         openapi,
     ),
-    modifiers(&ApiKey)
+    modifiers(&Keys)
 )]
 struct Document;
 
-struct ApiKey;
+struct Keys;
 
-impl Modify for ApiKey {
+impl Modify for Keys {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("api_key", scheme);
+        for name in ["api_key", "access_token"] {
+            let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+            components.add_security_scheme(name, scheme);
+        }
     }
 }
 

@@ -5,20 +5,11 @@
 //! after an unfriend is still answered with the old seq. One bad item never fails the others.
 
 use super::{Dialect, StoreError, conversations, parts};
+use crate::relations::{Edge, Pair, Policy, check_write};
 use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 use uproar_proto::v1::Kind;
-
-/// Who may write to whom where they are not in one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// Friends alone.
-    Friends,
-    /// Everybody who is not blocked.
-    Anyone,
-}
 
 /// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +84,8 @@ struct Batch {
     locked: BTreeMap<i64, Option<Locked>>,
     /// Places that earlier transactions gave, by key.
     earlier: BTreeMap<Key, (i64, i64, i64)>,
-    /// How the second stands to the first, in bits.
-    relations: BTreeMap<(i64, i64), i64>,
+    /// What users are to each other, by (user, peer).
+    edges: BTreeMap<(i64, i64), Edge>,
     /// Members of groups, and until when they are muted.
     members: BTreeMap<(i64, i64), i64>,
     written: Written,
@@ -148,14 +139,13 @@ impl Batch {
         let (mut pairs, mut members) = (Vec::new(), Vec::new());
         for (item, conv) in items.iter().zip(&convs) {
             match item.target {
-                // How the receiver stands to the sender is what counts.
-                Target::Direct(peer) => pairs.push((peer, item.sender)),
+                Target::Direct(peer) => pairs.push((item.sender, peer)),
                 Target::Group(_) => members.push((*conv, item.sender)),
             }
         }
-        let relations = super::relations::states(conn, dialect, &pairs).await?;
+        let edges = super::relations::edges(conn, dialect, &pairs).await?;
         let members = conversations::members(conn, &members).await?;
-        Ok(Batch { convs, locked, earlier, relations, members, written: Written::default() })
+        Ok(Batch { convs, locked, earlier, edges, members, written: Written::default() })
     }
 
     /// Gives one item its place, or tells why it has none.
@@ -210,8 +200,9 @@ impl Batch {
         match item.target {
             Target::Direct(peer) if peer == item.sender => Ok(()),
             Target::Direct(peer) => {
-                let state = self.relations.get(&(peer, item.sender)).copied().unwrap_or(0);
-                super::relations::may_write(state, policy)
+                let edge = |user, peer| self.edges.get(&(user, peer)).copied().unwrap_or_default();
+                let (own, theirs) = (edge(item.sender, peer), edge(peer, item.sender));
+                check_write(Pair { own, theirs }, policy)
             }
             Target::Group(_) if self.locked.get(&conv).is_none_or(Option::is_none) => {
                 Err(Code::NotFound)

@@ -1,8 +1,9 @@
 //! Appending and reading back, on every store.
 
-use super::append::{Append, Appended, Policy, Target, append};
+use super::append::{Append, Appended, Target, append};
 use super::testing::on_both;
 use super::{Store, conversations, relations, users};
+use crate::relations::{Act, Policy, befriend, part};
 use std::sync::Arc;
 use uproar_proto::error::Code;
 use uproar_proto::v1::Kind;
@@ -18,22 +19,12 @@ async fn people(store: &Store) -> [i64; 3] {
             .unwrap()
             .unwrap();
     }
-    befriend(store, ids[0], ids[1], relations::FRIEND).await;
+    change(store, ids[0], ids[1], befriend).await;
     ids
 }
 
-async fn befriend(store: &Store, one: i64, other: i64, state: i64) {
-    store
-        .write(move |conn| {
-            Box::pin(async move {
-                for pair in [(one, other), (other, one)] {
-                    relations::replace(conn, pair, state, 1).await?;
-                }
-                Ok(())
-            })
-        })
-        .await
-        .unwrap();
+async fn change(store: &Store, one: i64, other: i64, rule: relations::Rule) {
+    relations::change(store, one, other, 1, rule).await.unwrap().unwrap();
 }
 
 fn text(sender: i64, to: i64, id: u128, text: &str) -> Append {
@@ -111,14 +102,14 @@ fn a_stranger_and_a_blocked_one_are_refused_and_a_retry_after_it_is_not() {
         let answers = write(&store, items, 10).await;
         assert_eq!(answers[0], Err(Code::NotFriend));
         assert_eq!(answers[1].unwrap().seq, 1, "one bad item never fails its batch");
-        befriend(&store, alice, bob, 0).await;
+        change(&store, alice, bob, part).await;
         let retry = write(&store, vec![text(alice, bob, 1, "hi")], 11).await[0].unwrap();
         assert_eq!((retry.seq, retry.before), (1, true));
         assert_eq!(
             write(&store, vec![text(alice, bob, 2, "x")], 11).await[0],
             Err(Code::NotFriend)
         );
-        befriend(&store, alice, bob, relations::FRIEND | relations::BLOCKED).await;
+        change(&store, bob, alice, Act::Block.rule()).await;
         assert_eq!(write(&store, vec![text(alice, bob, 3, "x")], 11).await[0], Err(Code::Blocked));
         assert_eq!(bodies(&store, retry.conv).await.len(), 1);
     });
@@ -165,7 +156,7 @@ fn a_recall_erases_and_an_edit_replaces_wherever_it_is_read() {
 fn what_changed_names_heads_floors_and_unread_ones() {
     on_both(|store| async move {
         let [alice, bob, mallory] = people(&store).await;
-        befriend(&store, alice, mallory, relations::FRIEND).await;
+        change(&store, alice, mallory, befriend).await;
         let conv = write(&store, vec![text(alice, bob, 1, "a")], 10).await[0].unwrap().conv;
         write(&store, vec![text(alice, bob, 2, "b"), text(mallory, alice, 1, "c")], 20).await;
         let mut conn = store.reader().await.unwrap();

@@ -5,7 +5,8 @@
 //! (the tests run on both). What a table means is told in its own file here; who may do what is
 //! decided by the rules beside this folder, inside the transaction that writes.
 
-pub mod append;
+pub(crate) mod accounts;
+pub(crate) mod append;
 #[cfg(test)]
 mod append_tests;
 pub(crate) mod conversations;

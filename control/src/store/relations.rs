@@ -1,41 +1,64 @@
-//! Rows of relationships, one for each direction.
+//! Edges between users in the store, and how many each user has. What may become of an edge is
+//! decided by `crate::relations`; here both directions of a pair are locked, read and written.
+//!
+//! Locks are taken in one order everywhere: the two edges by primary key, then the two users'
+//! counts by user.
 
-use super::append::Policy;
-use super::{Dialect, StoreError, parts};
+use super::{Dialect, Store, StoreError, parts};
+use crate::relations::{Counts, Edge, Kind, Pair, Standing};
+use futures_core::future::BoxFuture;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 
-/// The other one is a friend.
-pub(crate) const FRIEND: i64 = 1;
-/// The other one is blocked.
-pub(crate) const BLOCKED: i64 = 2;
+/// What a rule makes of two users' standing; a refusal writes nothing.
+pub(crate) type Rule = fn(&Standing) -> Result<Pair, Code>;
 
-/// Whether somebody may write to a user who stands to them like this.
-pub(crate) fn may_write(state: i64, policy: Policy) -> Result<(), Code> {
-    if state & BLOCKED != 0 {
-        Err(Code::Blocked)
-    } else if policy == Policy::Friends && state & FRIEND == 0 {
-        Err(Code::NotFriend)
-    } else {
-        Ok(())
-    }
+/// One entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) user: i64,
+    pub(crate) name: String,
+    pub(crate) changed_ms: i64,
 }
 
-/// How these users stand to their peers, in bits, locked against changes until the transaction
-/// ends.
-pub(crate) async fn states(
+/// Both directions between two users. On MySQL the rows stay locked until the transaction ends; a
+/// row that is not there is no relation and cannot be locked.
+pub(crate) async fn pair(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    user: i64,
+    peer: i64,
+) -> Result<Pair, StoreError> {
+    let rows = sqlx::query_as::<_, (i64, i64)>(dialect.pick(
+        "SELECT user_id, state FROM relations
+         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)",
+        // By the primary key, so that every transaction locks in the same order.
+        "SELECT user_id, state FROM relations FORCE INDEX (PRIMARY)
+         WHERE (user_id = ? AND peer_id = ?) OR (user_id = ? AND peer_id = ?)
+         ORDER BY user_id FOR UPDATE",
+    ));
+    let (low, high) = (user.min(peer), user.max(peer));
+    let rows = rows.bind(low).bind(high).bind(high).bind(low).fetch_all(conn).await?;
+    let of = |user: i64| rows.iter().find(|row| row.0 == user).map_or(0, |row| row.1);
+    Ok(Pair { own: Edge(of(user)), theirs: Edge(of(peer)) })
+}
+
+/// As [`pair`], for many pairs at once: every edge there is between them, by (user, peer).
+pub(crate) async fn edges(
     conn: &mut AnyConnection,
     dialect: Dialect,
     pairs: &[(i64, i64)],
-) -> Result<BTreeMap<(i64, i64), i64>, StoreError> {
-    let pairs: Vec<(i64, i64)> =
-        pairs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+) -> Result<BTreeMap<(i64, i64), Edge>, StoreError> {
+    let both = pairs.iter().flat_map(|(user, peer)| [(*user, *peer), (*peer, *user)]);
+    let all: Vec<(i64, i64)> = both.collect::<BTreeSet<_>>().into_iter().collect();
     let mut found = BTreeMap::new();
-    for part in parts(&pairs) {
+    for part in parts(&all) {
+        let these = vec!["(user_id = ? AND peer_id = ?)"; part.len()].join(" OR ");
         let select = format!(
-            "SELECT user, peer, state FROM relations WHERE {} ORDER BY user, peer {}",
-            vec!["(user = ? AND peer = ?)"; part.len()].join(" OR "),
+            "SELECT user_id, peer_id, state FROM relations {} WHERE {these}
+                ORDER BY user_id, peer_id {}",
+            dialect.pick("", "FORCE INDEX (PRIMARY)"),
             dialect.pick("", "FOR UPDATE")
         );
         let mut query = sqlx::query_as::<_, (i64, i64, i64)>(AssertSqlSafe(select));
@@ -43,46 +66,185 @@ pub(crate) async fn states(
             query = query.bind(*user).bind(*peer);
         }
         for (user, peer, state) in query.fetch_all(&mut *conn).await? {
-            found.insert((user, peer), state);
+            found.insert((user, peer), Edge(state));
         }
     }
     Ok(found)
 }
 
-/// How a user stands to another one, in bits.
-pub(crate) async fn state(
-    conn: &mut AnyConnection,
-    (user, peer): (i64, i64),
-) -> Result<Option<i64>, StoreError> {
-    let row =
-        sqlx::query_as::<_, (i64,)>("SELECT state FROM relations WHERE user = ? AND peer = ?");
-    Ok(row.bind(user).bind(peer).fetch_optional(conn).await?.map(|(state,)| state))
+/// Lets `rule` decide what two users are to each other from now on, and writes it.
+pub(crate) async fn change(
+    store: &Store,
+    user: i64,
+    peer: i64,
+    now_ms: i64,
+    rule: Rule,
+) -> Result<Result<Pair, Code>, StoreError> {
+    let dialect = store.dialect();
+    let done = store.write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, _>> {
+        Box::pin(change_on(conn, dialect, (user, peer), now_ms, rule))
+    });
+    done.await
 }
 
-/// Sets how a user stands to another one.
-pub(crate) async fn replace(
+/// The same inside the caller's transaction.
+pub(crate) async fn change_on(
     conn: &mut AnyConnection,
+    dialect: Dialect,
     (user, peer): (i64, i64),
-    bits: i64,
+    now_ms: i64,
+    rule: Rule,
+) -> Result<Result<Pair, Code>, StoreError> {
+    if dialect == Dialect::Mysql {
+        hold_places(conn, user, peer, now_ms).await?;
+    }
+    let before = pair(conn, dialect, user, peer).await?;
+    let standing = Standing {
+        pair: before,
+        own: counts_on(conn, user).await?,
+        theirs: counts_on(conn, peer).await?,
+    };
+    let decided = rule(&standing);
+    let after = decided.unwrap_or(before);
+    let own = (user, peer, before.own, after.own);
+    let theirs = (peer, user, before.theirs, after.theirs);
+    for (user, peer, before, after) in [own, theirs] {
+        put(conn, dialect, (user, peer), (before, after), now_ms).await?;
+    }
+    let mut moves = [
+        (user, Counts::moved(before, after)),
+        (peer, Counts::moved(before.turned(), after.turned())),
+    ];
+    moves.sort_by_key(|(user, _)| *user);
+    for (user, moved) in moves {
+        move_counts(conn, dialect, user, moved).await?;
+    }
+    Ok(decided)
+}
+
+/// Makes both rows, so that they can be locked. Those that stay empty go away again in `put`.
+async fn hold_places(
+    conn: &mut AnyConnection,
+    user: i64,
+    peer: i64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let statement = match state(conn, (user, peer)).await? {
-        Some(_) => "UPDATE relations SET state = ?, changed_ms = ? WHERE user = ? AND peer = ?",
-        None => "INSERT INTO relations (state, changed_ms, user, peer) VALUES (?, ?, ?, ?)",
-    };
-    sqlx::query(statement).bind(bits).bind(now_ms).bind(user).bind(peer).execute(conn).await?;
+    let (low, high) = (user.min(peer), user.max(peer));
+    for (user, peer) in [(low, high), (high, low)] {
+        let insert = sqlx::query(
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, 0, ?)
+             ON DUPLICATE KEY UPDATE state = state",
+        );
+        insert.bind(user).bind(peer).bind(now_ms).execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
-/// Sets or clears one bit of it.
-pub(crate) async fn set_bit(
+/// Writes one edge; an edge that says nothing has no row.
+async fn put(
     conn: &mut AnyConnection,
-    pair: (i64, i64),
-    bit: i64,
-    on: bool,
+    dialect: Dialect,
+    (user, peer): (i64, i64),
+    (before, after): (Edge, Edge),
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let old = state(conn, pair).await?.unwrap_or(0);
-    let new = if on { old | bit } else { old & !bit };
-    if new == old { Ok(()) } else { replace(conn, pair, new, now_ms).await }
+    if after.0 == 0 {
+        if before.0 != 0 || dialect == Dialect::Mysql {
+            let delete = sqlx::query("DELETE FROM relations WHERE user_id = ? AND peer_id = ?");
+            delete.bind(user).bind(peer).execute(conn).await?;
+        }
+    } else if after != before {
+        let upsert = sqlx::query(dialect.pick(
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
+             ON CONFLICT (user_id, peer_id)
+             DO UPDATE SET state = excluded.state, changed_ms = excluded.changed_ms",
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
+             ON DUPLICATE KEY UPDATE state = VALUES(state), changed_ms = VALUES(changed_ms)",
+        ));
+        upsert.bind(user).bind(peer).bind(after.0).bind(now_ms).execute(conn).await?;
+    }
+    Ok(())
+}
+
+async fn move_counts(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    user: i64,
+    moved: Counts,
+) -> Result<(), StoreError> {
+    if moved == Counts::default() {
+        return Ok(());
+    }
+    let upsert = sqlx::query(dialect.pick(
+        "INSERT INTO relation_counts
+         (user_id, friends, asked, asking, blocks, follows, followers) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (user_id) DO UPDATE SET friends = friends + excluded.friends,
+         asked = asked + excluded.asked, asking = asking + excluded.asking,
+         blocks = blocks + excluded.blocks, follows = follows + excluded.follows,
+         followers = followers + excluded.followers",
+        "INSERT INTO relation_counts
+         (user_id, friends, asked, asking, blocks, follows, followers) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON DUPLICATE KEY UPDATE friends = friends + VALUES(friends),
+         asked = asked + VALUES(asked), asking = asking + VALUES(asking),
+         blocks = blocks + VALUES(blocks), follows = follows + VALUES(follows),
+         followers = followers + VALUES(followers)",
+    ));
+    let Counts { friends, asked, asking, blocks, follows, followers } = moved;
+    let mut upsert = upsert.bind(user);
+    for count in [friends, asked, asking, blocks, follows, followers] {
+        upsert = upsert.bind(count);
+    }
+    upsert.execute(conn).await?;
+    Ok(())
+}
+
+async fn counts_on(conn: &mut AnyConnection, user: i64) -> Result<Counts, StoreError> {
+    // Not locked: two requests at once may pass a bound by one, and a star's row stays free.
+    let row = sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64)>(
+        "SELECT friends, asked, asking, blocks, follows, followers
+         FROM relation_counts WHERE user_id = ?",
+    );
+    let row = row.bind(user).fetch_optional(conn).await?;
+    Ok(row.map_or_else(Counts::default, |row| {
+        let (friends, asked, asking, blocks, follows, followers) = row;
+        Counts { friends, asked, asking, blocks, follows, followers }
+    }))
+}
+
+/// How many a user has of each kind.
+pub(crate) async fn counts(store: &Store, user: i64) -> Result<Counts, StoreError> {
+    let mut conn = store.reader().await?;
+    counts_on(&mut conn, user).await
+}
+
+/// What two users are to each other now.
+pub(crate) async fn read(store: &Store, user: i64, peer: i64) -> Result<Pair, StoreError> {
+    let mut conn = store.reader().await?;
+    // Read as SQLite is: a lock would only keep writers waiting.
+    pair(&mut conn, Dialect::Sqlite, user, peer).await
+}
+
+/// A page of a user's list, by the other user's id: those after `after`, `limit` at most.
+pub(crate) async fn list(
+    store: &Store,
+    user: i64,
+    kind: Kind,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Listed>, StoreError> {
+    let statement = if kind == Kind::Followers {
+        "SELECT r.user_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.user_id
+         WHERE r.peer_id = ? AND r.user_id > ? AND (r.state & ?) <> 0
+         ORDER BY r.user_id LIMIT ?"
+    } else {
+        "SELECT r.peer_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.peer_id
+         WHERE r.user_id = ? AND r.peer_id > ? AND (r.state & ?) <> 0
+         ORDER BY r.peer_id LIMIT ?"
+    };
+    let mut conn = store.reader().await?;
+    let rows = sqlx::query_as::<_, (i64, String, i64)>(statement);
+    let rows = rows.bind(user).bind(after).bind(kind.bit()).bind(limit);
+    let rows = rows.fetch_all(&mut *conn).await?;
+    let listed = |(user, name, changed_ms)| Listed { user, name, changed_ms };
+    Ok(rows.into_iter().map(listed).collect())
 }

@@ -9,10 +9,12 @@ pub(crate) async fn find(
     issuer: &str,
     name: &str,
 ) -> Result<Option<i64>, StoreError> {
-    let row = sqlx::query_as::<_, (i64,)>(
-        "SELECT user FROM users WHERE issuer = ? AND name = ? AND erased = 0",
+    let row = sqlx::query_as::<_, (i64, String)>(
+        "SELECT id, name FROM users WHERE issuer = ? AND name = ? AND erased = 0",
     );
-    Ok(row.bind(issuer).bind(name).fetch_optional(conn).await?.map(|(user,)| user))
+    let row = row.bind(issuer).bind(name).fetch_optional(conn).await?;
+    // MySQL takes "a " for "a"; they are two.
+    Ok(row.filter(|(_, found)| found == name).map(|(user, _)| user))
 }
 
 /// The id of a user whose token was good: made on first sight.
@@ -27,10 +29,10 @@ pub(crate) async fn find_or_insert(
     }
     // Somebody else may insert it meanwhile: the one that stands is the one that counts.
     let insert = dialect.pick(
-        "INSERT OR IGNORE INTO users (user, issuer, name, password, created_ms, erased)
-            VALUES (?, ?, ?, '', ?, 0)",
-        "INSERT IGNORE INTO users (user, issuer, name, password, created_ms, erased)
-            VALUES (?, ?, ?, '', ?, 0)",
+        "INSERT OR IGNORE INTO users (id, issuer, name, created_ms, erased)
+            VALUES (?, ?, ?, ?, 0)",
+        "INSERT IGNORE INTO users (id, issuer, name, created_ms, erased)
+            VALUES (?, ?, ?, ?, 0)",
     );
     let insert = sqlx::query(insert).bind(crate::ids::random_id()).bind(issuer);
     insert.bind(name).bind(now_ms).execute(&mut *conn).await?;
@@ -42,6 +44,6 @@ pub(crate) async fn name(
     conn: &mut AnyConnection,
     user: i64,
 ) -> Result<Option<String>, StoreError> {
-    let row = sqlx::query_as::<_, (String,)>("SELECT name FROM users WHERE user = ?");
+    let row = sqlx::query_as::<_, (String,)>("SELECT name FROM users WHERE id = ?");
     Ok(row.bind(user).fetch_optional(conn).await?.map(|(name,)| name))
 }

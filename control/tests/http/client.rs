@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{Api, Config};
+use uproar_control::{AccountSettings, Api, Config};
 use uproar_proto::control::RoomSettings;
 
 /// The key of servers that have one.
@@ -54,15 +55,21 @@ impl Server {
     }
 
     pub(crate) fn with(config: Config) -> Server {
-        Server::over(config, None)
+        Server::with_accounts(config, None, AccountSettings::default())
     }
 
     /// With the key and a store in this file.
     pub(crate) fn storing(url: &str) -> Server {
-        Server::over(Config { api_key: KEY.into(), ..Config::default() }, Some(url.to_owned()))
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        Server::with_accounts(config, Some(url.to_owned()), AccountSettings::default())
     }
 
-    fn over(config: Config, store: Option<String>) -> Server {
+    /// With a store at `url`, where there is one.
+    pub(crate) fn with_accounts(
+        config: Config,
+        url: Option<String>,
+        accounts: AccountSettings,
+    ) -> Server {
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let mut api = Api {
@@ -70,8 +77,9 @@ impl Server {
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             room_defaults: RoomSettings::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
-            store: None,
             signer: Some(SigningKey::hs256(SECRET).unwrap()),
+            store: None,
+            accounts,
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -80,13 +88,17 @@ impl Server {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                if let Some(url) = store {
-                    api.store = Some(uproar_control::Store::open(&url, true).await.unwrap());
-                }
                 listener.set_nonblocking(true).unwrap();
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let shutdown = async move { drop(stopped.await) };
+                if let Some(url) = url {
+                    api.store = Some(Store::open(&url, true).await.unwrap());
+                }
+                let store = api.store.clone();
                 uproar_control::serve(api, listener, shutdown).await.unwrap();
+                if let Some(store) = store {
+                    store.close().await;
+                }
             });
         });
         Server { address, engine, stop: Some(stop), thread: Some(thread) }

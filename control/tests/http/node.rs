@@ -88,35 +88,57 @@ fn every_route_of_the_description_is_served_and_none_is_missing_from_it() {
     assert_eq!(answer.status, 200, "the description needs no key");
     let document = answer.json();
     let mut described = Vec::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
+    for (template, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let method = method.to_uppercase();
-            let there = server.call(&method, &path.replace("{room}", "stage"), "");
+            let path = template.replace("{room}", "stage").replace("{user}", "bob");
+            let there = server.call(&method, &path.replace("{session}", "1"), "");
             assert_ne!(there.status, 405, "{method} {path}");
             let is_unknown_path = there.body.contains("there is nothing at");
             assert!(!is_unknown_path, "{method} {path} is described and not served");
-            described.push(format!("{method} {path}"));
+            described.push(format!("{method} {template}"));
         }
     }
     described.sort();
     assert_eq!(
         described,
         [
+            "DELETE /v1/blocks/{user}",
+            "DELETE /v1/follows/{user}",
+            "DELETE /v1/friend-requests/{user}",
+            "DELETE /v1/friends/{user}",
             "DELETE /v1/rooms/{room}",
+            "DELETE /v1/sessions",
+            "DELETE /v1/sessions/{session}",
             "GET /healthz",
             "GET /metrics",
             "GET /readyz",
+            "GET /v1/blocks",
+            "GET /v1/followers",
+            "GET /v1/follows",
+            "GET /v1/friend-requests",
+            "GET /v1/friends",
+            "GET /v1/friends/{user}",
             "GET /v1/node",
             "GET /v1/openapi.json",
             "GET /v1/rooms",
             "GET /v1/rooms/{room}",
+            "GET /v1/sessions",
             "PATCH /v1/rooms/{room}",
+            "POST /v1/accounts",
             "POST /v1/publish",
             "POST /v1/rooms",
             "POST /v1/rooms/{room}/kick",
             "POST /v1/rooms/{room}/mute",
             "POST /v1/rooms/{room}/publish",
+            "POST /v1/sessions",
+            "POST /v1/sessions/refresh",
             "POST /v1/tokens",
+            "PUT /v1/account/password",
+            "PUT /v1/blocks/{user}",
+            "PUT /v1/follows/{user}",
+            "PUT /v1/friend-requests/{user}",
+            "PUT /v1/friends/{user}",
             "PUT /v1/relations",
         ]
     );

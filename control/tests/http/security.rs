@@ -15,7 +15,8 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
     let mut routes = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, about) in methods.as_object().unwrap() {
-            if about.get("security").is_some() {
+            let keys = about["security"].as_array().into_iter().flatten();
+            if keys.filter_map(|key| key.as_object()).any(|key| key.contains_key("api_key")) {
                 routes.push((method.to_uppercase(), path.replace("{room}", "stage")));
             }
         }

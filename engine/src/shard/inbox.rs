@@ -17,7 +17,7 @@ use super::token::login_key;
 use crate::metrics::Figure;
 use crate::seam::ConnSlot;
 use std::sync::Arc;
-use uproar_proto::control::{Ask, Asked, ConnectionId, Membership, refusal};
+use uproar_proto::control::{Ask, Asked, Closed, ConnectionId, Membership, refusal};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
@@ -290,9 +290,12 @@ impl Shard {
         self.sessions.get_mut(session).inbox = NONE;
     }
 
-    /// Closes the connections of a user: those of one login, or all.
-    pub(super) fn close_user(&mut self, user: &str, login: Option<&str>, code: Code) {
-        let login = login.map(|login| login_key(self.seed, login));
+    /// Closes the connections of a user or of a login.
+    pub(super) fn close_all_of(&mut self, of: &Closed, code: Code) {
+        let login = match of {
+            Closed::User(_) => 0,
+            Closed::Session(login) => login_key(self.seed, login),
+        };
         for slot in 0..self.conns.slots() {
             let conn = ConnSlot(slot as u32);
             let session = self.conns.cold(conn).session;
@@ -300,7 +303,11 @@ impl Shard {
                 continue;
             }
             let session = self.sessions.get(session);
-            if &*session.user == user && login.is_none_or(|login| session.login == login) {
+            let is_meant = match of {
+                Closed::User(user) => *session.user == **user,
+                Closed::Session(_) => session.login == login,
+            };
+            if is_meant {
                 self.end(conn, code, None);
             }
         }

@@ -201,9 +201,7 @@ impl Shard {
         match tell {
             Tell::Opened { to, groups } => self.opened(to, groups),
             Tell::Answer { to, frames } => self.answered(to, &frames),
-            Tell::Close { user, session, code } => {
-                self.close_user(&user, session.as_deref(), code);
-            }
+            Tell::Close { of, code } => self.close_all_of(&of, code),
             Tell::Push { mcast, frame } => {
                 let encoded = Encoded { body: *frame, variants: Default::default() };
                 self.pass_on(mcast, Delivery::Push(Box::new(encoded)));

@@ -7,17 +7,6 @@
 use crate::store::migrate::Migration;
 
 pub(super) const ALL: &[Migration] = &[
-    // How `user` stands to `peer`, in bits: 1 friend, 2 blocks, 4 follows, 8 has asked.
-    Migration {
-        name: "relations",
-        sqlite: "CREATE TABLE IF NOT EXISTS relations (
-            user BIGINT NOT NULL, peer BIGINT NOT NULL, state BIGINT NOT NULL,
-            changed_ms BIGINT NOT NULL, PRIMARY KEY (user, peer)) WITHOUT ROWID",
-        mysql: "CREATE TABLE IF NOT EXISTS relations (
-            user BIGINT NOT NULL, peer BIGINT NOT NULL, state BIGINT NOT NULL,
-            changed_ms BIGINT NOT NULL, PRIMARY KEY (user, peer))
-            ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    },
     // `kind`: 1 one-to-one (`user_a` < `user_b`), 2 group (`user_a` owns it). `head`: the newest
     // seq. `counted`: messages up to there that count as unread ones. `floor`: content up to there
     // is kept no longer.

@@ -1,0 +1,285 @@
+//! Accounts and sessions over HTTP: register, log in, refresh, devices, log out, change password.
+//! People call these with their own tokens, never with the API key.
+
+use super::caller::{Named, Origin, User, accounts};
+use super::errors::{ApiError, ErrorBody};
+use super::extract::Body;
+use super::{Context, Shared};
+use crate::accounts::{LogIn, Refreshed, Revoked, Tokens};
+use crate::process::unix_ms;
+use crate::store::accounts::Session;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use uproar_proto::control::{Closed, Tell};
+use uproar_proto::error::Code;
+use utoipa::ToSchema;
+
+/// A queue of the engine was full: it empties within turns.
+const TELL_RETRY: Duration = Duration::from_millis(1);
+
+/// An account to make.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Register {
+    /// 1 to 64 bytes; no characters that cannot be seen, no space at its ends. Compared byte by
+    /// byte.
+    #[schema(example = "alice")]
+    user: String,
+    /// 8 to 256 bytes.
+    password: String,
+}
+
+/// An account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Account {
+    user: String,
+    /// Decimal; the same for ever.
+    user_id: String,
+}
+
+/// A log-in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OpenSession {
+    #[schema(example = "alice")]
+    user: String,
+    password: String,
+    /// For the list of devices; at most 64 bytes.
+    #[serde(default)]
+    #[schema(example = "phone")]
+    device: String,
+}
+
+/// A refresh token to replace.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RefreshSession {
+    refresh_token: String,
+}
+
+/// A session's tokens.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionTokens {
+    user: String,
+    user_id: String,
+    /// Decimal; as in the list of devices.
+    session: String,
+    /// For `Authorization: Bearer` here and for a connection's `connect`.
+    access_token: String,
+    access_expires_unix_ms: i64,
+    /// For one use: each refresh replaces it.
+    refresh_token: String,
+    /// When the session ends unless it is refreshed before.
+    refresh_expires_unix_ms: i64,
+}
+
+/// A session on one device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Device {
+    session: String,
+    device: String,
+    /// Whether the request came by this session.
+    current: bool,
+    created_unix_ms: i64,
+    /// The log-in or the last refresh.
+    used_unix_ms: i64,
+    expires_unix_ms: i64,
+}
+
+/// All sessions of the caller, latest use first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Devices {
+    sessions: Vec<Device>,
+}
+
+/// A new password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangePassword {
+    old_password: String,
+    /// 8 to 256 bytes.
+    new_password: String,
+}
+
+/// Makes an account.
+#[utoipa::path(post, path = "/v1/accounts", tag = "accounts", request_body = Register,
+    responses(
+        (status = 201, body = Account),
+        (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody, description = "registration is closed here"),
+        (status = 409, body = ErrorBody, description = "the name is taken"),
+        (status = 429, body = ErrorBody),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ))]
+pub(crate) async fn register(
+    State(shared): Context,
+    from: Origin,
+    Body(body): Body<Register>,
+) -> Result<(StatusCode, Json<Account>), ApiError> {
+    let accounts = accounts(&shared)?;
+    let id = accounts.register(&body.user, &body.password, from.0, unix_ms()).await?;
+    Ok((StatusCode::CREATED, Json(Account { user: body.user, user_id: id.to_string() })))
+}
+
+/// Logs in: opens a session.
+#[utoipa::path(post, path = "/v1/sessions", tag = "accounts", request_body = OpenSession,
+    responses(
+        (status = 201, body = SessionTokens),
+        (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody, description = "the name or the password is wrong"),
+        (status = 429, body = ErrorBody, description = "Retry-After tells when"),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ))]
+pub(crate) async fn log_in(
+    State(shared): Context,
+    from: Origin,
+    Body(body): Body<OpenSession>,
+) -> Result<(StatusCode, Json<SessionTokens>), ApiError> {
+    let OpenSession { user, password, device } = &body;
+    let ask = LogIn { name: user, password, device, from: from.0 };
+    let (tokens, ended) = accounts(&shared)?.log_in(ask, unix_ms()).await?;
+    tell(&shared, ended);
+    Ok((StatusCode::CREATED, Json(tokens.into())))
+}
+
+/// Replaces a refresh token. The token before the newest is taken once more within a minute, and
+/// gives the same successor; any other token that was used before ends the session.
+#[utoipa::path(post, path = "/v1/sessions/refresh", tag = "accounts",
+    request_body = RefreshSession,
+    responses(
+        (status = 200, body = SessionTokens),
+        (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody, description = "the session has ended; log in again"),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ))]
+pub(crate) async fn refresh(
+    State(shared): Context,
+    Body(body): Body<RefreshSession>,
+) -> Result<Json<SessionTokens>, ApiError> {
+    match accounts(&shared)?.refresh(&body.refresh_token, unix_ms()).await? {
+        Refreshed::Tokens(tokens) => Ok(Json(tokens.into())),
+        Refreshed::Reused(ended) => {
+            tell(&shared, vec![ended]);
+            let text = "this refresh token was used before, so its session was ended; log in again";
+            Err(ApiError::new(Code::SessionRevoked, text))
+        }
+    }
+}
+
+/// Lists the caller's sessions.
+#[utoipa::path(get, path = "/v1/sessions", tag = "accounts",
+    responses(
+        (status = 200, body = Devices),
+        (status = 401, body = ErrorBody),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ), security(("access_token" = [])))]
+pub(crate) async fn devices(
+    State(shared): Context,
+    User(caller): User,
+) -> Result<Json<Devices>, ApiError> {
+    let sessions = accounts(&shared)?.devices(&caller, unix_ms()).await?;
+    let view = |session: Session| Device {
+        current: caller.session == Some(session.id),
+        session: session.id.to_string(),
+        device: session.device,
+        created_unix_ms: session.created_ms,
+        used_unix_ms: session.turned_ms,
+        expires_unix_ms: session.expires_ms,
+    };
+    Ok(Json(Devices { sessions: sessions.into_iter().map(view).collect() }))
+}
+
+/// Logs out one of the caller's sessions; one that has ended already is no error.
+#[utoipa::path(delete, path = "/v1/sessions/{session}", tag = "accounts",
+    params(("session" = String, Path, description = "as in the list of devices")),
+    responses(
+        (status = 204, description = "ended"),
+        (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ), security(("access_token" = [])))]
+pub(crate) async fn log_out(
+    State(shared): Context,
+    User(caller): User,
+    Named(session): Named,
+) -> Result<StatusCode, ApiError> {
+    let id = session.parse::<i64>();
+    let id = id.map_err(|_| ApiError::bad_request("session is a decimal number"))?;
+    tell(&shared, accounts(&shared)?.log_out(&caller, id).await?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Logs out everywhere, here included.
+#[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
+    responses(
+        (status = 204, description = "all ended"),
+        (status = 401, body = ErrorBody),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ), security(("access_token" = [])))]
+pub(crate) async fn log_out_everywhere(
+    State(shared): Context,
+    User(caller): User,
+) -> Result<StatusCode, ApiError> {
+    tell(&shared, accounts(&shared)?.log_out_everywhere(&caller).await?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the password and ends the caller's other sessions.
+#[utoipa::path(put, path = "/v1/account/password", tag = "accounts",
+    request_body = ChangePassword,
+    responses(
+        (status = 204, description = "changed"),
+        (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody, description = "the user has no password here"),
+        (status = 429, body = ErrorBody, description = "Retry-After tells when"),
+        (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
+    ), security(("access_token" = [])))]
+pub(crate) async fn change_password(
+    State(shared): Context,
+    User(caller): User,
+    Body(body): Body<ChangePassword>,
+) -> Result<StatusCode, ApiError> {
+    let ChangePassword { old_password, new_password } = &body;
+    let accounts = accounts(&shared)?;
+    let ended = accounts.change_password(&caller, old_password, new_password, unix_ms()).await?;
+    tell(&shared, ended);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The one place where what ended leaves the rules: its connections are closed.
+fn tell(shared: &Arc<Shared>, ended: Vec<Revoked>) {
+    for revoked in ended {
+        let of = match revoked {
+            Revoked::Session(session) => Closed::Session(session.to_string()),
+            Revoked::User(user) => Closed::User(user),
+        };
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            let mut tell = Tell::Close { of, code: Code::SessionRevoked };
+            // A full queue empties within turns; closing twice changes nothing.
+            while let Err(back) = shared.api.engine.tell(tell) {
+                tokio::time::sleep(TELL_RETRY).await;
+                tell = back;
+            }
+        });
+    }
+}
+
+impl From<Tokens> for SessionTokens {
+    fn from(tokens: Tokens) -> SessionTokens {
+        SessionTokens {
+            user: tokens.name,
+            user_id: tokens.user.to_string(),
+            session: tokens.session.to_string(),
+            access_token: tokens.access,
+            access_expires_unix_ms: tokens.access_expires_ms,
+            refresh_token: tokens.refresh,
+            refresh_expires_unix_ms: tokens.refresh_expires_ms,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Accounts and sessions as an app sees them. What the rules decide is tested beside them, on
+//! every store; here it is what goes over the wire.
+
+use crate::client::{Answer, KEY, Server};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use uproar_control::{AccountSettings, Config};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A server with a store of its own.
+pub(crate) struct World {
+    pub(crate) server: Server,
+    file: PathBuf,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", self.file.display()));
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(AccountSettings::default())
+    }
+
+    fn with(settings: AccountSettings) -> World {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("uproar-http-{}-{number}.db", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        let settings = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
+        let url = format!("sqlite:{}", file.display());
+        World { server: Server::with_accounts(config, Some(url), settings), file }
+    }
+
+    /// A request without any token.
+    pub(crate) fn open(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let headers = "Content-Type: application/json\r\n";
+        self.server.raw(method, path, headers, &body.to_string())
+    }
+
+    /// A request with an access token.
+    pub(crate) fn with_token(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let headers =
+            format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+        self.server.raw(method, path, &headers, body)
+    }
+
+    /// Registers and logs in; what the log-in answered.
+    pub(crate) fn enter(&self, user: &str) -> Value {
+        let account = json!({"user": user, "password": "correct horse"});
+        let made = self.open("POST", "/v1/accounts", &account);
+        assert!(made.status == 201 || made.status == 409, "{}", made.body);
+        self.log_in(user, "correct horse")
+    }
+
+    fn log_in(&self, user: &str, password: &str) -> Value {
+        let ask = json!({"user": user, "password": password, "device": "phone"});
+        let answer = self.open("POST", "/v1/sessions", &ask);
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.json()
+    }
+}
+
+pub(crate) fn access(session: &Value) -> &str {
+    session["access_token"].as_str().unwrap()
+}
+
+#[test]
+fn a_session_goes_from_registration_to_log_out() {
+    let world = World::new();
+    let account = json!({"user": "alice", "password": "correct horse"});
+    let made = world.open("POST", "/v1/accounts", &account);
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert!(made.json()["user_id"].as_str().unwrap().parse::<i64>().unwrap() > 0);
+    let again = world.open("POST", "/v1/accounts", &account);
+    assert!(again.error(409, "ALREADY_EXISTS").contains("account"));
+    let wrong = json!({"user": "alice", "password": "wrong password"});
+    let wrong = world.open("POST", "/v1/sessions", &wrong);
+    wrong.error(401, "WRONG_PASSWORD");
+    let session = world.log_in("alice", "correct horse");
+    let refresh = json!({"refresh_token": session["refresh_token"]});
+    let next = world.open("POST", "/v1/sessions/refresh", &refresh);
+    assert_eq!(next.status, 200, "{}", next.body);
+    let lost = world.open("POST", "/v1/sessions/refresh", &refresh);
+    assert_eq!(lost.json()["refresh_token"], next.json()["refresh_token"]);
+    let devices = world.with_token(access(&session), "GET", "/v1/sessions", "").json();
+    assert_eq!(devices["sessions"][0]["device"], "phone");
+    assert_eq!(devices["sessions"][0]["current"], true);
+    let path = format!("/v1/sessions/{}", session["session"].as_str().unwrap());
+    assert_eq!(world.with_token(access(&session), "DELETE", &path, "").status, 204);
+    let late = world.with_token(access(&session), "GET", "/v1/sessions", "");
+    late.error(401, "SESSION_REVOKED");
+    let late = world.open("POST", "/v1/sessions/refresh", &refresh);
+    late.error(401, "SESSION_REVOKED");
+}
+
+#[test]
+fn a_refresh_token_used_twice_ends_the_session_for_both() {
+    let world = World::new();
+    let session = world.enter("alice");
+    let stolen = json!({"refresh_token": session["refresh_token"]});
+    let next = world.open("POST", "/v1/sessions/refresh", &stolen).json();
+    let next = json!({"refresh_token": next["refresh_token"]});
+    assert_eq!(world.open("POST", "/v1/sessions/refresh", &next).status, 200);
+    let reused = world.open("POST", "/v1/sessions/refresh", &stolen);
+    assert!(reused.error(401, "SESSION_REVOKED").contains("used before"));
+    world.open("POST", "/v1/sessions/refresh", &next).error(401, "SESSION_REVOKED");
+}
+
+#[test]
+fn a_new_password_and_a_log_out_everywhere_end_sessions() {
+    let world = World::new();
+    let here = world.enter("alice");
+    let there = world.enter("alice");
+    let body = json!({"old_password": "correct horse", "new_password": "battery staple"});
+    let path = "/v1/account/password";
+    let changed = world.with_token(access(&here), "PUT", path, &body.to_string());
+    assert_eq!(changed.status, 204, "{}", changed.body);
+    let late = world.with_token(access(&there), "GET", "/v1/sessions", "");
+    late.error(401, "SESSION_REVOKED");
+    let third = world.log_in("alice", "battery staple");
+    assert_eq!(world.with_token(access(&here), "DELETE", "/v1/sessions", "").status, 204);
+    let late = world.with_token(access(&third), "GET", "/v1/sessions", "");
+    late.error(401, "SESSION_REVOKED");
+}
+
+#[test]
+fn too_many_guesses_are_told_when_to_come_back() {
+    let world = World::with(AccountSettings { account_burst: 2, ..AccountSettings::default() });
+    world.enter("alice");
+    let guess = json!({"user": "alice", "password": "wrong password"});
+    world.open("POST", "/v1/sessions", &guess).error(401, "WRONG_PASSWORD");
+    let slow = world.open("POST", "/v1/sessions", &guess);
+    slow.error(429, "SLOW_DOWN");
+    let wait = slow.head.lines().find_map(|line| line.strip_prefix("retry-after: "));
+    let wait_s: u32 = wait.unwrap().trim().parse().unwrap();
+    assert!((1..=10).contains(&wait_s), "{wait_s}");
+}
+
+#[test]
+fn the_api_key_is_no_access_token_and_an_access_token_no_api_key() {
+    let world = World::new();
+    let session = world.enter("alice");
+    for (method, path) in [("GET", "/v1/sessions"), ("GET", "/v1/friends")] {
+        world.with_token(KEY, method, path, "").error(401, "TOKEN_INVALID");
+        world.server.raw(method, path, "", "").error(401, "TOKEN_REQUIRED");
+        let basic = "Authorization: Basic abc\r\n";
+        world.server.raw(method, path, basic, "").error(401, "TOKEN_INVALID");
+    }
+    world.with_token(access(&session), "GET", "/v1/rooms", "").error(401, "TOKEN_INVALID");
+}
+
+#[test]
+fn a_node_without_a_store_says_so() {
+    let server = Server::keyed();
+    for (method, path) in [("GET", "/v1/friends"), ("DELETE", "/v1/sessions")] {
+        let text = server.call(method, path, "").error(503, "INTERNAL");
+        assert!(text.contains("store.url"), "{text}");
+    }
+    let body = r#"{"user":"alice","password":"correct horse"}"#;
+    let text = server.call("POST", "/v1/accounts", body).error(503, "INTERNAL");
+    assert!(text.contains("store.url"), "{text}");
+}
+
+#[test]
+fn bodies_that_are_not_what_they_should_be_are_told_where() {
+    let world = World::new();
+    let alice = world.enter("alice");
+    for (method, path, body) in [
+        ("POST", "/v1/accounts", r#"{"user":"bob"}"#),
+        ("POST", "/v1/accounts", r#"{"user":"bob","password":5}"#),
+        ("POST", "/v1/accounts", r#"{"user":"bob","password":"12345678","admin":true}"#),
+        ("POST", "/v1/accounts", r#"{"user":"bob\u202e","password":"12345678"}"#),
+        ("POST", "/v1/accounts", r#"{"user":"bob\u0000","password":"12345678"}"#),
+        ("POST", "/v1/sessions", r#"{"user":"bob","password":"12345678","device":"a\nb"}"#),
+        ("PUT", "/v1/account/password", r#"{"old_password":"correct horse"}"#),
+        ("DELETE", "/v1/sessions/x", ""),
+        ("GET", "/v1/friends?limit=201", ""),
+        ("GET", "/v1/friends?limit=0", ""),
+        ("GET", "/v1/friends?limit=-1", ""),
+        ("GET", "/v1/friends?after=x", ""),
+        ("GET", "/v1/friends?offset=5", ""),
+        ("GET", "/v1/friend-requests?direction=up", ""),
+        ("PUT", "/v1/friends/%20bob", ""),
+        ("PUT", "/v1/friends/%ff", ""),
+        ("PUT", "/v1/friends/alice", ""),
+    ] {
+        let answer = world.with_token(access(&alice), method, path, body);
+        answer.error(400, "BAD_REQUEST");
+    }
+    let token = json!({"refresh_token": "x"});
+    world.open("POST", "/v1/sessions/refresh", &token).error(401, "TOKEN_INVALID");
+}
