@@ -158,9 +158,8 @@ fn a_request_is_made_taken_and_the_friendship_ended() {
 fn a_request_can_be_declined_and_withdrawn() {
     on_both(|store| async move {
         let (alice, bob) = (user(&store, "alice").await, user(&store, "bob").await);
-        for who_ends_it in [alice, bob] {
+        for (who_ends_it, peer) in [(alice, bob), (bob, alice)] {
             does(&store, alice, Act::Ask, bob).await.unwrap();
-            let peer = alice + bob - who_ends_it;
             does(&store, who_ends_it, Act::Decline, peer).await.unwrap();
             assert!(names(&store, alice, Kind::Asked).await.is_empty());
             assert!(names(&store, bob, Kind::Asking).await.is_empty());
