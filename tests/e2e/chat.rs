@@ -56,7 +56,7 @@ impl Client {
         sent.seq
     }
 
-    fn is_told(&mut self, send: v1::Send, code: Code) {
+    pub(crate) fn is_told(&mut self, send: v1::Send, code: Code) {
         let sent = self.sends(send);
         assert_eq!((sent.code, sent.seq), (code.number(), 0), "{sent:?}");
     }

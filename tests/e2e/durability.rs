@@ -79,10 +79,21 @@ impl Trace {
     }
 }
 
+/// scripts/test says so, and names it in its summary, where a machine forbids tracing.
+fn cannot_trace() -> bool {
+    std::env::var_os("UPROAR_TEST_WITHOUT_STRACE").is_some()
+}
+
 pub(crate) fn an_acknowledged_message_is_on_the_disk() {
+    if cannot_trace() {
+        return;
+    }
     assert!(synced_before_answer("sync = true"), "a sync ended before the answer left");
 }
 
 pub(crate) fn without_sync_the_proof_fails() {
+    if cannot_trace() {
+        return;
+    }
     assert!(!synced_before_answer("sync = false"), "the look at the trace finds what is missing");
 }

@@ -19,6 +19,7 @@ mod durability;
 mod ending;
 mod limits;
 mod moderation;
+mod people;
 mod publishing;
 mod resuming;
 mod rooms;
@@ -167,6 +168,8 @@ mod every_wire {
                 cursors_move_forward_and_are_shown,
                 an_inbox_needs_a_token_and_a_store,
                 a_token_is_renewed_in_place;
+            people: strangers_become_friends_and_write,
+                a_log_out_closes_its_connections_and_no_others;
             ending: a_drain_tells_clients_to_reconnect,
                 who_ignores_a_drain_is_told_why_it_ends;
         } on
