@@ -78,6 +78,9 @@ pub(crate) struct Client {
     pub(crate) late_ms_max: u64,
     /// Counts with likes it got.
     pub(crate) like_counts: u64,
+    /// Conversation frames it got, where it has an inbox.
+    pub(crate) inbox: Vec<Body>,
+    pub(crate) has_inbox: bool,
     /// What it got is printed, with this number in front.
     pub(crate) told_as: Option<usize>,
 }
@@ -115,6 +118,8 @@ impl Client {
             snapshot: Vec::new(),
             late_ms_max: 0,
             like_counts: 0,
+            inbox: Vec::new(),
+            has_inbox: false,
             told_as: None,
         }
     }
@@ -215,7 +220,8 @@ impl Client {
             Body::Reconnect(_) => self.reconnect = true,
             Body::Pong(_) => self.pongs += 1,
             Body::Expiring(_) => {}
-            _ => return Err("a frame about conversations, and nobody here has an inbox".into()),
+            frame if self.has_inbox => self.inbox.push(frame),
+            _ => return Err("a frame about conversations, and it has no inbox".into()),
         }
         Ok(())
     }

@@ -76,6 +76,20 @@ pub(crate) fn connect(
     number
 }
 
+/// A signed-in client connects and asks for its inbox.
+#[cfg(test)]
+pub(crate) fn connect_to_inbox(world: &mut World, shard: usize, account: Option<usize>) -> usize {
+    let end = world.net.connect(shard, world.plan.buffer_bytes.1 as usize);
+    world.net.send(end, b"UPR1");
+    let mut client = Client::new(end, Variant::Tcp, world.now.tick);
+    client.has_inbox = true;
+    world.clients.push(client);
+    let number = world.clients.len() - 1;
+    let token = account.map_or(String::new(), |a| world.accounts[a].token.clone());
+    say(world, number, &Body::Connect(v1::Connect { token, inbox: true, ..Default::default() }));
+    number
+}
+
 /// A client sends a frame.
 pub(crate) fn say(world: &mut World, number: usize, body: &Body) {
     let client = &world.clients[number];

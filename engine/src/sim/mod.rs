@@ -10,6 +10,8 @@ mod check;
 mod client;
 mod control;
 mod crowd;
+#[cfg(test)]
+mod inboxes;
 mod ledger;
 #[cfg(test)]
 mod lost;
