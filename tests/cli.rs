@@ -16,7 +16,6 @@ fn uproar(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.env("UPROAR__STORE__URL", ""); // live rooms alone
     command.args(args);
     command
 }
@@ -152,8 +151,10 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Server {
+        // Live rooms alone: no store is left behind.
+        let store = ["--set", "store.url="];
         let base = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1"];
-        let mut command = uproar(&[&base[..], args].concat());
+        let mut command = uproar(&[&base[..], &store, args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut clients = None;
