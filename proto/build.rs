@@ -41,6 +41,19 @@ const PLAIN: &[&str] = &[
     "UserCursor",
     "Renewed",
     "Expiring",
+    "Notice",
+    "GroupState",
+    "Receipts",
+    "ReadCount",
+    "Watch",
+    "Presence",
+    "UserPresence",
+    "React",
+    "Reacted",
+    "ReactionCount",
+    "Relations",
+    "RelationState",
+    "Settings",
 ];
 
 /// Left out of JSON when they have their default value.
@@ -85,6 +98,7 @@ const OMITTED: &[&str] = &[
     "Sent.code",
     "Sent.retry",
     "Sent.retry_after_ms",
+    "Sent.text",
     "StoredMessage.client_msg_id",
     "StoredMessage.kind",
     "StoredMessage.text",
@@ -93,11 +107,40 @@ const OMITTED: &[&str] = &[
     "StoredMessage.target_seq",
     "StoredMessage.gone",
     "StoredMessage.edited_seq",
+    "StoredMessage.notice",
+    "Notice.users",
+    "Notice.more",
+    "Notice.text",
+    "Notice.until_ms",
     "ConversationState.peer_read_seq",
     "ConversationState.peer_delivered_seq",
     "ConversationState.left",
+    "ConversationState.group",
+    "GroupState.muted_all",
+    "GroupState.muted_until_ms",
     "Pulled.rest",
     "UserCursor.delivered_seq",
+    "UserPresence.last_seen_ms",
+    "Welcome.generation",
+    "Sent.msg_id",
+    "StoredMessage.msg_id",
+    "StoredMessage.reactions",
+    "StoredMessage.own_reactions",
+    "StoredMessage.pinned_seq",
+    "Synced.relations",
+    "Synced.settings",
+    "ConversationState.pinned",
+    "ConversationState.silent",
+    "React.remove",
+    "Reacted.remove",
+    "Reacted.code",
+    "Reacted.retry",
+    "Reacted.retry_after_ms",
+    "RelationState.friend",
+    "RelationState.asked",
+    "RelationState.asking",
+    "RelationState.blocks",
+    "RelationState.follows",
 ];
 
 /// Fields whose JSON form is not that of their Rust type, and the module that knows it.
@@ -109,6 +152,7 @@ const WITH: &[(&str, &str)] = &[
     ("Verdict.outcome", "outcome"),
     ("Gap.reason", "reason"),
     ("generation", "epoch"),
+    ("msg_id", "epoch"),
     ("Send.kind", "kind_word"),
     ("StoredMessage.kind", "kind_word"),
     ("Send.data", "base64"),
@@ -126,6 +170,9 @@ const OBJECTS: &[(&str, &str)] = &[
     ("Verdicts.verdicts", "objects"),
     ("Send.file", "object_or_null"),
     ("StoredMessage.file", "object_or_null"),
+    ("StoredMessage.notice", "object_or_null"),
+    ("ConversationState.group", "object_or_null"),
+    ("Receipts.counts", "objects"),
     ("Pull.ranges", "objects"),
     ("Mark.marks", "objects"),
     ("Stored.messages", "objects"),
@@ -133,6 +180,11 @@ const OBJECTS: &[(&str, &str)] = &[
     ("Pulled.parts", "objects"),
     ("Pulled.rest", "objects"),
     ("Cursors.users", "objects"),
+    ("Presence.users", "objects"),
+    ("StoredMessage.reactions", "objects"),
+    ("Synced.relations", "objects"),
+    ("Synced.settings", "object_or_null"),
+    ("Relations.users", "objects"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -179,8 +231,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             format!("#[serde(deserialize_with = \"crate::wire::json::{reader}\")]"),
         );
     }
-    // Few messages have a file: the others need not carry its room.
-    config.boxed("Send.file").boxed("StoredMessage.file");
+    // Few messages have a file or are a notice: the others need not carry their room.
+    config.boxed("Send.file").boxed("StoredMessage.file").boxed("StoredMessage.notice");
+    config.boxed("ConversationState.group");
     config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -169,7 +169,10 @@ pub enum Command {
 /// never used twice by a shard, so an answer never reaches another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
-    /// The shard that owns it.
+    /// The node that owns it, as control numbers those it is linked to; 0 where both are one
+    /// process, and within an engine.
+    pub node: u16,
+    /// The shard of the node.
     pub shard: u16,
     /// Its slot there.
     pub conn: u32,
@@ -182,6 +185,9 @@ pub struct ConnectionId {
 pub struct Ask {
     /// Who asks.
     pub from: ConnectionId,
+    /// Counts what the connection asks, and comes back with the answer: whoever carries asks knows
+    /// by it which of them are still owed one.
+    pub number: u32,
     /// The user its token names.
     pub user: Arc<str>,
     /// What.
@@ -191,12 +197,30 @@ pub struct Ask {
 /// See [`Ask`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// It wants its inbox: which groups is the user in? Answered by [`Tell::Opened`].
-    Open,
-    /// A frame about conversations: send, sync, pull, mark or signal. Answered by exactly one
-    /// [`Tell::Answer`].
+    /// It wants its inbox: which groups is the user in, and is the login still open that its token
+    /// was minted for (where it names one)? Answered by exactly one [`Tell::Opened`].
+    Open { login: Option<Arc<str>> },
+    /// A frame about conversations: send, sync, pull, mark, react, signal or watch. Answered by
+    /// exactly one [`Tell::Answer`].
     Frame(client_frame::Body),
 }
+
+/// Who has come to a shard, who has gone, and which watching connections have ended. Best effort: a
+/// lost one heals, since a shard says again within [`SEEN_AGAIN_MS`] who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The node of the shard, as in [`ConnectionId`].
+    pub node: u16,
+    /// The shard that says it.
+    pub shard: u16,
+    /// Users, in order: whether a connection with an inbox is there now.
+    pub users: Vec<(Arc<str>, bool)>,
+    /// Connections that had sent `watch`, and are gone.
+    pub ended: Vec<ConnectionId>,
+}
+
+/// How often a shard says who is there: a third of what control believes it for.
+pub const SEEN_AGAIN_MS: u64 = 10_000;
 
 /// Whose connections are closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,11 +244,21 @@ pub struct Membership {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tell {
     /// The answer to [`Asked::Open`]: the user's groups, or why there is no inbox.
-    Opened { to: ConnectionId, groups: Result<Vec<Membership>, Code> },
+    Opened { to: ConnectionId, number: u32, groups: Result<Vec<Membership>, Code> },
     /// The answer to one [`Asked::Frame`]: frames for that connection, perhaps none.
-    Answer { to: ConnectionId, frames: Vec<server_frame::Body> },
+    Answer { to: ConnectionId, number: u32, frames: Vec<server_frame::Body> },
+    /// A frame for one connection that it did not ask for just now.
+    Show { to: ConnectionId, frame: Box<server_frame::Body> },
     /// A frame for every connection of an mcast.
     Push { mcast: McastId, frame: Box<server_frame::Body> },
+    /// A frame about the message `target_seq` of a group. Members whose membership began at that
+    /// seq or later cannot see the message, and get `blank`.
+    PushAbout {
+        mcast: McastId,
+        target_seq: u64,
+        frame: Box<server_frame::Body>,
+        blank: Box<server_frame::Body>,
+    },
     /// The user has become a member: its connections join the group's mcast and sync.
     Join { user: String, membership: Membership },
     /// The user is no member any more: its connections get nothing that is pushed to the group
@@ -234,6 +268,12 @@ pub enum Tell {
     Resync { mcast: McastId },
     /// Closes connections: all of a user, or those of one login session.
     Close { of: Closed, code: Code },
+    /// What was told before may not have arrived: memberships may have ended unheard. Every inbox
+    /// leaves its groups, asks for them again, and syncs. What was asked before was answered before
+    /// this. `number` rises; one that is told twice is carried out once.
+    Anew { number: u64 },
+    /// Which life of the store is served from now on: told to every shard, before anything else.
+    Generation(u64),
 }
 
 /// The part of control that the engine calls: off the live path, on a thread of its own.
@@ -241,19 +281,38 @@ pub trait Control: Send + Sync {
     /// Takes a request in without blocking; its answer comes by [`Engine::tell`], and is a
     /// [`refusal`] with `QUEUE_FULL` where too many wait.
     fn ask(&self, ask: Ask);
+
+    /// Learns who is online, without blocking. Who does not care need not listen.
+    fn seen(&self, _seen: Seen) {}
 }
 
 /// When a frame that was refused for want of room may be tried again.
 const RETRY_AFTER_MS: u32 = 250;
+/// The same where the store or the way to it is down.
+const DOWN_AFTER_MS: u32 = 1_000;
 
 /// Says why a frame about conversations led to nothing, in the answer that its kind has.
 #[must_use]
 pub fn refusal(body: &client_frame::Body, code: Code) -> server_frame::Body {
-    let retry_after_ms = if code.retry() { RETRY_AFTER_MS } else { 0 };
+    let retry_after_ms = match code {
+        Code::StoreDown => DOWN_AFTER_MS,
+        code if code.retry() => RETRY_AFTER_MS,
+        _ => 0,
+    };
+    // A name too long to be one is not worth sending back whole.
+    let short = |text: &str| text.chars().take(CONVERSATION_BYTES_MAX).collect();
     match body {
+        client_frame::Body::React(react) => server_frame::Body::Reacted(v1::Reacted {
+            conversation: short(&react.conversation),
+            seq: react.seq,
+            reaction: short(&react.reaction),
+            remove: react.remove,
+            code: code.number(),
+            retry: code.retry(),
+            retry_after_ms,
+        }),
         client_frame::Body::Send(send) => server_frame::Body::Sent(v1::Sent {
-            // A name too long to be one is not worth sending back whole.
-            conversation: send.conversation.chars().take(CONVERSATION_BYTES_MAX).collect(),
+            conversation: short(&send.conversation),
             client_msg_id: send.client_msg_id.slice(..send.client_msg_id.len().min(16)),
             code: code.number(),
             retry: code.retry(),
@@ -334,7 +393,20 @@ pub struct NodeInfo {
     pub uptime_s: u64,
 }
 
-/// The engine as control sees it.
+/// Where clients may connect, and how full it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLoad {
+    /// What clients are told to connect to: host and port.
+    pub address: String,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections that fit.
+    pub connections_max: u64,
+    /// Full, or about to end: it takes nobody.
+    pub closed: bool,
+}
+
+/// The engine as control sees it: one node in this process, or all that are linked to it.
 pub trait Engine: Send + Sync {
     /// Hands a command to its room's home. Where the home's queue is full the reply is called at
     /// once with `QueueFull`.
@@ -350,6 +422,12 @@ pub trait Engine: Send + Sync {
     fn metrics(&self) -> Vec<Sample>;
     /// What the node is.
     fn node(&self) -> NodeInfo;
+    /// Every node that clients may be sent to.
+    fn nodes(&self) -> Vec<NodeLoad>;
+    /// Where rooms are asked for over HTTP; `None`: here.
+    fn rooms_at(&self) -> Option<Vec<String>> {
+        None
+    }
     /// Whether new connections are taken (false while starting and draining).
     fn ready(&self) -> bool;
 }

@@ -51,6 +51,8 @@ codes! {
     Expired = 1005, ws 1013, "EXPIRED", "the message could not be sent within the deadline";
     TooManyRooms = 1006, ws 1013, "TOO_MANY_ROOMS", "this node holds as many rooms as it may; retry later";
     StoreDown = 1007, ws 1013, "STORE_DOWN", "the store did not answer; whether it was stored is unknown, retry with the same id";
+    RequestTimeout = 1008, ws 1013, "REQUEST_TIMEOUT", "the request was not over in time; whether it was carried out is unknown";
+    HookDown = 1009, ws 1013, "HOOK_DOWN", "the platform did not decide about the message in time; nothing was stored, retry with the same id";
     BadRoom = 2001, ws 1008, "BAD_ROOM", "a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -";
     RoomNotFound = 2002, ws 1008, "ROOM_NOT_FOUND", "there is no such room, and rooms are not created by joining here";
     TokenExpired = 2003, ws 1008, "TOKEN_EXPIRED", "the token has expired; connect with a new one";
@@ -77,6 +79,7 @@ codes! {
     InboxRequired = 2030, ws 1008, "INBOX_REQUIRED", "conversations need a connection with a token and an inbox";
     NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";
+    Refused = 2033, ws 1008, "REFUSED", "the platform does not take this message";
     BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
     FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";

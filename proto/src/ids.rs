@@ -73,10 +73,23 @@ impl McastId {
         McastId(Arc::from(format!("group:{id}")))
     }
 
+    /// One of both, by its whole name; `None` for what is neither.
+    #[must_use]
+    pub fn named(name: &str) -> Option<McastId> {
+        let is_one = name.starts_with("user:") || name.starts_with("group:");
+        is_one.then(|| McastId(Arc::from(name)))
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a group's.
+    #[must_use]
+    pub fn is_group(&self) -> bool {
+        self.0.starts_with("group:")
     }
 }
 

@@ -1,11 +1,20 @@
 //! A client's side of stored conversations, without a socket: the contract of PROTOCOL.md as code.
 //!
 //! Owns what a device knows: how far it has each conversation, what came out of order, what it has
-//! sent and not seen acknowledged. Frames and moments go in, frames and messages come out, each
-//! message once and in order. The load tester and the tests use it; so may a client in Rust.
+//! sent and not seen acknowledged, what its user has read. Frames and moments go in, frames and
+//! messages come out, each message once and in order. The load tester and the tests use it; so may
+//! a client in Rust.
+
+mod marks;
+mod reacts;
+#[cfg(test)]
+mod tests;
 
 use crate::v1::{self, client_frame, server_frame::Body};
 use bytes::Bytes;
+use marks::Cursors;
+pub use marks::MARK_EVERY_MS;
+use reacts::Reacts;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A push that is ahead of its turn waits this long for those before it, then they are pulled.
@@ -27,6 +36,14 @@ pub enum Said {
     Stored(String, Bytes, u64),
     /// A send was refused for good: why, a number of the table of codes.
     Refused(String, Bytes, u32),
+    /// A reaction of the user stands or is gone, by whichever device; or it was refused (`code`).
+    Reacted(v1::Reacted),
+    /// What the user and another one are to each other now.
+    Related(v1::RelationState),
+    /// What the user has set.
+    Settings(v1::Settings),
+    /// The store is another one: whatever was said before is void, and comes anew.
+    Anew,
     /// Nothing more is missed of what there was when the device connected.
     CaughtUp,
 }
@@ -49,6 +66,7 @@ struct Conversation {
     answered: usize,
     sent_ms: u64,
     not_before_ms: u64,
+    cursors: Cursors,
 }
 
 /// A device's conversations.
@@ -63,27 +81,63 @@ pub struct Inbox {
     sync_due_ms: Option<u64>,
     caught_up: bool,
     pull_id: u32,
-    /// Ranges of each pull under way.
-    pulls: BTreeMap<u32, Vec<String>>,
+    /// Conversations of each pull under way, and up to where.
+    pulls: BTreeMap<u32, Vec<(String, u64)>>,
+    /// The device's own user.
+    user: String,
+    /// When marks may be told again.
+    mark_from_ms: u64,
+    reacts: Reacts,
+    /// By user: the moment of what was last said of it.
+    related_ms: BTreeMap<String, u64>,
+    settings_ms: u64,
     /// Requests of a kind that were answered: syncs and pulls.
     requests: u64,
     duplicates: u64,
 }
 
 impl Inbox {
-    /// A new connection was welcomed: what is asked for first. Whatever was under way on an older
-    /// connection is asked for again.
-    pub fn connected(&mut self, now_ms: u64) -> Vec<client_frame::Body> {
+    /// A new connection: whatever was under way on an older one is asked for again.
+    fn welcomed(&mut self, welcome: &v1::Welcome, now_ms: u64, said: &mut Vec<Said>) {
+        self.user.clone_from(&welcome.user);
         self.syncing = false;
         self.caught_up = false;
         self.pulls.clear();
         for conversation in self.conversations.values_mut() {
             (conversation.pulling, conversation.under_way, conversation.answered) = (false, 0, 0);
             conversation.not_before_ms = 0;
+            conversation.cursors.tell_again();
         }
+        self.reacts.tell_again(now_ms);
         self.page = self.cursor.clone();
         self.sync_due_ms = Some(now_ms);
-        self.due(now_ms)
+        self.is_of(welcome.generation, now_ms, said);
+    }
+
+    /// A frame names the life of the store it comes from; `false`: it is another one than was
+    /// known. Then seqs begin anew, and so does this device. 0 names none.
+    fn is_of(&mut self, generation: u64, now_ms: u64, said: &mut Vec<Said>) -> bool {
+        let known = self.generation;
+        if generation == 0 || known == Some(generation) {
+            return true;
+        }
+        self.generation = Some(generation);
+        if known.is_none() {
+            return true;
+        }
+        self.cursor.clear();
+        self.page.clear();
+        self.pulls.clear();
+        self.related_ms.clear();
+        self.settings_ms = 0;
+        for conversation in self.conversations.values_mut() {
+            let sends = std::mem::take(&mut conversation.sends);
+            *conversation = Conversation { sends, ..Conversation::default() };
+        }
+        (self.syncing, self.caught_up) = (false, false);
+        self.sync_due_ms = Some(now_ms);
+        said.push(Said::Anew);
+        false
     }
 
     /// Sends a message, now or as soon as those before it are stored. Its id must be new.
@@ -126,22 +180,31 @@ impl Inbox {
     pub fn receive(&mut self, body: &Body, now_ms: u64) -> Vec<Said> {
         let mut said = Vec::new();
         match body {
+            // What is asked for first comes from `due`.
+            Body::Welcome(welcome) => self.welcomed(welcome, now_ms, &mut said),
             Body::Stored(stored) => self.stored(stored, now_ms, &mut said),
             Body::Sent(sent) => self.sent(sent, now_ms, &mut said),
-            Body::Synced(synced) => self.synced(synced, now_ms),
+            Body::Synced(synced) => self.synced(synced, now_ms, &mut said),
             Body::Pulled(pulled) => self.pulled(pulled, now_ms, &mut said),
-            Body::Resync(resync) => {
+            Body::Cursors(cursors) => self.cursors_moved(cursors),
+            Body::Reacted(reacted) => said.extend(self.reacts.answered(reacted, now_ms)),
+            Body::Relations(relations) => self.related(&relations.users, &mut said),
+            Body::Settings(settings) => self.set(settings, &mut said),
+            Body::Resync(resync) if self.is_of(resync.generation, now_ms, &mut said) => {
                 // Spread by what this device has sent: no clock and no dice here.
                 let spread = u64::from(resync.spread_ms).max(1);
                 let wait = self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15) % spread;
                 self.sync_due_ms.get_or_insert(now_ms + wait);
             }
-            // A refused sync or pull is asked again.
+            // A refused sync, pull or mark is told again.
             Body::Error(error) if error.retry => {
                 let wait = u64::from(error.retry_after_ms).max(100);
                 self.syncing = false;
                 self.pulls.clear();
-                self.conversations.values_mut().for_each(|c| c.pulling = false);
+                for conversation in self.conversations.values_mut() {
+                    conversation.pulling = false;
+                    conversation.cursors.tell_again();
+                }
                 self.sync_due_ms = Some(now_ms + wait);
             }
             _ => {}
@@ -174,7 +237,29 @@ impl Inbox {
         }
     }
 
+    /// Of what is told of others, what is newer than what was said of them.
+    fn related(&mut self, users: &[v1::RelationState], said: &mut Vec<Said>) {
+        for state in users {
+            let known = self.related_ms.entry(state.user.clone()).or_default();
+            if state.changed_ms >= *known {
+                *known = state.changed_ms;
+                said.push(Said::Related(state.clone()));
+            }
+        }
+    }
+
+    fn set(&mut self, settings: &v1::Settings, said: &mut Vec<Said>) {
+        if settings.changed_ms >= self.settings_ms {
+            self.settings_ms = settings.changed_ms;
+            said.push(Said::Settings(*settings));
+        }
+    }
+
     fn sent(&mut self, sent: &v1::Sent, now_ms: u64, said: &mut Vec<Said>) {
+        if !self.is_of(sent.generation, now_ms, said) {
+            // It was stored, but its place is one of the new store: it is asked for again.
+            return;
+        }
         let Some(conversation) = self.conversations.get_mut(&sent.conversation) else { return };
         let id = &sent.client_msg_id;
         let under_way = conversation.under_way;
@@ -199,25 +284,20 @@ impl Inbox {
         }
     }
 
-    fn synced(&mut self, synced: &v1::Synced, now_ms: u64) {
+    fn synced(&mut self, synced: &v1::Synced, now_ms: u64, said: &mut Vec<Said>) {
         self.syncing = false;
-        if self.generation.is_some_and(|known| known != synced.generation) {
-            // Another life of the store: seqs begin anew, and so does this device.
-            self.cursor.clear();
-            self.page.clear();
-            for conversation in self.conversations.values_mut() {
-                let sends = std::mem::take(&mut conversation.sends);
-                *conversation = Conversation { sends, ..Conversation::default() };
-            }
-            self.generation = Some(synced.generation);
-            self.sync_due_ms = Some(now_ms);
+        if !self.is_of(synced.generation, now_ms, said) {
             return;
         }
-        self.generation = Some(synced.generation);
+        self.related(&synced.relations, said);
+        if let Some(settings) = &synced.settings {
+            self.set(settings, said);
+        }
         for state in &synced.conversations {
             let conversation = self.conversations.entry(state.conversation.clone()).or_default();
             conversation.last_seq = conversation.last_seq.max(state.floor_seq);
             conversation.head_seq = conversation.head_seq.max(state.head_seq);
+            conversation.cursors.synced(state);
         }
         self.page = synced.cursor.clone();
         if synced.done {
@@ -228,13 +308,16 @@ impl Inbox {
     }
 
     fn pulled(&mut self, pulled: &v1::Pulled, now_ms: u64, said: &mut Vec<Said>) {
-        for name in self.pulls.remove(&pulled.id).unwrap_or_default() {
-            if let Some(conversation) = self.conversations.get_mut(&name) {
-                conversation.pulling = false;
-            }
-        }
+        let asked = self.pulls.remove(&pulled.id).unwrap_or_default();
         for part in &pulled.parts {
             self.stored(part, now_ms, said);
+        }
+        for (name, to_seq) in asked {
+            let Some(conversation) = self.conversations.get_mut(&name) else { continue };
+            conversation.pulling = false;
+            let rest = pulled.rest.iter().find(|rest| rest.conversation == name);
+            let answered = rest.map_or(to_seq, |rest| rest.from_seq.saturating_sub(1).min(to_seq));
+            conversation.pass(&name, answered, said);
         }
     }
 
@@ -252,6 +335,8 @@ impl Inbox {
         for conversation in self.conversations.values_mut() {
             conversation.send_due(now_ms, &mut frames);
         }
+        self.reacts.due(now_ms, &mut frames);
+        self.mark_due(now_ms, &mut frames);
         frames
     }
 
@@ -274,8 +359,8 @@ impl Inbox {
         if !ranges.is_empty() {
             self.pull_id = self.pull_id.wrapping_add(1);
             self.requests += 1;
-            let names = ranges.iter().map(|range| range.conversation.clone()).collect();
-            self.pulls.insert(self.pull_id, names);
+            let asked = ranges.iter().map(|range| (range.conversation.clone(), range.to_seq));
+            self.pulls.insert(self.pull_id, asked.collect());
             frames.push(client_frame::Body::Pull(v1::Pull { id: self.pull_id, ranges }));
         }
     }
@@ -285,7 +370,8 @@ impl Inbox {
     pub fn next_due_ms(&self) -> Option<u64> {
         let sync = self.sync_due_ms.filter(|_| !self.syncing);
         let each = self.conversations.values().filter_map(Conversation::next_due_ms).min();
-        sync.into_iter().chain(each).min()
+        let others = [self.reacts.next_due_ms(), self.next_mark_ms()].into_iter().flatten();
+        sync.into_iter().chain(each).chain(others).min()
     }
 }
 
@@ -295,6 +381,20 @@ impl Conversation {
         while let Some(message) = self.ahead.remove(&(self.last_seq + 1)) {
             self.last_seq += 1;
             said.push(Said::Message(name.to_owned(), message));
+        }
+        if name.starts_with("user:") {
+            self.cursors.delivered(self.last_seq);
+        }
+    }
+
+    /// All up to there was asked for and answered: what did not come is kept no longer, or was
+    /// never this user's, and is not waited for.
+    fn pass(&mut self, name: &str, answered: u64, said: &mut Vec<Said>) {
+        self.hand_on(name, said);
+        while self.last_seq < answered {
+            let next = self.ahead.keys().next().map_or(answered, |seq| seq - 1);
+            self.last_seq = next.min(answered);
+            self.hand_on(name, said);
         }
     }
 
@@ -331,138 +431,5 @@ impl Conversation {
         let missing = self.last_seq < self.head_seq && !self.pulling;
         let pull = missing.then_some(self.ahead_since_ms + AHEAD_MS);
         sends.into_iter().chain(pull).min()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(seq: u64) -> v1::StoredMessage {
-        v1::StoredMessage { seq, ..v1::StoredMessage::default() }
-    }
-
-    fn push(seqs: &[u64]) -> Body {
-        let messages = seqs.iter().map(|seq| message(*seq)).collect();
-        Body::Stored(v1::Stored { conversation: "user:b".into(), messages })
-    }
-
-    fn synced(head_seq: u64, generation: u64) -> Body {
-        let conversation = "user:b".to_owned();
-        let state = v1::ConversationState { conversation, head_seq, ..Default::default() };
-        Body::Synced(v1::Synced {
-            generation,
-            cursor: "9".into(),
-            done: true,
-            conversations: vec![state],
-        })
-    }
-
-    fn seqs(said: &[Said]) -> Vec<u64> {
-        let seq = |said: &Said| match said {
-            Said::Message(_, message) => Some(message.seq),
-            _ => None,
-        };
-        said.iter().filter_map(seq).collect()
-    }
-
-    fn pull_of(frames: &[client_frame::Body]) -> (u32, u64, u64) {
-        match frames {
-            [client_frame::Body::Pull(p)] => (p.id, p.ranges[0].from_seq, p.ranges[0].to_seq),
-            other => panic!("one pull: {other:?}"),
-        }
-    }
-
-    /// A device that has synced an empty store.
-    fn device() -> Inbox {
-        let mut inbox = Inbox::default();
-        assert!(matches!(inbox.connected(0)[..], [client_frame::Body::Sync(_)]));
-        assert_eq!(inbox.receive(&synced(0, 1), 0), [Said::CaughtUp]);
-        inbox
-    }
-
-    #[test]
-    fn pushes_come_out_once_and_in_order() {
-        let mut inbox = device();
-        assert_eq!(seqs(&inbox.receive(&push(&[1, 2]), 0)), [1, 2]);
-        assert!(seqs(&inbox.receive(&push(&[2, 4]), 0)).is_empty());
-        assert_eq!(inbox.due(AHEAD_MS - 1), [], "the missing one may be on its way");
-        assert_eq!(seqs(&inbox.receive(&push(&[3, 3]), 0)), [3, 4]);
-        assert_eq!((inbox.duplicates(), inbox.last_seq("user:b")), (2, 4));
-    }
-
-    #[test]
-    fn what_stays_missing_is_pulled() {
-        let mut inbox = device();
-        inbox.receive(&push(&[1, 4]), 10);
-        assert_eq!(inbox.next_due_ms(), Some(10 + AHEAD_MS));
-        let (id, from, to) = pull_of(&inbox.due(10 + AHEAD_MS));
-        assert_eq!((from, to), (2, 3));
-        assert_eq!(inbox.due(9_999), [], "one pull at a time");
-        let Body::Stored(part) = push(&[2, 3]) else { unreachable!() };
-        let pulled = Body::Pulled(v1::Pulled { id, parts: vec![part], rest: Vec::new() });
-        assert_eq!(seqs(&inbox.receive(&pulled, 600)), [2, 3, 4]);
-        assert!(inbox.is_whole());
-    }
-
-    #[test]
-    fn a_backlog_is_pulled_at_once_and_a_new_generation_begins_anew() {
-        let mut inbox = device();
-        inbox.receive(&push(&[1]), 0);
-        inbox.connected(100);
-        inbox.receive(&synced(3, 1), 100);
-        let (id, from, to) = pull_of(&inbox.due(100));
-        assert_eq!((from, to), (2, 3));
-        let Body::Stored(part) = push(&[2, 3]) else { unreachable!() };
-        let pulled = Body::Pulled(v1::Pulled { id, parts: vec![part], rest: Vec::new() });
-        let said = inbox.receive(&pulled, 100);
-        assert_eq!((seqs(&said), said.last()), (vec![2, 3], Some(&Said::CaughtUp)));
-        inbox.connected(200);
-        inbox.receive(&synced(1, 2), 200);
-        assert_eq!(inbox.last_seq("user:b"), 0);
-        assert!(matches!(inbox.due(200)[..], [client_frame::Body::Sync(_)]));
-    }
-
-    fn send(id: u8) -> v1::Send {
-        let client_msg_id = Bytes::copy_from_slice(&[id; 16]);
-        v1::Send { conversation: "user:b".into(), client_msg_id, ..v1::Send::default() }
-    }
-
-    fn answer(id: u8, seq: u64, retry: bool) -> Body {
-        Body::Sent(v1::Sent {
-            conversation: "user:b".into(),
-            client_msg_id: Bytes::copy_from_slice(&[id; 16]),
-            seq,
-            code: u32::from(seq == 0),
-            retry,
-            retry_after_ms: 50,
-            ..v1::Sent::default()
-        })
-    }
-
-    #[test]
-    fn a_failed_batch_is_sent_again_in_its_order_before_anything_new() {
-        let mut inbox = device();
-        assert_eq!(inbox.send(send(1), 0), [client_frame::Body::Send(send(1))]);
-        assert_eq!(inbox.send(send(2), 0), [], "it waits for the batch under way");
-        assert_eq!(inbox.receive(&answer(1, 0, true), 0), []);
-        assert_eq!(inbox.due(49), []);
-        let again: Vec<_> = [1, 2].map(|id| client_frame::Body::Send(send(id))).into();
-        assert_eq!(inbox.due(50), again);
-        let stored = inbox.receive(&answer(1, 7, false), 60);
-        assert_eq!(stored, [Said::Stored("user:b".into(), send(1).client_msg_id, 7)]);
-        let refused = inbox.receive(&answer(2, 0, false), 60);
-        assert_eq!(refused, [Said::Refused("user:b".into(), send(2).client_msg_id, 1)]);
-        assert_eq!((inbox.unanswered(), inbox.due(99_999)), (0, vec![]));
-    }
-
-    #[test]
-    fn an_answer_that_never_comes_is_asked_for_again() {
-        let mut inbox = device();
-        inbox.send(send(1), 0);
-        assert_eq!(inbox.next_due_ms(), Some(ANSWER_MS));
-        assert_eq!(inbox.due(ANSWER_MS), [client_frame::Body::Send(send(1))]);
-        let frames = inbox.connected(ANSWER_MS + 1);
-        assert!(frames.contains(&client_frame::Body::Send(send(1))), "and on a new connection");
     }
 }

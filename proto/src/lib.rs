@@ -1,14 +1,17 @@
 //! What goes over a wire, and nothing that moves it.
 //!
 //! Owns the messages of `uproar.v1`, the three wire codecs, the table of error codes, the claims
-//! of a token, and the traits by which engine and control know each other. No socket, no clock,
-//! no thread: bytes in, messages out.
+//! of a token, whose tokens are taken, and the traits by which engine and control know each other.
+//! No socket, no clock, no thread: bytes in, messages out.
 #![forbid(unsafe_code)]
 
 pub mod control;
 pub mod error;
 pub mod ids;
 pub mod inbox;
+pub mod issuers;
+pub mod lanes;
+pub mod names;
 pub mod token;
 pub mod wire;
 

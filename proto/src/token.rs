@@ -1,11 +1,11 @@
-//! What a token claims. Minted by control, verified by the engine's shards; no key lives here.
+//! What a token claims. Minted by control or by another issuer, verified by the engine's shards.
 
 use serde::{Deserialize, Serialize};
 
-/// The claims of an uproar JWT (HS256 or EdDSA). Unknown claims are ignored.
+/// The claims of a JWT. Unknown claims are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// The user: 1 to 64 bytes.
+    /// The user: 1 to 64 bytes, with the ending of a foreign issuer.
     pub sub: String,
     /// Expiry, seconds since 1970. Required: a token without end cannot be taken back.
     pub exp: u64,

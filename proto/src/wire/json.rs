@@ -115,6 +115,8 @@ frame_reader!(
         mark: Mark(v1::Mark),
         signal: Signal(v1::Signal),
         renew: Renew(v1::Renew),
+        watch: Watch(v1::Watch),
+        react: React(v1::React),
     }
 );
 
@@ -141,6 +143,11 @@ frame_reader!(
         signal: Signal(v1::Signal),
         renewed: Renewed(v1::Renewed),
         expiring: Expiring(v1::Expiring),
+        receipts: Receipts(v1::Receipts),
+        presence: Presence(v1::Presence),
+        reacted: Reacted(v1::Reacted),
+        relations: Relations(v1::Relations),
+        settings: Settings(v1::Settings),
     }
 );
 
@@ -263,7 +270,8 @@ words!(
     "edit" = Edit,
     "pin" = Pin,
     "unpin" = Unpin,
-    "notice" = Notice
+    "notice" = Notice,
+    "reactions" = Reactions
 );
 
 /// Base64 that may be absent, for the two keys of content.

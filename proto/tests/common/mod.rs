@@ -67,6 +67,12 @@ fn send() -> impl Strategy<Value = v1::Send> {
         })
 }
 
+fn react() -> impl Strategy<Value = v1::React> {
+    (text(), number(), text(), any::<bool>()).prop_map(|(conversation, seq, reaction, remove)| {
+        v1::React { conversation, seq, reaction, remove }
+    })
+}
+
 fn range() -> impl Strategy<Value = v1::Range> {
     (text(), number(), number()).prop_map(|(conversation, from_seq, to_seq)| v1::Range {
         conversation,
@@ -92,9 +98,38 @@ fn signal() -> impl Strategy<Value = v1::Signal> {
     })
 }
 
+fn reaction_count() -> impl Strategy<Value = v1::ReactionCount> {
+    (text(), any::<u32>()).prop_map(|(reaction, count)| v1::ReactionCount { reaction, count })
+}
+
+fn relation() -> impl Strategy<Value = v1::RelationState> {
+    (text(), any::<[bool; 5]>(), number()).prop_map(
+        |(user, [friend, asked, asking, blocks, follows], changed_ms)| v1::RelationState {
+            user,
+            friend,
+            asked,
+            asking,
+            blocks,
+            follows,
+            changed_ms,
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = v1::Settings> {
+    (any::<[bool; 2]>(), number()).prop_map(|([private_read, hide_last_seen], changed_ms)| {
+        v1::Settings { private_read, hide_last_seen, changed_ms }
+    })
+}
+
 fn stored() -> impl Strategy<Value = v1::Stored> {
-    let message = (send(), number(), text(), number(), any::<bool>(), number()).prop_map(
-        |(send, seq, user, time_ms, gone, edited_seq)| v1::StoredMessage {
+    let notice = (text(), vec(text(), 0..3), any::<u32>(), text(), number()).prop_map(
+        |(what, users, more, text, until_ms)| v1::Notice { what, users, more, text, until_ms },
+    );
+    let rest = (any::<bool>(), number(), proptest::option::of(notice));
+    let beside = (number(), vec(reaction_count(), 0..3), vec(text(), 0..2), number());
+    let message = (send(), number(), text(), number(), rest, beside).prop_map(
+        |(send, seq, user, time_ms, (gone, edited_seq, notice), beside)| v1::StoredMessage {
             seq,
             user,
             time_ms,
@@ -106,6 +141,11 @@ fn stored() -> impl Strategy<Value = v1::Stored> {
             target_seq: send.target_seq,
             gone,
             edited_seq,
+            notice: notice.map(Box::new),
+            msg_id: beside.0,
+            reactions: beside.1,
+            own_reactions: beside.2,
+            pinned_seq: beside.3,
         },
     );
     (text(), vec(message, 0..3))
@@ -114,9 +154,27 @@ fn stored() -> impl Strategy<Value = v1::Stored> {
 
 fn state() -> impl Strategy<Value = v1::ConversationState> {
     let numbers = (number(), number(), number(), number(), number(), number(), number());
-    (text(), numbers, any::<bool>()).prop_map(
-        |(conversation, (head_seq, floor_seq, read_seq, unread, peer_read_seq, d, c), left)| {
+    let group = (text(), any::<u32>(), text(), any::<bool>(), number()).prop_map(
+        |(name, members, role, muted_all, muted_until_ms)| v1::GroupState {
+            name,
+            members,
+            role,
+            muted_all,
+            muted_until_ms,
+        },
+    );
+    let kept = (any::<[bool; 2]>(), vec(number(), 0..3));
+    (text(), numbers, kept, proptest::option::of(group)).prop_map(
+        |(
+            conversation,
+            (head_seq, floor_seq, read_seq, unread, peer_read_seq, d, c),
+            ([left, silent], pinned),
+            group,
+        )| {
             v1::ConversationState {
+                pinned,
+                silent,
+                group: group.map(Box::new),
                 conversation,
                 head_seq,
                 floor_seq,
@@ -131,15 +189,47 @@ fn state() -> impl Strategy<Value = v1::ConversationState> {
     )
 }
 
+/// What is told of others: receipts, presence, reactions, relationships; and settings.
+fn told_body() -> impl Strategy<Value = server_frame::Body> {
+    use server_frame::Body;
+    let reacted = (react(), any::<u32>(), any::<bool>()).prop_map(|(react, code, retry)| {
+        Body::Reacted(v1::Reacted {
+            conversation: react.conversation,
+            seq: react.seq,
+            reaction: react.reaction,
+            remove: react.remove,
+            code,
+            retry,
+            retry_after_ms: code / 2,
+        })
+    });
+    prop_oneof![
+        (text(), vec((number(), any::<u32>()), 0..3)).prop_map(|(conversation, counts)| {
+            let counts = counts.into_iter();
+            let counts = counts.map(|(seq, readers)| v1::ReadCount { seq, readers }).collect();
+            Body::Receipts(v1::Receipts { conversation, counts })
+        }),
+        vec((text(), any::<bool>(), number()), 0..3).prop_map(|users| {
+            let one =
+                |(user, online, last_seen_ms)| v1::UserPresence { user, online, last_seen_ms };
+            Body::Presence(v1::Presence { users: users.into_iter().map(one).collect() })
+        }),
+        reacted,
+        vec(relation(), 0..3).prop_map(|users| Body::Relations(v1::Relations { users })),
+        settings().prop_map(Body::Settings),
+    ]
+}
+
 /// Any frame about stored conversations, from the server.
 fn stored_body() -> impl Strategy<Value = server_frame::Body> {
     use server_frame::Body;
     let user_cursor = (text(), number(), number()).prop_map(|(user, read_seq, delivered_seq)| {
         v1::UserCursor { user, read_seq, delivered_seq }
     });
+    let others = (vec(relation(), 0..3), option::of(settings()));
     prop_oneof![
-        (send(), number(), number(), any::<u32>(), any::<bool>()).prop_map(
-            |(send, seq, generation, code, retry)| {
+        (send(), number(), [number(), number()], any::<u32>(), any::<bool>()).prop_map(
+            |(send, seq, [generation, msg_id], code, retry)| {
                 Body::Sent(v1::Sent {
                     conversation: send.conversation,
                     client_msg_id: send.client_msg_id,
@@ -149,13 +239,22 @@ fn stored_body() -> impl Strategy<Value = server_frame::Body> {
                     code,
                     retry,
                     retry_after_ms: code / 2,
+                    text: send.text,
+                    msg_id,
                 })
             }
         ),
         stored().prop_map(Body::Stored),
-        (number(), text(), any::<bool>(), vec(state(), 0..3)).prop_map(
-            |(generation, cursor, done, conversations)| {
-                Body::Synced(v1::Synced { generation, cursor, done, conversations })
+        (number(), text(), any::<bool>(), vec(state(), 0..3), others).prop_map(
+            |(generation, cursor, done, conversations, (relations, settings))| {
+                Body::Synced(v1::Synced {
+                    generation,
+                    cursor,
+                    done,
+                    conversations,
+                    relations,
+                    settings,
+                })
             }
         ),
         (any::<u32>(), vec(stored(), 0..3), vec(range(), 0..3))
@@ -168,6 +267,8 @@ fn stored_body() -> impl Strategy<Value = server_frame::Body> {
         signal().prop_map(Body::Signal),
         number().prop_map(|expires_ms| Body::Renewed(v1::Renewed { expires_ms })),
         any::<u32>().prop_map(|in_ms| Body::Expiring(v1::Expiring { in_ms })),
+        // One of ten at most: of more the macro makes what a panic may not be caught across.
+        told_body(),
     ]
 }
 
@@ -182,6 +283,8 @@ fn conversation_body() -> impl Strategy<Value = client_frame::Body> {
         vec(marked(), 0..3).prop_map(|marks| Body::Mark(v1::Mark { marks })),
         signal().prop_map(Body::Signal),
         text().prop_map(|token| Body::Renew(v1::Renew { token })),
+        vec(text(), 0..3).prop_map(|users| Body::Watch(v1::Watch { users })),
+        react().prop_map(Body::React),
     ]
 }
 
@@ -262,9 +365,12 @@ fn joined() -> impl Strategy<Value = v1::Joined> {
 /// Any server frame.
 pub(crate) fn server_body() -> impl Strategy<Value = server_frame::Body> {
     use server_frame::Body;
-    let welcome = (text(), text(), any::<bool>(), number(), any::<[u32; 3]>()).prop_map(
-        |(session, user, guest, server_time_ms, [ping_every_s, payload_bytes_max, rooms_max])| {
+    let times = (number(), number(), any::<[u32; 3]>());
+    let welcome = (text(), text(), any::<bool>(), times).prop_map(
+        |(session, user, guest, (server_time_ms, generation, numbers))| {
+            let [ping_every_s, payload_bytes_max, rooms_max] = numbers;
             Body::Welcome(v1::Welcome {
+                generation,
                 session,
                 user,
                 guest,
