@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use uproar_proto::control::RoomSettings;
+use uproar_proto::issuers::IssuerSettings;
 
 /// Which driver carries the shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub enum Window {
 pub struct Config {
     /// Where clients connect: all wire variants on one port.
     pub listen: SocketAddr,
+    /// `host:port` that clients are told at log-in; empty: `listen`. For nodes behind an address
+    /// translation or a name.
+    pub public_address: String,
     /// Shard threads; 0: one for each core the process may use. More than cores is allowed: the
     /// open-file limit counts per shard.
     pub shards: u16,
@@ -102,6 +106,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            public_address: String::new(),
             shards: 0,
             cores: Vec::new(),
             io: IoChoice::Auto,
@@ -140,6 +145,8 @@ pub struct Tokens {
     pub hs256_secret: String,
     /// EdDSA (Ed25519) public key, PEM. Empty: EdDSA tokens are refused.
     pub eddsa_public_key: String,
+    /// Foreign issuers whose tokens are taken as well.
+    pub issuers: Vec<IssuerSettings>,
     /// Whether connections without a token are admitted. Unset: only where no key is set (demo).
     pub guests: Option<bool>,
 }
@@ -235,11 +242,22 @@ mod window_text {
 }
 
 impl Config {
+    fn check_public_address(&self) -> Result<(), String> {
+        let address = self.public_address.as_str();
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
+        if address.is_empty() || (port.is_some() && address.len() <= 255) {
+            return Ok(());
+        }
+        Err(format!("public_address is {address:?}; allowed is host:port, 255 bytes at most"))
+    }
+
     /// The first rule the configuration breaks, in words: which key, what it is, what is allowed.
     ///
     /// # Errors
     /// The sentence to show.
     pub fn check(&self) -> Result<(), String> {
+        self.check_public_address()?;
         let r = &self.rooms;
         let ranges = [
             ("handshake_ms_max", self.handshake_ms_max, 100, 60_000),

@@ -6,7 +6,7 @@
 
 use crate::cluster::home::{home_of, home_of_name};
 use crate::config::Config;
-use crate::hosted::Hosted;
+use crate::hosted::{Hosted, Upward};
 use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
 use crate::metrics::{self, Figure, ShardMetrics};
 use crate::router::ShardId;
@@ -18,10 +18,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Ask, Command, NodeInfo, Reply, RoomInfo, Sample, SampleKind, SampleValue, Tell,
+    self, Command, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
+use uproar_proto::issuers::Issuers;
 
 /// Work that a shard hands to the launching side.
 type Answer = Box<dyn FnOnce() + Send>;
@@ -38,6 +39,9 @@ const BACKLOG: u32 = 4096;
 pub struct Engine {
     running: Running<Message>,
     relay: Relay<Answer>,
+    issuers: Arc<Issuers>,
+    /// What clients are told to connect to; empty: where they do.
+    public_address: String,
     shards: Vec<Arc<ShardMetrics>>,
     seed: u64,
     draining: AtomicBool,
@@ -56,7 +60,7 @@ pub fn start(config: Config) -> Result<Engine, String> {
 ///
 /// # Errors
 /// In words for the operator: what in the configuration or the machine does not fit.
-pub fn start_with(mut config: Config, asks: Option<Relay<Ask>>) -> Result<Engine, String> {
+pub fn start_with(mut config: Config, asks: Option<Relay<Upward>>) -> Result<Engine, String> {
     config.check()?;
     if config.cores.is_empty() {
         config.cores = io::cores_allowed();
@@ -89,6 +93,8 @@ pub fn start_with(mut config: Config, asks: Option<Relay<Ask>>) -> Result<Engine
     };
     let relay = io::relay("answers", ANSWERS_MAX, |answer: Answer| answer());
     let relay = relay.map_err(|e| e.to_string())?;
+    let issuers = Arc::clone(verifier.issuers());
+    let public_address = config.public_address.clone();
     let (config, given) = (Arc::new(config), metrics.clone());
     let running = io::launch(launch, move |info| {
         let shard = Shard::new(
@@ -105,6 +111,8 @@ pub fn start_with(mut config: Config, asks: Option<Relay<Ask>>) -> Result<Engine
     Ok(Engine {
         running: running.map_err(|e| e.to_string())?,
         relay,
+        issuers,
+        public_address,
         shards: metrics,
         seed,
         draining: AtomicBool::new(false),
@@ -118,6 +126,12 @@ impl Engine {
     pub fn listen(&self) -> SocketAddr {
         // A shard launch always listens.
         self.running.listen().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Foreign issuers, as the shards see them: their keys are fetched by somebody else.
+    #[must_use]
+    pub fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// Begins to drain: no new connections, clients are told to reconnect elsewhere.
@@ -204,8 +218,12 @@ impl Engine {
 ///
 /// # Errors
 /// Where the thread cannot be started.
-pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Ask>, String> {
-    io::relay("asks", ASKS_MAX, move |ask| control.ask(ask)).map_err(|e| e.to_string())
+pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Upward>, String> {
+    let take = move |upward| match upward {
+        Upward::Ask(ask) => control.ask(ask),
+        Upward::Seen(seen) => control.seen(seen),
+    };
+    io::relay("asks", ASKS_MAX, take).map_err(|e| e.to_string())
 }
 
 impl control::Engine for Engine {
@@ -213,13 +231,17 @@ impl control::Engine for Engine {
         let shards = self.shards.len() as u16;
         let home = |mcast: &McastId| home_of_name(mcast.as_str(), shards, self.seed).0;
         let to: Vec<u16> = match &tell {
-            Tell::Opened { to, .. } | Tell::Answer { to, .. } => vec![to.shard],
-            Tell::Push { mcast, .. } | Tell::Resync { mcast } => vec![home(mcast)],
+            Tell::Opened { to, .. } | Tell::Answer { to, .. } | Tell::Show { to, .. } => {
+                vec![to.shard]
+            }
+            Tell::Push { mcast, .. } | Tell::PushAbout { mcast, .. } | Tell::Resync { mcast } => {
+                vec![home(mcast)]
+            }
             Tell::Join { user, .. } => vec![home(&McastId::user(user))],
             Tell::Leave { user, group, .. } => {
                 vec![home(&McastId::user(user)), home(&McastId::group(group))]
             }
-            Tell::Close { .. } => (0..shards).collect(),
+            Tell::Close { .. } | Tell::Generation(_) | Tell::Anew { .. } => (0..shards).collect(),
         };
         let Some((last, first)) = to.split_last() else { return Ok(()) };
         // Told again as a whole where one queue is full: what is told to many may be told twice.
@@ -303,6 +325,19 @@ impl control::Engine for Engine {
             draining: self.draining.load(Ordering::Acquire),
             uptime_s: self.started.elapsed().as_secs(),
         }
+    }
+
+    fn nodes(&self) -> Vec<NodeLoad> {
+        let address = match self.public_address.as_str() {
+            "" => self.listen().to_string(),
+            address => address.to_owned(),
+        };
+        vec![NodeLoad {
+            address,
+            connections: self.total(Figure::Connections),
+            connections_max: self.running.connections_max(),
+            closed: !self.ready(),
+        }]
     }
 
     fn ready(&self) -> bool {

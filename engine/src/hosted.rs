@@ -7,17 +7,25 @@ use crate::io::Relay;
 use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
-use uproar_proto::control::Ask;
+use uproar_proto::control::{Ask, Seen};
+
+/// What a shard has for control.
+pub enum Upward {
+    /// To be answered.
+    Ask(Ask),
+    /// To be known.
+    Seen(Seen),
+}
 
 /// What the shard threads run.
 pub(crate) struct Hosted {
     shard: Shard,
-    control: Option<Relay<Ask>>,
+    control: Option<Relay<Upward>>,
 }
 
 impl Hosted {
     /// Without a control there are no inboxes.
-    pub(crate) fn new(mut shard: Shard, control: Option<Relay<Ask>>) -> Hosted {
+    pub(crate) fn new(mut shard: Shard, control: Option<Relay<Upward>>) -> Hosted {
         if control.is_some() {
             shard.serve_inboxes();
         }
@@ -39,9 +47,14 @@ impl Machine for Hosted {
         self.shard.turn(now, events, inbox, actions, outbox);
         let Some(control) = &self.control else { return };
         for ask in self.shard.take_asks() {
-            if let Err(ask) = control.hand(ask) {
-                self.shard.refuse_ask(ask);
+            if let Err(Upward::Ask(ask)) = control.hand(Upward::Ask(ask)) {
+                self.shard.refuse_ask(&ask);
             }
+        }
+        if let Some(seen) = self.shard.take_seen()
+            && control.hand(Upward::Seen(seen)).is_err()
+        {
+            self.shard.seen_lost();
         }
     }
 

@@ -19,6 +19,7 @@ pub mod shard;
 pub mod sim;
 
 pub use engine::{Engine, relay_asks, start, start_with};
+pub use hosted::Upward;
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees
 /// the same order every time.

@@ -51,12 +51,14 @@ figures! {
     LikesIn, Counter, "uproar_likes_total", "likes received";
     RingBytes, Gauge, "uproar_ring_bytes", "bytes of recent frames held for sweeps";
     InboxesOpened, Counter, "uproar_inboxes_opened_total", "connections whose inbox was opened";
+    InboxesAnew, Counter, "uproar_inboxes_anew_total", "inboxes that asked for their groups anew";
     Inboxes, Gauge, "uproar_inboxes", "connections with an inbox";
     Mcasts, Gauge, "uproar_mcasts", "user and group mcasts with members here";
     Asked, Counter, "uproar_asked_total", "frames handed to control";
     Pushed, Counter, "uproar_pushed_total", "stored messages and their like handed to connections";
     PushesLost, Counter, "uproar_pushes_lost_total", "pushes that did not fit: a resync follows";
     Resyncs, Counter, "uproar_resyncs_total", "connections told to sync again";
+    SeenLost, Counter, "uproar_presence_lost_total", "who-is-online notices control refused";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

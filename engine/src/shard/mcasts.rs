@@ -6,6 +6,7 @@
 //! did that before. Live rooms have their own path (see [`super::rooms`]).
 
 use super::Shard;
+use super::inbox::RESYNC_SPREAD_MS;
 use super::message::Message;
 use super::slab::Slab;
 use crate::Map;
@@ -41,8 +42,10 @@ struct Mcast {
 pub enum Delivery {
     /// A frame, encoded once for all shards and each wire variant that has a member.
     Push(Box<Encoded>),
-    /// To `user:`: its connections join a group's mcast.
-    Join(Membership),
+    /// The same about the message of this seq; members that cannot see it get the second one.
+    PushAbout(u64, Box<[Encoded; 2]>),
+    /// To `user:`: its connections join a group's mcast, unless their shard has begun anew since.
+    Join { membership: Membership, anew: u64 },
     /// To `group:` and `user:`: a user's connections leave the group. Along the one it is in order
     /// with the group's pushes, along the other with the user's joins.
     Leave { user: String, group: McastId, seq: u64 },
@@ -57,6 +60,10 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    fn of(body: Body) -> Encoded {
+        Encoded { body, variants: Default::default() }
+    }
+
     fn bytes(&self, variant: Variant) -> &[u8] {
         self.variants[variant as usize].get_or_init(|| {
             let mut bytes = Vec::new();
@@ -84,6 +91,14 @@ impl Mcasts {
             routes: Map::with_hasher(Seeded(seed)),
             serial: 0,
         }
+    }
+
+    /// Some of the mcasts with members here, from a number on; and where to go on, if anywhere.
+    pub(super) fn some_from(&self, at: u32, count: u32) -> (Vec<McastId>, Option<u32>) {
+        let until = at.saturating_add(count);
+        let held = (at..until).filter(|number| self.records.contains(*number));
+        let ids = held.map(|number| self.records.get(number).id.clone()).collect();
+        (ids, Some(until).filter(|until| *until < self.records.end()))
     }
 
     /// Mcasts with members here.
@@ -130,6 +145,7 @@ impl Shard {
         let mcast = Mcast { id: id.clone(), serial, routed: false, members: Vec::new() };
         let number = self.mcasts.records.insert(mcast);
         self.mcasts.by_name.insert(id.clone(), number);
+        self.note_presence(&id, true);
         let home = self.mcast_home(&id);
         self.post(home, Message::Route { mcast: id, shard: self.id, serial: Some(serial) });
         number
@@ -155,11 +171,33 @@ impl Shard {
             }
         }
         if empty {
-            let mcast = self.mcasts.records.remove(place.mcast);
-            self.mcasts.by_name.remove(&mcast.id);
-            let home = self.mcast_home(&mcast.id);
-            self.post(home, Message::Route { mcast: mcast.id, shard: self.id, serial: None });
+            self.forget_mcast(place.mcast);
         }
+    }
+
+    /// Every connection leaves every group.
+    pub(super) fn leave_groups(&mut self) {
+        let inboxes: Vec<u32> = self.inboxes.records.iter().map(|(number, _)| number).collect();
+        for number in inboxes {
+            let inbox = self.inboxes.records.get_mut(number);
+            inbox.places.retain(|place| !self.mcasts.records.get(place.mcast).id.is_group());
+            let of = |place: &Place| u32::from(!self.mcasts.records.get(place.mcast).routed);
+            inbox.unrouted = inbox.places.iter().map(of).sum();
+        }
+        let held = self.mcasts.records.iter().filter(|(_, mcast)| mcast.id.is_group());
+        let groups: Vec<u32> = held.map(|(number, _)| number).collect();
+        for number in groups {
+            self.forget_mcast(number);
+        }
+    }
+
+    /// The last member has left.
+    fn forget_mcast(&mut self, number: u32) {
+        let mcast = self.mcasts.records.remove(number);
+        self.mcasts.by_name.remove(&mcast.id);
+        self.note_presence(&mcast.id, false);
+        let home = self.mcast_home(&mcast.id);
+        self.post(home, Message::Route { mcast: mcast.id, shard: self.id, serial: None });
     }
 
     /// To a home: a shard has its first member (`serial` comes back in the confirmation) or its
@@ -199,15 +237,21 @@ impl Shard {
     /// What control has to tell.
     pub(super) fn told(&mut self, tell: Tell) {
         match tell {
-            Tell::Opened { to, groups } => self.opened(to, groups),
-            Tell::Answer { to, frames } => self.answered(to, &frames),
+            Tell::Opened { to, groups, .. } => self.opened(to, groups),
+            Tell::Answer { to, frames, .. } => self.answered(to, &frames),
+            Tell::Show { to, frame } => self.shown(to, &frame),
             Tell::Close { of, code } => self.close_all_of(&of, code),
+            Tell::Generation(generation) => self.inboxes.generation = generation,
             Tell::Push { mcast, frame } => {
-                let encoded = Encoded { body: *frame, variants: Default::default() };
-                self.pass_on(mcast, Delivery::Push(Box::new(encoded)));
+                self.pass_on(mcast, Delivery::Push(Box::new(Encoded::of(*frame))));
+            }
+            Tell::PushAbout { mcast, target_seq, frame, blank } => {
+                let both = Box::new([Encoded::of(*frame), Encoded::of(*blank)]);
+                self.pass_on(mcast, Delivery::PushAbout(target_seq, both));
             }
             Tell::Join { user, membership } => {
-                self.pass_on(McastId::user(&user), Delivery::Join(membership));
+                let delivery = Delivery::Join { membership, anew: self.inboxes.anew };
+                self.pass_on(McastId::user(&user), delivery);
             }
             Tell::Leave { user, group, seq } => {
                 // One of them has its home here, perhaps both; leaving twice changes nothing.
@@ -218,6 +262,7 @@ impl Shard {
                 }
             }
             Tell::Resync { mcast } => self.pass_on(mcast, Delivery::Resync),
+            Tell::Anew { number } => self.begin_anew(number),
         }
     }
 
@@ -234,22 +279,33 @@ impl Shard {
     /// What a home passed on, to the members here.
     pub(super) fn deliver(&mut self, id: &McastId, delivery: &Delivery) {
         let Some(number) = self.mcasts.by_name.get(id).copied() else { return };
-        // Members may leave while they are served: by index, from the end.
-        let members = self.mcasts.records.get(number).members.clone();
-        for conn in members {
+        // Who is served may leave by it, and the last one takes its place: by index, from the end.
+        for at in (0..self.mcasts.records.get(number).members.len()).rev() {
+            let conn = self.mcasts.records.get(number).members[at];
             let Some(inbox) = self.inbox_at(conn) else { continue };
             match delivery {
                 Delivery::Push(encoded) => {
                     let bytes = encoded.bytes(self.conns.hot(conn).variant);
                     self.push_bytes(conn, inbox, bytes);
                 }
-                Delivery::Join(Membership { group, since_seq }) => {
+                Delivery::PushAbout(target_seq, both) => {
+                    let places = &self.inboxes.records.get(inbox).places;
+                    let place = places.iter().find(|place| place.mcast == number);
+                    let blank = place.is_some_and(|place| place.since_seq >= *target_seq);
+                    let bytes = both[usize::from(blank)].bytes(self.conns.hot(conn).variant);
+                    self.push_bytes(conn, inbox, bytes);
+                }
+                // The user may have left since, unheard; if not, control will name the group.
+                Delivery::Join { anew, .. } if *anew < self.inboxes.anew => {}
+                Delivery::Join { membership: Membership { group, since_seq }, .. } => {
                     self.join_mcast(conn, inbox, McastId::group(group), *since_seq);
+                    // It learns by a sync what it is in now, and from which seq on.
+                    self.sync_if_routed(conn, inbox);
                 }
                 Delivery::Leave { user, group, seq } => {
                     self.end_membership(conn, inbox, (user, group), *seq);
                 }
-                Delivery::Resync => self.pushes_lost(conn),
+                Delivery::Resync => self.tell_resync(conn, RESYNC_SPREAD_MS),
             }
         }
     }

@@ -16,6 +16,8 @@ pub mod lag;
 mod mcasts;
 pub mod members;
 pub mod message;
+mod presence;
+mod reopen;
 mod rooms;
 pub mod schedule;
 mod session;
@@ -42,6 +44,7 @@ use inbox::Inboxes;
 use lag::Lag;
 use mcasts::Mcasts;
 use message::Message;
+use presence::Presence;
 use rooms::Rooms;
 use schedule::Schedule;
 use slab::Slab;
@@ -124,6 +127,7 @@ pub struct Shard {
     homes: Homes,
     verdicts: Verdicts,
     inboxes: Inboxes,
+    presence: Presence,
     mcasts: Mcasts,
     /// Rooms with a sweep under way, in turn.
     sweeps: VecDeque<u32>,
@@ -191,6 +195,7 @@ impl Shard {
             homes: Homes::new(seed),
             verdicts: Verdicts::default(),
             inboxes: Inboxes::default(),
+            presence: Presence::default(),
             mcasts: Mcasts::new(seed),
             sweeps: VecDeque::new(),
             finished: Vec::new(),
@@ -405,6 +410,7 @@ impl Shard {
             + self.frames.bytes_used()
             + self.inboxes.bytes_used()
             + self.mcasts.bytes_used()
+            + self.presence.bytes_used()
             + rooms
     }
 
@@ -449,6 +455,8 @@ impl Machine for Shard {
         self.drain_step();
         self.pace_accepting();
         self.report();
+        self.restate_presence();
+        self.open_again();
         self.tell_verdicts();
         self.fill(actions);
         self.work = (events.list.len() + actions.as_slice().len()) as u64;
@@ -468,6 +476,8 @@ impl Machine for Shard {
             .min(self.homes.schedule.next_due())
             .min(self.verdicts.next_due())
             .min(self.unsent.next_due())
+            .min(self.presence.next_due())
+            .min(self.inboxes.late.next_due())
             .min(self.next_report)
     }
 

@@ -5,7 +5,7 @@
 
 use super::connections::{State, wrapping_ms};
 use super::slab::NONE;
-use super::token::{EXPIRY_WARNING_S, GUEST_CLASSES, Session};
+use super::token::{EXPIRY_WARNING_S, GUEST_CLASSES, Session, Verified};
 use super::{Check, Input, PendingCheck, Shard};
 use crate::hash::{hash_bytes, mix};
 use crate::metrics::Figure;
@@ -250,7 +250,7 @@ impl Shard {
             if !self.verifier.guests() {
                 return self.end(conn, Code::TokenRequired, None); // S-2
             }
-            return self.welcome(conn, connect); // S-3
+            return self.welcome(conn, connect, None); // S-3
         }
         let generation = self.conns.hot(conn).generation;
         self.conns.hot_mut(conn).state = State::Checking;
@@ -279,11 +279,11 @@ impl Shard {
             let verified = self.verifier.verify(token, self.now.unix_ms, self.seed);
             match (verified, what) {
                 (Err(code), Check::Connect(_)) => self.end(conn, code, None),
-                (Ok(session), Check::Connect(connect)) => {
+                (Ok(Verified { session, login }), Check::Connect(connect)) => {
                     self.session_bytes += session.bytes_owned();
                     let number = self.sessions.insert(session);
                     self.conns.cold_mut(conn).session = number;
-                    self.welcome(conn, connect); // S-3
+                    self.welcome(conn, connect, login); // S-3
                     if self.conns.hot(conn).state == State::Live {
                         let decoder = self.take_decoder(conn);
                         self.decode(conn, decoder);
@@ -297,17 +297,18 @@ impl Shard {
 
     /// A new token in place of the connection's own. One that is no good changes nothing: the old
     /// one is good until it expires.
-    fn renewed(&mut self, conn: ConnSlot, verified: Result<Session, Code>) {
+    fn renewed(&mut self, conn: ConnSlot, verified: Result<Verified, Code>) {
         let number = self.conns.cold(conn).session;
         let old = self.sessions.get_mut(number);
-        let new = match verified {
-            Ok(new) if new.user == old.user => new,
+        let Verified { session: new, login } = match verified {
+            Ok(new) if new.session.user == old.user => new,
             Ok(_) => return self.reply(conn, &error_body(Code::TokenInvalid)),
             Err(code) => return self.reply(conn, &error_body(code)),
         };
         let expires_ms = u64::from(new.expires_s) * 1000;
         self.session_bytes = self.session_bytes + new.bytes_owned() - old.bytes_owned();
         *old = Session { inbox: old.inbox, ..new };
+        self.login_renewed(conn, login);
         self.wheel.remove(conn);
         self.arm_idle(conn);
         self.reply(conn, &Body::Renewed(v1::Renewed { expires_ms }));
@@ -321,7 +322,7 @@ impl Shard {
         self.checks.push_back(PendingCheck { conn, generation, what: Check::Renew(renew.token) });
     }
 
-    fn welcome(&mut self, conn: ConnSlot, connect: v1::Connect) {
+    fn welcome(&mut self, conn: ConnSlot, connect: v1::Connect, login: Option<Arc<str>>) {
         self.conns.hot_mut(conn).state = State::Live;
         self.conns.cold_mut(conn).since_ms = wrapping_ms(self.now.tick);
         self.wheel.remove(conn);
@@ -336,10 +337,11 @@ impl Shard {
             server_time_ms: self.now.unix_ms,
             payload_bytes_max: self.config.payload_bytes_max,
             rooms_max: self.config.rooms_per_connection_max,
+            generation: if connect.inbox { self.inboxes.generation } else { 0 },
         };
         self.reply(conn, &Body::Welcome(welcome));
         if connect.inbox {
-            self.open_inbox(conn);
+            self.open_inbox(conn, login);
         }
         for join in connect.join {
             // What it is sent for one room may be more than it may owe: then it is gone.
@@ -380,7 +382,9 @@ impl Shard {
             | client_frame::Body::Sync(_)
             | client_frame::Body::Pull(_)
             | client_frame::Body::Mark(_)
-            | client_frame::Body::Signal(_)) => self.inbox_frame(conn, body),
+            | client_frame::Body::React(_)
+            | client_frame::Body::Signal(_)
+            | client_frame::Body::Watch(_)) => self.inbox_frame(conn, body),
             client_frame::Body::Ping(_) => self.reply(conn, &Body::Pong(v1::Pong {})), // S-4
         }
     }
@@ -601,12 +605,17 @@ impl Shard {
         }
     }
 
+    /// Whether the token a connection came with has expired.
+    pub(super) fn token_is_over(&self, conn: ConnSlot) -> bool {
+        let session = self.conns.cold(conn).session;
+        session != NONE
+            && u64::from(self.sessions.get(session).expires_s) * 1000 <= self.now.unix_ms
+    }
+
     fn live_deadline(&mut self, conn: ConnSlot) {
         let cold = self.conns.cold(conn);
         let silent_ms = wrapping_ms(self.now.tick).wrapping_sub(cold.since_ms);
-        let expired = cold.session != NONE
-            && u64::from(self.sessions.get(cold.session).expires_s) * 1000 <= self.now.unix_ms;
-        if expired {
+        if self.token_is_over(conn) {
             self.end(conn, Code::TokenExpired, None); // S-2
         } else if silent_ms >= self.idle_ms() {
             self.end(conn, Code::IdleTimeout, None); // S-4

@@ -75,6 +75,12 @@ impl<T> Slab<T> {
         places.filter_map(|(number, place)| Some((number as u32, place.as_ref()?)))
     }
 
+    /// Above every number in use.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        (self.chunks.len() * CHUNK) as u32
+    }
+
     /// How many are in.
     #[must_use]
     pub fn used(&self) -> usize {

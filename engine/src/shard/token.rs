@@ -1,11 +1,14 @@
-//! Verifies tokens on the shard, without any call. Owns the keys and the rules of the claims;
-//! expiry is compared by the session, whose clock is the driver's.
+//! Verifies tokens on the shard, without any call. Owns the node's own keys and the rules of the
+//! claims; the keys of foreign issuers are shared with whoever fetches them. Expiry is compared by
+//! the session, whose clock is the driver's.
 
 use super::slab::NONE;
 use crate::config::Tokens;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use std::sync::Arc;
 use uproar_proto::error::Code;
+use uproar_proto::issuers::Issuers;
+use uproar_proto::names;
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 use uproar_proto::v1::Class;
 
@@ -13,6 +16,7 @@ use uproar_proto::v1::Class;
 pub struct Verifier {
     hs256: Option<DecodingKey>,
     eddsa: Option<DecodingKey>,
+    issuers: Arc<Issuers>,
     guests: bool,
 }
 
@@ -37,6 +41,15 @@ pub struct Session {
     pub inbox: u32,
     /// Seeded hash of the login that minted the token; 0 where it does not say.
     pub login: u64,
+}
+
+/// A token that was checked.
+#[derive(Debug)]
+pub struct Verified {
+    /// Who its connection is.
+    pub session: Session,
+    /// The login that minted it, by name, for a connection that opens its inbox.
+    pub login: Option<Arc<str>>,
 }
 
 /// A connection is told this many seconds before its token ends.
@@ -69,8 +82,16 @@ impl Verifier {
                 )
             })?),
         };
-        let demo = hs256.is_none() && eddsa.is_none();
-        Ok(Verifier { hs256, eddsa, guests: tokens.guests.unwrap_or(demo) })
+        let issuers = Issuers::new(&tokens.issuers).map_err(|e| format!("tokens.{e}"))?;
+        let demo = hs256.is_none() && eddsa.is_none() && issuers.list().is_empty();
+        let guests = tokens.guests.unwrap_or(demo);
+        Ok(Verifier { hs256, eddsa, issuers: Arc::new(issuers), guests })
+    }
+
+    /// Foreign issuers, for whoever fetches their keys.
+    #[must_use]
+    pub fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// Whether connections without a token are admitted.
@@ -83,7 +104,10 @@ impl Verifier {
     ///
     /// # Errors
     /// `TokenInvalid`, or `TokenExpired` where everything else is right.
-    pub fn verify(&self, token: &str, unix_ms: u64, seed: u64) -> Result<Session, Code> {
+    pub fn verify(&self, token: &str, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
+        if let Some(foreign) = self.issuers.verify(token) {
+            return verified(foreign?, unix_ms, seed);
+        }
         let header = decode_header(token).map_err(|_| Code::TokenInvalid)?;
         if header.crit.is_some() {
             return Err(Code::TokenInvalid); // RFC 7515, 4.1.11: none of them is understood here
@@ -101,11 +125,15 @@ impl Verifier {
         let claims = decode::<Claims>(token, key.ok_or(Code::TokenInvalid)?, &rules)
             .map_err(|_| Code::TokenInvalid)?
             .claims;
-        session(claims, unix_ms, seed)
+        // A key of this node speaks for no user of another issuer.
+        if !names::is_local(&claims.sub) {
+            return Err(Code::TokenInvalid);
+        }
+        verified(claims, unix_ms, seed)
     }
 }
 
-fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
+fn verified(claims: Claims, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
     if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
         return Err(Code::TokenInvalid);
     }
@@ -129,7 +157,7 @@ fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
         }
     };
     let boxed = |rooms: Vec<String>| rooms.into_iter().map(String::into_boxed_str).collect();
-    Ok(Session {
+    let session = Session {
         key: crate::hash::hash_bytes(seed, claims.sub.as_bytes()),
         user: Arc::from(claims.sub),
         rooms: claims.rooms.map(boxed),
@@ -139,8 +167,9 @@ fn session(claims: Claims, unix_ms: u64, seed: u64) -> Result<Session, Code> {
         moderate: claims.moderate,
         warned: claims.exp.saturating_sub(unix_ms / 1000) <= u64::from(EXPIRY_WARNING_S),
         inbox: NONE,
-        login: claims.sid.map_or(0, |login| login_key(seed, &login)),
-    })
+        login: claims.sid.as_ref().map_or(0, |login| login_key(seed, login)),
+    };
+    Ok(Verified { session, login: claims.sid.map(Arc::from) })
 }
 
 /// Names a login in [`Session::login`]; never 0.
@@ -194,9 +223,44 @@ mod tests {
 
     #[test]
     fn a_good_token_makes_a_session_with_the_default_classes() {
-        let session = verifier().verify(&token(&claims(), SECRET), 99_000, 1).expect("good");
+        let Verified { session, login } =
+            verifier().verify(&token(&claims(), SECRET), 99_000, 1).expect("good");
+        assert_eq!((login, session.login), (None, 0));
         assert_eq!((&*session.user, session.classes), ("alice", GUEST_CLASSES));
         assert!(session.may_enter("anything"));
+    }
+
+    #[test]
+    fn a_user_of_another_issuer_has_a_name_that_no_key_of_this_node_gives() {
+        let theirs = "BBBBMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+        let acme = uproar_proto::issuers::IssuerSettings {
+            name: "acme".into(),
+            issuer: "https://acme".into(),
+            audience: String::new(),
+            algorithm: uproar_proto::issuers::Pinned::HS256,
+            key: theirs.into(),
+            jwks_url: String::new(),
+        };
+        let hs256_secret = SECRET.to_owned();
+        let tokens = Tokens { hs256_secret, issuers: vec![acme], ..Tokens::default() };
+        let verifier = Verifier::new(&tokens).expect("good keys");
+        let sign = |iss: Option<&str>, sub: &str, secret: &str| {
+            let mut claims = serde_json::json!({"sub": sub, "exp": 100});
+            if let Some(iss) = iss {
+                claims["iss"] = iss.into();
+            }
+            let key = EncodingKey::from_base64_secret(secret).expect("base64");
+            encode(&Header::new(Algorithm::HS256), &claims, &key).expect("encodes")
+        };
+        let user =
+            |token: String, ms| verifier.verify(&token, ms, 1).map(|v| v.session.user.to_string());
+        let acme = Some("https://acme");
+        assert_eq!(user(sign(acme, "bob", theirs), 1), Ok("bob@acme".into()));
+        assert_eq!(user(sign(acme, "bob", theirs), 100_000), Err(Code::TokenExpired));
+        assert_eq!(user(sign(acme, "bob", SECRET), 1), Err(Code::TokenInvalid));
+        assert_eq!(user(sign(None, "bob", SECRET), 1), Ok("bob".into()));
+        assert_eq!(user(sign(None, "bob@acme", SECRET), 1), Err(Code::TokenInvalid));
+        assert_eq!(user(sign(None, "bob", theirs), 1), Err(Code::TokenInvalid));
     }
 
     #[test]
@@ -225,7 +289,7 @@ mod tests {
             publish: Some(vec!["gift".into()]),
             ..claims()
         };
-        let session = verifier().verify(&token(&bound, SECRET), 1, 1).expect("good");
+        let session = verifier().verify(&token(&bound, SECRET), 1, 1).expect("good").session;
         assert!(session.may_enter("stage") && session.may_enter("vip-7"));
         assert!(!session.may_enter("stage2") && !session.may_enter("vip"));
         assert_eq!(session.classes, 1 << Class::Gift as u8);

@@ -63,6 +63,8 @@ pub(crate) struct Client {
     /// It has broken the rules: how it is answered is not checked, only that others are served.
     pub(crate) rude: bool,
     pub(crate) ping_every_s: u32,
+    /// Of the store, as the welcome told.
+    pub(crate) generation: u64,
     pub(crate) pinged: Tick,
     pub(crate) pongs: u64,
     pub(crate) reconnect: bool,
@@ -109,6 +111,7 @@ impl Client {
             welcomed: false,
             rude: false,
             ping_every_s: 0,
+            generation: 0,
             pinged: now,
             pongs: 0,
             reconnect: false,
@@ -203,6 +206,7 @@ impl Client {
             Body::Welcome(_) if self.welcomed => return Err("welcomed twice".into()),
             Body::Welcome(welcome) => {
                 (self.welcomed, self.ping_every_s) = (true, welcome.ping_every_s);
+                self.generation = welcome.generation;
             }
             Body::Joined(joined) => self.joined(joined, ledger)?,
             Body::Batch(batch) => self.batch(&batch, unix_ms, ledger)?,

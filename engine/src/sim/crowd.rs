@@ -90,6 +90,24 @@ pub(crate) fn connect_to_inbox(world: &mut World, shard: usize, account: Option<
     number
 }
 
+/// An account whose token was minted by a login; its number.
+#[cfg(test)]
+pub(crate) fn logged_in(world: &mut World, user: &str, login: &str) -> usize {
+    let exp = world.now.unix_ms / 1000 + 3_000;
+    let claims = Claims { sub: user.into(), exp, sid: Some(login.into()), ..Claims::default() };
+    let key = EncodingKey::from_base64_secret(SECRET).expect("the secret is base64");
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON");
+    world.accounts.push(Account { user: user.into(), token });
+    world.accounts.len() - 1
+}
+
+/// A client goes on with the token of another account of its user.
+#[cfg(test)]
+pub(crate) fn renew(world: &mut World, number: usize, account: usize) {
+    let token = world.accounts[account].token.clone();
+    say(world, number, &Body::Renew(v1::Renew { token }));
+}
+
 /// A client sends a frame.
 pub(crate) fn say(world: &mut World, number: usize, body: &Body) {
     let client = &world.clients[number];

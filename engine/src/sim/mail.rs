@@ -12,9 +12,13 @@ const BACKLOG_QUEUES_MAX: usize = 4;
 /// Which messages come back though there is room, and how many of them still.
 pub(crate) type Loss = (fn(&Message) -> bool, u32);
 
+/// Which messages stay on their way, and those that do, with their targets.
+pub(crate) type Held = (fn(&Message) -> bool, Vec<(usize, Message)>);
+
 /// All queues.
 pub(crate) struct Mail {
     pub(crate) loss: Option<Loss>,
+    pub(crate) held: Option<Held>,
     pub(crate) queue_max: usize,
     queues: Vec<VecDeque<Message>>,
     /// Mail to oneself.
@@ -27,7 +31,7 @@ impl Mail {
     pub(crate) fn new(shards: usize, queue_max: usize) -> Mail {
         let queues = || (0..shards).map(|_| VecDeque::new()).collect::<Vec<_>>();
         let backlog = (0..shards).map(|_| queues()).collect();
-        Mail { loss: None, queue_max, queues: queues(), own: queues(), backlog }
+        Mail { loss: None, held: None, queue_max, queues: queues(), own: queues(), backlog }
     }
 
     /// What a shard takes in this turn: its own mail, then at most so many of others.
@@ -71,6 +75,12 @@ impl Mail {
             *times -= 1;
             return Err(message);
         }
+        if let Some((is_it, held)) = &mut self.held
+            && is_it(&message)
+        {
+            held.push((to, message));
+            return Ok(());
+        }
         let kept = &mut self.backlog[from][to];
         let message = if kept.is_empty() {
             match self.post(to, message) {
@@ -86,6 +96,17 @@ impl Mail {
         }
         kept.push_back(message);
         Ok(())
+    }
+
+    /// What was held arrives; how many.
+    #[cfg(test)]
+    pub(crate) fn let_go(&mut self) -> usize {
+        let held = self.held.take().map(|(_, held)| held).unwrap_or_default();
+        let count = held.len();
+        for (to, message) in held {
+            self.queues[to].push_back(message);
+        }
+        count
     }
 
     /// Whether a shard has something to take in, or to hand over.

@@ -6,6 +6,8 @@
 //! (faults off, everybody reads; every promise must come true within a bounded time).
 //! Replay: `cargo run -p uproar-engine --features sim --bin sim -- SEED`.
 
+#[cfg(test)]
+mod anew;
 mod check;
 mod client;
 mod control;
