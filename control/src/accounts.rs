@@ -1,25 +1,30 @@
 //! Accounts and sessions: who may register, log in, stay logged in, and be ended.
 //!
-//! Owns the rules. Reads no clock: `now_ms` comes in. A session is one log-in on one device: an
-//! access token of minutes, and a refresh token that is replaced at every use. What ends comes
-//! back as [`Revoked`], for whoever closes the connections.
+//! Owns the rules. Reads no clock: `now_ms` comes in, by which attempts and expiry are judged; the
+//! moment a user is made is the store's, which never goes back. A session is one log-in on one
+//! device: an access token of minutes, and a refresh token that is replaced at every use. What ends
+//! comes back as [`Revoked`], for whoever closes the connections.
+
+pub(crate) mod platform;
 
 use crate::fault::Fault;
 use crate::ids::random_id;
 use crate::limits::Limits;
 use crate::passwords::Passwords;
 use crate::refresh::RefreshToken;
-use crate::store::accounts::{self as rows, NewUser, Presented, Session, Turn};
+use crate::store::accounts::{self as rows, NewUser, Opened, Presented, Session, Turn};
+use crate::store::bans::{self, Ban};
+use crate::store::idempotency::{Kept, Use};
 use crate::store::{Store, StoreError};
 use crate::tokens::{AccessClaims, SigningKey};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
 use uproar_proto::error::Code;
+use uproar_proto::issuers::Issuers;
+use uproar_proto::names::{self, LOCAL};
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 
-/// The issuer of accounts that are made here.
-pub(crate) const LOCAL: &str = "";
 /// A refresh token whose answer was lost may be presented again for this long.
 const LOST_ANSWER_MS: i64 = 60_000;
 /// The shortest password, in bytes.
@@ -28,6 +33,9 @@ const PASSWORD_BYTES_MIN: usize = 8;
 const PASSWORD_BYTES_MAX: usize = 256;
 /// The longest name of a device, in bytes.
 const DEVICE_BYTES_MAX: usize = 64;
+
+/// The longest reason of a ban, in bytes.
+const BAN_REASON_BYTES_MAX: usize = 256;
 
 /// Section `[accounts]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +152,15 @@ pub(crate) enum Refreshed {
     Reused(Revoked),
 }
 
+/// An account, as it was asked for.
+pub(crate) struct Register<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) password: &'a str,
+    pub(crate) from: IpAddr,
+    /// The caller's idempotency key.
+    pub(crate) key: Option<String>,
+}
+
 /// A log-in, as it was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogIn<'a> {
@@ -157,7 +174,9 @@ pub(crate) struct LogIn<'a> {
 /// The rules, over one store and one signing key.
 pub(crate) struct Accounts {
     store: Arc<Store>,
-    key: SigningKey,
+    /// `None`: users come with tokens of other issuers alone, and nobody logs in here.
+    key: Option<SigningKey>,
+    issuers: Arc<Issuers>,
     passwords: Passwords,
     by_address: Limits,
     by_account: Limits,
@@ -169,13 +188,15 @@ impl Accounts {
     /// Which setting cannot be.
     pub(crate) fn new(
         store: Arc<Store>,
-        key: SigningKey,
+        key: Option<SigningKey>,
+        issuers: Arc<Issuers>,
         settings: AccountSettings,
     ) -> Result<Accounts, String> {
         settings.check()?;
         Ok(Accounts {
             store,
             key,
+            issuers,
             passwords: Passwords::new(settings.hash_memory_kib, settings.hashes_at_once)?,
             by_address: Limits::new(settings.address_burst, ADDRESS_EVERY_MS),
             by_account: Limits::new(settings.account_burst, ACCOUNT_EVERY_MS),
@@ -183,24 +204,46 @@ impl Accounts {
         })
     }
 
+    /// Bans a user: its sessions end, and it comes in no more. Its connections are the caller's to
+    /// close.
+    pub(crate) async fn ban(&self, user: i64, until_ms: i64, reason: &str) -> Result<Ban, Fault> {
+        if reason.len() > BAN_REASON_BYTES_MAX {
+            let many = reason.len();
+            let text = format!("reason has {many} bytes; allowed are 0 to {BAN_REASON_BYTES_MAX}");
+            return Err(Fault::refused(Code::BadRequest, text));
+        }
+        let (reason, made_ms) = (reason.to_owned(), self.store.now_ms());
+        let ban = Ban { user, until_ms, reason, made_ms };
+        rows::ban(&self.store, ban.clone()).await?;
+        Ok(ban)
+    }
+
     /// The store the rules work on.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Makes an account; its id.
-    pub(crate) async fn register(
+    fn key(&self) -> Result<&SigningKey, Fault> {
+        let text = "nobody logs in here: no key that signs tokens is set";
+        self.key.as_ref().ok_or_else(|| Fault::refused(Code::Forbidden, text))
+    }
+
+    /// Makes an account, once for each key; `answer` is what goes out for the id that it gets, now
+    /// and at every repeat.
+    pub(crate) async fn register_once(
         &self,
-        name: &str,
-        password: &str,
-        from: IpAddr,
+        ask: Register<'_>,
+        answer: impl FnOnce(i64) -> Kept,
         now_ms: i64,
-    ) -> Result<i64, Fault> {
+    ) -> Result<Kept, Fault> {
         if !self.settings.registration_open {
             let text = "accounts are not made here: accounts.registration_open is false";
             return Err(Fault::refused(Code::Forbidden, text));
         }
+        let Register { name, password, from, key } = ask;
+        self.key()?;
         check_name(name)?;
+        check_local(name)?;
         check_password(password)?;
         self.take_address(from, now_ms)?;
         let user = NewUser {
@@ -208,13 +251,27 @@ impl Accounts {
             issuer: LOCAL.to_owned(),
             name: name.to_owned(),
             password_hash: Some(self.passwords.hash(password).await?),
-            created_ms: now_ms,
+            created_ms: self.store.now_ms(),
         };
-        let id = user.id;
-        if rows::insert(&self.store, user).await? == id {
-            Ok(id)
-        } else {
-            Err(Fault::refused(Code::AlreadyExists, "there is an account of this name already"))
+        let kept = answer(user.id);
+        let body_hash = self.hash_of(&[name.as_bytes(), b"\0", password.as_bytes()].concat())?;
+        let once = key.map(|key| Use {
+            caller: network(from).to_string(),
+            route: "POST /v1/accounts",
+            key,
+            body_hash,
+            now_ms: self.store.now_ms(),
+        });
+        match rows::insert_once(&self.store, user, kept, once).await {
+            Ok(Some(kept)) => Ok(kept),
+            Ok(None) => {
+                Err(Fault::refused(Code::AlreadyExists, "there is an account of this name already"))
+            }
+            Err(StoreError::Refused(Code::Conflict)) => {
+                let text = "this Idempotency-Key came with another body before";
+                Err(Fault::refused(Code::Conflict, text))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -224,6 +281,7 @@ impl Accounts {
         ask: LogIn<'_>,
         now_ms: i64,
     ) -> Result<(Tokens, Vec<Revoked>), Fault> {
+        self.key()?;
         check_name(ask.name)?;
         check_device(ask.device)?;
         self.take_address(ask.from, now_ms)?;
@@ -251,15 +309,18 @@ impl Accounts {
         let tokens = self.tokens(&user.name, &token, session.expires_ms, now_ms)?;
         let sessions_max = self.settings.sessions_max as usize;
         let opened = rows::open_session(&self.store, session, hash.to_owned(), sessions_max);
-        // Changed since it was read: what was typed is the password no more.
-        let ended = opened.await?.ok_or(Code::WrongPassword)?;
-        Ok((tokens, ended.into_iter().map(Revoked::Session).collect()))
+        match opened.await? {
+            Opened::Ended(ended) => Ok((tokens, ended.into_iter().map(Revoked::Session).collect())),
+            // Since it was read: what was typed is the password no more.
+            Opened::Changed => Err(Code::WrongPassword.into()),
+            Opened::Banned => Err(Code::Banned.into()),
+        }
     }
 
     /// Replaces a refresh token and gives a new access token.
     pub(crate) async fn refresh(&self, token: &str, now_ms: i64) -> Result<Refreshed, Fault> {
-        let token = RefreshToken::parse(&self.key, token)?;
-        let next = token.successor(&self.key)?;
+        let token = RefreshToken::parse(self.key()?, token)?;
+        let next = token.successor(self.key()?)?;
         let user = rows::user(&self.store, token.user).await?.ok_or(Code::SessionRevoked)?;
         let expires_ms = self.refresh_expires_ms(now_ms);
         let presented = Presented {
@@ -283,7 +344,14 @@ impl Accounts {
 
     /// Who calls with this access token. A platform's own user is made at first sight.
     pub(crate) async fn caller(&self, token: &str, now_ms: i64) -> Result<Caller, Fault> {
-        let access = self.key.verify::<AccessClaims>(token).ok_or(Code::TokenInvalid)?;
+        let access = match self.issuers.verify(token) {
+            Some(claims) => AccessClaims { claims: claims?, uid: None },
+            None => self.verify_own(token).ok_or(Code::TokenInvalid)?,
+        };
+        let not_before_ms = access.claims.nbf.unwrap_or(0).saturating_mul(1000);
+        if not_before_ms > u64::try_from(now_ms).unwrap_or(0) {
+            return Err(Code::TokenInvalid.into());
+        }
         let name = access.claims.sub;
         let expires_ms = i64::try_from(access.claims.exp).unwrap_or(i64::MAX).saturating_mul(1000);
         if expires_ms <= now_ms {
@@ -299,21 +367,33 @@ impl Accounts {
                 Ok(Caller { user, name, session: Some(session) })
             }
             (None, None) => {
-                let user = self.first_sight(&name, now_ms).await?;
+                let user = self.first_sight(&name).await?;
+                let mut conn = self.store.reader().await?;
+                if bans::find(&mut conn, user, now_ms).await?.is_some() {
+                    return Err(Code::Banned.into());
+                }
                 Ok(Caller { user, name, session: None })
             }
             _ => Err(Code::TokenInvalid.into()),
         }
     }
 
-    async fn first_sight(&self, name: &str, now_ms: i64) -> Result<i64, Fault> {
-        if let Some(user) = rows::find(&self.store, LOCAL, name).await? {
+    /// A key of this node speaks for no user of another issuer.
+    fn verify_own(&self, token: &str) -> Option<AccessClaims> {
+        let access = self.key.as_ref()?.verify::<AccessClaims>(token)?;
+        names::is_local(&access.claims.sub).then_some(access)
+    }
+
+    async fn first_sight(&self, wire: &str) -> Result<i64, Fault> {
+        let (issuer, name) = names::split(wire);
+        if let Some(user) = rows::find(&self.store, issuer, name).await? {
             return Ok(user.id);
         }
         check_name(name)?;
-        let (issuer, name) = (LOCAL.to_owned(), name.to_owned());
+        let (issuer, name) = (issuer.to_owned(), name.to_owned());
         let id = random_id();
-        let user = NewUser { id, issuer, name, password_hash: None, created_ms: now_ms };
+        let user =
+            NewUser { id, issuer, name, password_hash: None, created_ms: self.store.now_ms() };
         let id = rows::insert(&self.store, user).await?;
         match rows::user(&self.store, id).await? {
             Some(user) => Ok(user.id),
@@ -385,14 +465,14 @@ impl Accounts {
             uid: Some(refresh.user.to_string()),
         };
         // The name was checked when it was written.
-        let access = self.key.mint_access(&access).map_err(StoreError::Corrupt)?;
+        let access = self.key()?.mint_access(&access).map_err(StoreError::Corrupt)?;
         Ok(Tokens {
             user: refresh.user,
             name: name.to_owned(),
             session: refresh.session,
             access,
             access_expires_ms: exp * 1000,
-            refresh: refresh.text(&self.key)?,
+            refresh: refresh.text(self.key()?)?,
             refresh_expires_ms,
         })
     }
@@ -453,8 +533,17 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     }
 }
 
+/// What ends like the name of an issuer is that issuer's to give.
+fn check_local(name: &str) -> Result<(), Fault> {
+    if names::is_local(name) {
+        return Ok(());
+    }
+    let text = "a user name must not end in @ and a name of a-z 0-9 -: users of other issuers do";
+    Err(Fault::refused(Code::BadRequest, text))
+}
+
 /// Characters that show nothing or turn the text around them: controls, formats, fillers, tags.
-fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')
         || matches!(c,

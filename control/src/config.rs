@@ -21,7 +21,8 @@ pub struct Config {
     /// Longest wait for the engine's answer. Reached: 503, and it is unknown whether the request
     /// was carried out.
     pub reply_ms_max: u32,
-    /// Longest time for a whole request, its body included. Reached: 408.
+    /// Longest time for a whole request, its body included. Reached: 408 where the body was not
+    /// there, else 503.
     pub request_ms_max: u32,
     /// Longest wait for a request's headers, also between two requests of one connection.
     /// Reached: closed.
@@ -55,11 +56,73 @@ pub struct StoreConfig {
     pub sync: bool,
     /// Who may write to whom: `friends`, or `anyone` who is not blocked.
     pub policy: Policy,
+    /// Messages are kept at least so many days, and at most one period longer; 0: for ever.
+    pub retention_days: u32,
+    /// Old messages go in pieces of so many days.
+    pub period_days: u32,
 }
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
-        StoreConfig { url: "sqlite:uproar.db".into(), sync: true, policy: Policy::Friends }
+        StoreConfig {
+            url: "sqlite:uproar.db".into(),
+            sync: true,
+            policy: Policy::Friends,
+            retention_days: 0,
+            period_days: 30,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// The first rule the section breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value, min, max) in [
+            ("retention_days", self.retention_days, 0, 36_500),
+            ("period_days", self.period_days, 1, 366),
+        ] {
+            if value < min || value > max {
+                return Err(format!("{name} is {value}; allowed is {min} to {max}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Section `[groups]` of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GroupsConfig {
+    /// Members of one group. Reached: `LIMIT_REACHED`.
+    pub members_max: u32,
+    /// Groups one user is in. Reached: `LIMIT_REACHED`.
+    pub groups_per_user_max: u32,
+}
+
+impl Default for GroupsConfig {
+    fn default() -> GroupsConfig {
+        GroupsConfig { members_max: 100_000, groups_per_user_max: 2_000 }
+    }
+}
+
+impl GroupsConfig {
+    /// The first rule the section breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value, max) in [
+            ("members_max", self.members_max, 1_000_000),
+            ("groups_per_user_max", self.groups_per_user_max, 10_000),
+        ] {
+            if value < 1 || value > max {
+                return Err(format!("{name} is {value}; allowed is 1 to {max}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,19 +8,27 @@
 pub mod accounts;
 pub mod config;
 pub mod conversations;
+mod export;
 mod fault;
+mod groups;
 mod http;
 mod ids;
+pub mod jwks;
 mod limits;
 mod passwords;
 mod process;
 mod refresh;
 pub mod relations;
+mod search;
 pub mod store;
 pub mod tokens;
+mod webhooks;
 
 pub use accounts::AccountSettings;
+pub use config::GroupsConfig;
 pub use config::{Config, StoreConfig};
 pub use conversations::{Conversations, Rules};
-pub use http::{Api, openapi_json, serve};
+pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use store::Store;
+pub use webhooks::Webhooks;
+pub use webhooks::config::{WebhookSettings, check as check_webhooks};

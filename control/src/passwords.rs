@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordVerifier, Version};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uproar_proto::error::Code;
 
 /// Hashes that may wait for their turn. Reached: `SLOW_DOWN`, at once.
@@ -18,6 +18,45 @@ const QUEUE_RETRY_MS: u32 = 1_000;
 const PASSES: u32 = 2;
 /// Bytes of salt (RFC 9106, 3.1).
 const SALT_BYTES: usize = 16;
+
+/// The most memory (KiB) and passes of a hash that comes from elsewhere: each log-in pays for it.
+const FOREIGN_MEMORY_KIB_MAX: u32 = 1 << 18;
+const FOREIGN_PASSES_MAX: u32 = 16;
+const FOREIGN_LANES_MAX: u32 = 16;
+/// The longest one, in bytes: what its column holds.
+const FOREIGN_BYTES_MAX: usize = 255;
+
+/// A place among those that wait.
+type Place = OwnedSemaphorePermit;
+
+/// Whether a hash that was made elsewhere can be verified here: a PHC string of argon2.
+///
+/// # Errors
+/// What is wrong, and what is allowed; never shows the hash.
+pub(crate) fn check_hash(hash: &str) -> Result<(), String> {
+    let form = "password_hash is not a PHC string of argon2, as in $argon2id$v=19$m=19456,t=2,p=1$\
+                SALT$HASH";
+    if hash.len() > FOREIGN_BYTES_MAX {
+        let many = hash.len();
+        return Err(format!("password_hash has {many} bytes; allowed are {FOREIGN_BYTES_MAX}"));
+    }
+    let hash = PasswordHash::new(hash).map_err(|_| form)?;
+    let is_whole = hash.salt.is_some() && hash.hash.is_some();
+    if !is_whole || Algorithm::try_from(hash.algorithm.as_str()).is_err() {
+        return Err(form.into());
+    }
+    let params = Params::try_from(&hash).map_err(|_| form)?;
+    for (name, value, max) in [
+        ("m", params.m_cost(), FOREIGN_MEMORY_KIB_MAX),
+        ("t", params.t_cost(), FOREIGN_PASSES_MAX),
+        ("p", params.p_cost(), FOREIGN_LANES_MAX),
+    ] {
+        if value > max {
+            return Err(format!("{name} of password_hash is {value}; allowed is up to {max}"));
+        }
+    }
+    Ok(())
+}
 
 /// Hashes and verifies passwords.
 pub(crate) struct Passwords {
@@ -40,9 +79,19 @@ impl Passwords {
 
     /// The hash of a new password, with a salt of its own.
     pub(crate) async fn hash(&self, password: &str) -> Result<String, Fault> {
+        let place = self.place()?;
+        self.hash_at(Some(place), password).await
+    }
+
+    /// The same for an operator, who waits however many wait: there are few of them.
+    pub(crate) async fn hash_in_turn(&self, password: &str) -> Result<String, Fault> {
+        self.hash_at(None, password).await
+    }
+
+    async fn hash_at(&self, place: Option<Place>, password: &str) -> Result<String, Fault> {
         let argon2 = self.argon2.clone();
         let password = password.to_owned();
-        let hash = self.run(move || {
+        let hash = self.run(place, move || {
             let mut salt = [0; SALT_BYTES];
             getrandom::fill(&mut salt).map_err(|e| e.to_string())?;
             let hash = argon2.hash_password_with_salt(password.as_bytes(), &salt);
@@ -56,7 +105,7 @@ impl Passwords {
         let argon2 = self.argon2.clone();
         let password = password.to_owned();
         let hash = hash.map(str::to_owned);
-        self.run(move || {
+        self.run(Some(self.place()?), move || {
             let password = password.as_bytes();
             match hash.as_deref().map(PasswordHash::new) {
                 Some(Ok(hash)) => argon2.verify_password(password, &hash).is_ok(),
@@ -70,12 +119,16 @@ impl Passwords {
         .await
     }
 
+    fn place(&self) -> Result<Place, Fault> {
+        let place = Arc::clone(&self.queue).try_acquire_owned();
+        place.map_err(|_| Fault::slow_down(QUEUE_RETRY_MS))
+    }
+
     async fn run<T: Send + 'static>(
         &self,
+        place: Option<Place>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        let place = Arc::clone(&self.queue).try_acquire_owned();
-        let place = place.map_err(|_| Fault::slow_down(QUEUE_RETRY_MS))?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_| Fault::from(Code::Internal))?;
         // The permits go along: a caller that gives up leaves work that still counts.
@@ -119,6 +172,25 @@ mod tests {
         assert_eq!(refused.code(), Some(Code::SlowDown));
         drop(places);
         passwords.hash("correct horse").await.unwrap();
+    }
+
+    #[test]
+    fn a_hash_from_elsewhere_is_one_that_can_be_verified_at_a_bearable_cost() {
+        let good = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$\
+                    RdescudvJCsgt3ub+b/dWRWJTmaaJObGRdescudvJCs";
+        check_hash(good).unwrap();
+        for (bad, what) in [
+            (good.replace("m=65536", "m=4194304"), "m of password_hash is 4194304"),
+            (good.replace("t=3", "t=17"), "t of password_hash is 17"),
+            (good.replace("$argon2id", "$scrypt"), "PHC string"),
+            (good.rsplit_once('$').unwrap().0.to_owned(), "PHC string"),
+            ("$2b$12$abcdefghijklmnopqrstuv".to_owned(), "PHC string"),
+            (String::new(), "PHC string"),
+            ("x".repeat(256), "256 bytes"),
+        ] {
+            let error = check_hash(&bad).unwrap_err();
+            assert!(error.contains(what), "{bad}: {error}");
+        }
     }
 
     #[test]

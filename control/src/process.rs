@@ -26,6 +26,7 @@ pub(crate) fn samples(started_unix_s: f64) -> Vec<Sample> {
     use SampleKind::{Counter, Gauge};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let rows = [
         (
@@ -71,6 +72,12 @@ pub(crate) fn samples(started_unix_s: f64) -> Vec<Sample> {
             open_files_soft(&limits),
         ),
         (
+            "process_written_bytes_total",
+            "Bytes this process caused to be written to storage.",
+            Counter,
+            written_bytes(&io),
+        ),
+        (
             "process_start_time_seconds",
             "When the process started, seconds since 1970.",
             Gauge,
@@ -103,6 +110,11 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_S)
 }
 
+/// Only told where the kernel keeps task accounts.
+fn written_bytes(io: &str) -> Option<f64> {
+    status_field(io, "write_bytes:")?.parse().ok()
+}
+
 /// Linux 6.2 and later tell the count as the folder's size; before, it is counted.
 fn open_fds() -> Option<f64> {
     let size = std::fs::metadata("/proc/self/fd").ok()?.len();
@@ -124,7 +136,7 @@ mod tests {
     fn every_figure_of_this_process_can_be_read() {
         let samples = samples(1.0);
         let names: Vec<&str> = samples.iter().map(|s| s.name).collect();
-        assert_eq!(names.len(), 8, "{names:?}");
+        assert_eq!(names.len(), 9, "{names:?}");
         for sample in &samples {
             let SampleValue::Number(value) = sample.value else { panic!("{}", sample.name) };
             assert!(value >= 0.0, "{} is {value}", sample.name);

@@ -7,12 +7,13 @@
 use crate::fault::Fault;
 use crate::store::Store;
 use crate::store::accounts as users;
-use crate::store::relations::{self as rows, Listed, Rule};
+use crate::store::relations::{self as rows, Changed, Listed, Rule};
 use serde::{Deserialize, Serialize};
 use uproar_proto::error::Code;
+use uproar_proto::names;
 
 /// Friends of one user.
-const FRIENDS_MAX: i64 = 5_000;
+pub(crate) const FRIENDS_MAX: i64 = 5_000;
 /// Requests that one user has made, and requests that wait for one user's answer.
 const REQUESTS_MAX: i64 = 1_000;
 /// Users that one user follows.
@@ -292,6 +293,11 @@ pub(crate) fn part(now: &Standing) -> Result<Pair, Code> {
         .map(|own| own.without(Edge::FRIEND | Edge::BLOCKS), |theirs| theirs.without(Edge::FRIEND)))
 }
 
+/// One of the two was erased: nothing is left between them.
+pub(crate) fn forget(_: &Standing) -> Result<Pair, Code> {
+    Ok(Pair::default())
+}
+
 fn check_blocks(pair: Pair) -> Result<(), Code> {
     let is_blocked = pair.own.has(Edge::BLOCKS) || pair.theirs.has(Edge::BLOCKS);
     if is_blocked { Err(Code::Blocked) } else { Ok(()) }
@@ -310,14 +316,14 @@ pub(crate) fn check_write(pair: Pair, policy: Policy) -> Result<(), Code> {
     }
 }
 
-/// Carries out what a user does about the user of a name; what the two are then.
+/// Carries out what a user does about another one; what the two were, and are then.
 pub(crate) async fn act(
     store: &Store,
     user: i64,
     peer: i64,
     act: Act,
     now_ms: i64,
-) -> Result<Pair, Fault> {
+) -> Result<Changed, Fault> {
     check_other(user, peer)?;
     Ok(rows::change(store, user, peer, now_ms, act.rule()).await??)
 }
@@ -336,8 +342,9 @@ fn check_other(user: i64, peer: i64) -> Result<(), Fault> {
 }
 
 /// The id of the user of a name; `NOT_FOUND` where there is none.
-pub(crate) async fn peer(store: &Store, issuer: &str, name: &str) -> Result<i64, Fault> {
+pub(crate) async fn peer(store: &Store, wire: &str) -> Result<i64, Fault> {
     // A name that cannot be is not asked for: MySQL would find "a" for "a ".
+    let (issuer, name) = names::split(wire);
     crate::accounts::check_name(name)?;
     let found = users::find(store, issuer, name).await?;
     let missing = || Fault::refused(Code::NotFound, "there is no user of this name");

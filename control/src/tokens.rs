@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uproar_proto::ids::RoomId;
+use uproar_proto::names;
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 
 /// The shortest HS256 secret, in bytes: as long as the hash (RFC 7518, 3.2).
@@ -197,6 +198,12 @@ pub fn check(claims: &Claims) -> Result<(), String> {
             claims.sub.len()
         ));
     }
+    if !names::is_local(&claims.sub) {
+        return Err(format!(
+            "user is {:?}; what ends in @ and a name of a-z 0-9 - is a user of another issuer",
+            claims.sub
+        ));
+    }
     let rooms = claims.rooms.as_deref().unwrap_or_default();
     if rooms.len() > ROOM_PATTERNS_MAX {
         return Err(format!("rooms has {} entries; allowed are {ROOM_PATTERNS_MAX}", rooms.len()));
@@ -357,6 +364,8 @@ mod tests {
     #[test]
     fn claims_that_break_a_rule_are_not_signed() {
         let key = SigningKey::hs256(SECRET).unwrap();
+        let foreign = Claims { sub: "bob@acme".into(), ..alice() };
+        assert!(key.mint(&foreign).unwrap_err().contains("another issuer"));
         let bad_user = Claims { sub: "x".repeat(65), ..alice() };
         assert!(key.mint(&bad_user).unwrap_err().contains("65 bytes"));
         let bad_room = Claims { rooms: Some(vec!["a b".into()]), ..alice() };

@@ -18,10 +18,23 @@ fn accounts(store: Arc<Store>) -> Accounts {
 
 fn accounts_with(store: Arc<Store>, settings: AccountSettings) -> Accounts {
     let key = SigningKey::hs256(&crate::tokens::base64_text(&[7; 32])).unwrap();
-    Accounts::new(store, key, settings).unwrap()
+    Accounts::new(store, Some(key), Arc::default(), settings).unwrap()
 }
 
 impl Accounts {
+    async fn register(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        now_ms: i64,
+    ) -> Result<i64, Fault> {
+        let ask = Register { name, password, from, key: None };
+        let answer = |id: i64| Kept { status: 201, body: id.to_string() };
+        let kept = self.register_once(ask, answer, now_ms).await?;
+        Ok(kept.body.parse().unwrap())
+    }
+
     async fn new_user(&self, name: &str) -> i64 {
         self.register(name, GOOD, HOME, NOW).await.unwrap()
     }
@@ -356,7 +369,7 @@ fn a_log_in_that_meets_a_change_of_the_password_opens_nothing() {
             expires_ms: NOW + 1,
         };
         let opened = rows::open_session(&store, session, "the hash before".into(), 9).await;
-        assert_eq!(opened.unwrap(), None);
+        assert_eq!(opened.unwrap(), Opened::Changed);
         assert_eq!(rows::sessions(&store, user).await.unwrap(), []);
     });
 }
@@ -441,7 +454,7 @@ fn a_platforms_own_user_is_made_at_first_sight() {
     on_both(|store| async move {
         let accounts = accounts(store);
         let claims = Claims { sub: "zoe".into(), exp: 2_000_000_000, ..Claims::default() };
-        let token = accounts.key.mint(&claims).unwrap();
+        let token = accounts.key().unwrap().mint(&claims).unwrap();
         let caller = accounts.caller(&token, NOW).await.unwrap();
         assert_eq!(accounts.caller(&token, NOW).await.unwrap(), caller);
         assert_eq!((caller.name.as_str(), caller.session), ("zoe", None));
@@ -470,4 +483,84 @@ fn a_setting_out_of_range_names_the_key_and_the_range() {
     let bad = AccountSettings { refresh_ttl_s: 600, ..cheap() };
     assert!(bad.check().unwrap_err().contains("above access_ttl_s"));
     AccountSettings::default().check().unwrap();
+}
+
+/// Rules that take tokens of one other issuer, and a token of it.
+fn with_issuer(store: Arc<Store>, key: Option<SigningKey>) -> (Accounts, String) {
+    let settings = uproar_proto::issuers::IssuerSettings {
+        name: "acme".into(),
+        issuer: "https://acme".into(),
+        audience: String::new(),
+        algorithm: uproar_proto::issuers::Pinned::HS256,
+        key: crate::tokens::base64_text(&[9; 32]),
+        jwks_url: String::new(),
+    };
+    let issuers = Arc::new(Issuers::new(&[settings]).unwrap());
+    let claims = serde_json::json!({
+        "iss": "https://acme", "sub": "bob", "exp": NOW / 1000 + 60, "sid": "7", "uid": "7",
+    });
+    let theirs = jsonwebtoken::EncodingKey::from_secret(&[9; 32]);
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &theirs).unwrap();
+    (Accounts::new(store, key, issuers, cheap()).unwrap(), token)
+}
+
+#[test]
+fn an_identity_of_another_issuer_is_one_user_and_never_a_local_one() {
+    on_both(|store| async move {
+        let key = SigningKey::hs256(&crate::tokens::base64_text(&[7; 32])).unwrap();
+        let (accounts, token) = with_issuer(store, Some(key));
+        let local = accounts.new_user("bob").await;
+        let first = accounts.caller(&token, NOW).await.unwrap();
+        assert_eq!((first.name.as_str(), first.session), ("bob@acme", None));
+        assert_ne!(first.user, local);
+        assert_eq!(accounts.caller(&token, NOW + 1).await.unwrap(), first);
+        let by_name = crate::relations::peer(&accounts.store, "bob@acme").await.unwrap();
+        assert_eq!(by_name, first.user);
+        assert_eq!(crate::relations::peer(&accounts.store, "bob").await.unwrap(), local);
+        let mut conn = accounts.store.reader().await.unwrap();
+        let told = crate::store::users::name(&mut conn, first.user).await.unwrap();
+        assert_eq!(told.as_deref(), Some("bob@acme"));
+        drop(conn);
+        let late = accounts.caller(&token, NOW + 60_000).await.unwrap_err();
+        assert_eq!(late.code(), Some(Code::TokenExpired));
+        // Nobody makes that name here, neither by an account nor by this node's key.
+        let taken = accounts.register("eve@acme", GOOD, HOME, NOW).await.unwrap_err();
+        assert_eq!(taken.code(), Some(Code::BadRequest));
+        let ours = jsonwebtoken::EncodingKey::from_secret(&[7; 32]);
+        let claims = serde_json::json!({"sub": "bob@acme", "exp": NOW / 1000 + 60});
+        let forged = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &ours);
+        let refused = accounts.caller(&forged.unwrap(), NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::TokenInvalid));
+    });
+}
+
+#[test]
+fn the_token_of_an_erased_user_is_refused_for_ever() {
+    on_both(|store| async move {
+        let (accounts, token) = with_issuer(store, None);
+        let user = accounts.caller(&token, NOW).await.unwrap().user;
+        let erase = accounts.store.write(move |conn| {
+            Box::pin(async move {
+                let erase = sqlx::query("UPDATE users SET erased = 1 WHERE id = ?");
+                erase.bind(user).execute(conn).await?;
+                Ok(())
+            })
+        });
+        erase.await.unwrap();
+        for _ in 0..2 {
+            let refused = accounts.caller(&token, NOW).await.unwrap_err();
+            assert_eq!(refused.code(), Some(Code::TokenInvalid));
+        }
+    });
+}
+
+#[test]
+fn without_a_key_that_signs_nobody_logs_in() {
+    on_both(|store| async move {
+        let (accounts, _) = with_issuer(store, None);
+        let refused = accounts.register("bob", GOOD, HOME, NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::Forbidden));
+        let refused = accounts.enter("bob", GOOD, NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::Forbidden));
+    });
 }

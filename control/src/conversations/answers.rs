@@ -1,20 +1,21 @@
-//! Sync, pull, marks and signals.
+//! Sync, pull and signals.
 //!
 //! Owns the bounds of an answer. A reader sees what its memberships let it see, and no more, on
 //! every path here.
 
-use super::words::{self, Named, SyncCursor};
+use super::words::{self, Named, Part, SyncCursor};
 use super::{Refused, Shared};
 use crate::relations::check_write;
-use crate::store::conversations::{self, DIRECT, View};
-use crate::store::{StoreError, relations};
+use crate::store::conversations::{self, Kept};
+use crate::store::{StoreError, reactions, relations, settings};
 use prost::Message as _;
+use sqlx::AnyConnection;
 use uproar_proto::control::Tell;
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
-/// Conversations on a page of a sync.
+/// Conversations and relationships on a page of a sync.
 const PAGE_MAX: u32 = 200;
 /// Ranges of one pull.
 const RANGES_MAX: usize = 64;
@@ -22,8 +23,6 @@ const RANGES_MAX: usize = 64;
 /// room for several answers in what a connection may owe.
 const PULL_MESSAGES_MAX: i64 = 500;
 const PULL_BYTES_MAX: usize = 48 * 1024;
-/// Cursors moved by one frame.
-const MARKS_MAX: usize = 128;
 /// The longest name and the most data of a signal, in bytes.
 const SIGNAL_NAME_BYTES_MAX: usize = 64;
 const SIGNAL_DATA_BYTES_MAX: usize = 1024;
@@ -37,7 +36,6 @@ impl Shared {
         match body {
             client_frame::Body::Sync(sync) => self.sync(user, sync).await,
             client_frame::Body::Pull(pull) => self.pull(user, pull).await,
-            client_frame::Body::Mark(mark) => self.mark(user, mark).await,
             client_frame::Body::Signal(signal) => self.signal(user, signal).await,
             _ => Err(Code::BadRequest.into()),
         }
@@ -45,72 +43,70 @@ impl Shared {
 
     async fn sync(&self, user: &str, sync: &v1::Sync) -> Result<Vec<Body>, Refused> {
         let me = self.signed_in(user).await?;
-        let now_ms = self.store.now_ms();
+        let now_ms = self.store.now_kept_ms().await?;
         let cursor = SyncCursor::parse(&sync.cursor, now_ms).ok_or(Code::BadRequest)?;
         let limit = if sync.limit == 0 { PAGE_MAX } else { sync.limit.min(PAGE_MAX) };
         let mut conn = self.store.reader().await?;
-        let views =
-            conversations::changed(&mut conn, me, cursor.since_ms, cursor.after, i64::from(limit));
-        let views = views.await?;
-        let done = views.len() < limit as usize;
-        let after = views.last().map_or(cursor.after, |view| view.conv);
-        let mut states = Vec::with_capacity(views.len());
-        for view in views {
-            let others = match view.kind {
-                DIRECT => conversations::cursors(&mut conn, view.conv).await?,
-                _ => Vec::new(),
-            };
-            states.push(self.state(me, &view, &others).await?);
+        let mut answer =
+            v1::Synced { generation: self.store.generation() as u64, ..v1::Synced::default() };
+        if cursor.is_first() {
+            let set = settings::read(&mut conn, me).await?;
+            let is_news = set.changed_ms > 0 && set.changed_ms >= cursor.since_ms;
+            answer.settings = is_news.then(|| words::settings(set));
         }
-        Ok(vec![Body::Synced(v1::Synced {
-            generation: self.store.generation() as u64,
-            cursor: cursor.text(done, after),
-            done,
-            conversations: states,
-        })])
+        let (mut left, mut from) = (limit as usize, cursor.after);
+        if cursor.part == Part::Conversations {
+            let after = self.sync_conversations(&mut conn, me, &cursor, left, &mut answer).await?;
+            left -= answer.conversations.len();
+            if left == 0 {
+                answer.cursor = cursor.next_page(Part::Conversations, after);
+                return Ok(vec![Body::Synced(answer)]);
+            }
+            from = 0;
+        }
+        let related = relations::changed(&mut conn, me, cursor.since_ms, from, left as i64).await?;
+        answer.relations = related.iter().map(words::related).collect();
+        answer.done = related.len() < left;
+        answer.cursor = match related.last() {
+            Some(last) if !answer.done => cursor.next_page(Part::Relations, last.peer),
+            _ => cursor.next_sync(),
+        };
+        Ok(vec![Body::Synced(answer)])
     }
 
-    async fn state(
+    /// Puts the conversations of a page into it; where the next one goes on.
+    async fn sync_conversations(
         &self,
+        conn: &mut AnyConnection,
         me: i64,
-        view: &View,
-        cursors: &[(i64, i64, i64)],
-    ) -> Result<v1::ConversationState, StoreError> {
-        let theirs = cursors.iter().find(|(user, ..)| *user != me);
-        let (peer_read, peer_delivered) = theirs.map_or((0, 0), |(_, read, got)| (*read, *got));
-        Ok(v1::ConversationState {
-            conversation: self.conversation_name(me, view.conv, view.kind, view.users).await?,
-            head_seq: view.head as u64,
-            floor_seq: view.floor as u64,
-            read_seq: view.read as u64,
-            unread: view.unread as u64,
-            peer_read_seq: peer_read as u64,
-            peer_delivered_seq: peer_delivered as u64,
-            left: view.left,
-            changed_ms: view.changed_ms as u64,
-        })
-    }
-
-    async fn conversation_name(
-        &self,
-        me: i64,
-        conv: i64,
-        kind: i64,
-        (a, b): (i64, i64),
-    ) -> Result<String, StoreError> {
-        if kind != DIRECT {
-            return Ok(format!("group:{}", words::group_id(conv)));
-        }
-        Ok(words::with_user(&self.name(if a == me { b } else { a }).await?))
+        cursor: &SyncCursor,
+        limit: usize,
+        answer: &mut v1::Synced,
+    ) -> Result<i64, StoreError> {
+        let (since_ms, after) = (cursor.since_ms, cursor.after);
+        let views = conversations::changed(conn, me, since_ms, after, limit as i64).await?;
+        let convs: Vec<i64> = views.iter().map(|view| view.conv).collect();
+        let pinned = reactions::pinned(conn, &convs).await?;
+        let states = views.into_iter().map(|view| {
+            let pinned = pinned.get(&view.conv).map(Vec::as_slice).unwrap_or_default();
+            words::state(view, pinned)
+        });
+        answer.conversations = states.collect();
+        Ok(convs.last().copied().unwrap_or(after))
     }
 
     /// The id of the conversation a user means; whether it exists is another question.
-    async fn conversation(&self, me: i64, name: &str) -> Result<i64, Refused> {
+    pub(super) async fn conversation(
+        &self,
+        conn: &mut AnyConnection,
+        me: i64,
+        name: &str,
+    ) -> Result<i64, Refused> {
         match Named::parse(name)? {
             Named::Group(conv) => Ok(conv),
             Named::User(peer) => {
-                let peer = self.user(peer).await?.ok_or(Code::NotFound)?;
-                Ok(conversations::direct(&mut *self.store.reader().await?, me, peer).await?)
+                let peer = self.anybody_on(conn, peer).await?.ok_or(Code::NotFound)?;
+                Ok(conversations::direct(conn, me, peer).await?)
             }
         }
     }
@@ -122,22 +118,22 @@ impl Shared {
         let me = self.signed_in(user).await?;
         let mut answer = v1::Pulled { id: pull.id, ..v1::Pulled::default() };
         let (mut messages_left, mut bytes_left) = (PULL_MESSAGES_MAX, PULL_BYTES_MAX);
+        let mut conn = self.store.reader().await?;
         for range in &pull.ranges {
             if messages_left == 0 || bytes_left == 0 {
                 answer.rest.push(range.clone());
                 continue;
             }
-            let conv = self.conversation(me, &range.conversation).await?;
+            let conv = self.conversation(&mut conn, me, &range.conversation).await?;
             let from = i64::try_from(range.from_seq).unwrap_or(i64::MAX);
             let to = i64::try_from(range.to_seq).unwrap_or(i64::MAX);
-            let mut conn = self.store.reader().await?;
             let readable = conversations::readable(&mut conn, conv, me).await?;
             if readable.is_empty() {
                 return Err(Code::NotMember.into());
             }
             let mut part =
                 v1::Stored { conversation: range.conversation.clone(), messages: vec![] };
-            for (first, last) in readable {
+            for (first, last) in readable.iter().copied() {
                 let (mut next, last) = (from.max(first), to.min(last));
                 while next <= last && messages_left > 0 && bytes_left > 0 {
                     let limit = messages_left.min(100);
@@ -145,10 +141,12 @@ impl Shared {
                     if kept.is_empty() {
                         break;
                     }
+                    let mut beside = reactions::beside(&mut conn, conv, me, &kept).await?;
                     for kept in kept {
-                        let name = self.name(kept.sender).await?;
-                        let message = words::pulled(&kept, &name, kept.sender == me);
-                        let message = message.map_err(StoreError::Corrupt)?;
+                        let beside = beside.remove(&kept.seq);
+                        let message = self.seen(&mut conn, me, &kept).await?;
+                        let message = words::completed(message, conv, &kept, beside);
+                        let message = hide_unseen(message, &readable);
                         let bytes = message.encoded_len();
                         // One message is always sent, whatever its size.
                         let first = bytes_left == PULL_BYTES_MAX;
@@ -175,49 +173,15 @@ impl Shared {
         Ok(vec![Body::Pulled(answer)])
     }
 
-    async fn mark(&self, user: &str, mark: &v1::Mark) -> Result<Vec<Body>, Refused> {
-        if mark.marks.len() > MARKS_MAX {
-            return Err(Code::BadRequest.into());
-        }
-        let me = self.signed_in(user).await?;
-        for marked in &mark.marks {
-            let conv = self.conversation(me, &marked.conversation).await?;
-            let read = i64::try_from(marked.read_seq).map_err(|_| Code::BadRequest)?;
-            let delivered = i64::try_from(marked.delivered_seq).map_err(|_| Code::BadRequest)?;
-            let (dialect, now_ms) = (self.store.dialect(), self.store.now_ms());
-            let moved = self
-                .store
-                .write(move |conn| {
-                    let (member, cursors) = ((conv, me), (read, delivered));
-                    Box::pin(conversations::mark(conn, dialect, member, cursors, now_ms))
-                })
-                .await??;
-            if let Some((read, delivered)) = moved {
-                self.push_cursors(user, &marked.conversation, (read, delivered)).await;
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// To the user's own devices, and to the other one.
-    async fn push_cursors(&self, user: &str, conversation: &str, (read, delivered): (i64, i64)) {
-        let cursor = v1::UserCursor {
-            user: user.to_owned(),
-            read_seq: read as u64,
-            delivered_seq: delivered as u64,
-        };
-        let frame = |conversation: String| {
-            let users = vec![cursor.clone()];
-            Box::new(Body::Cursors(v1::Cursors { conversation, users }))
-        };
-        let frame_own = frame(conversation.to_owned());
-        self.tell(Tell::Push { mcast: McastId::user(user), frame: frame_own }).await;
-        if let Ok(Named::User(peer)) = Named::parse(conversation)
-            && peer != user
-        {
-            let frame = frame(words::with_user(user));
-            self.tell(Tell::Push { mcast: McastId::user(peer), frame }).await;
-        }
+    /// A message as its reader sees it.
+    async fn seen(
+        &self,
+        conn: &mut AnyConnection,
+        me: i64,
+        kept: &Kept,
+    ) -> Result<v1::StoredMessage, StoreError> {
+        let name = self.name_on(conn, kept.sender).await?;
+        words::pulled(kept, &name, kept.sender == me).map_err(StoreError::Corrupt)
     }
 
     async fn signal(&self, user: &str, signal: &v1::Signal) -> Result<Vec<Body>, Refused> {
@@ -226,7 +190,6 @@ impl Shared {
             return Err(Code::BadRequest.into());
         }
         let me = self.signed_in(user).await?;
-        let mut conn = self.store.reader().await?;
         let (mcast, conversation) = match Named::parse(&signal.conversation)? {
             Named::User(peer) => {
                 let id = self.user(peer).await?.ok_or(Code::NotFound)?;
@@ -236,8 +199,14 @@ impl Shared {
                 (McastId::user(peer), words::with_user(user))
             }
             Named::Group(conv) => {
-                if !conversations::is_member(&mut conn, conv, me).await? {
-                    return Err(Code::NotMember.into());
+                let mut conn = self.store.reader().await?;
+                let voice = conversations::members(&mut conn, &[(conv, me)]).await?;
+                match voice.get(&(conv, me)) {
+                    None => return Err(Code::NotMember.into()),
+                    Some(voice) if voice.is_muted(self.store.now_ms()) => {
+                        return Err(Code::Muted.into());
+                    }
+                    Some(_) => {}
                 }
                 (McastId::group(&words::group_id(conv)), signal.conversation.clone())
             }
@@ -246,4 +215,11 @@ impl Shared {
         self.tell(Tell::Push { mcast, frame: Box::new(Body::Signal(frame)) }).await;
         Ok(Vec::new())
     }
+}
+
+/// An event about a message that its reader cannot see has no content.
+fn hide_unseen(message: v1::StoredMessage, readable: &[(i64, i64)]) -> v1::StoredMessage {
+    let target = message.target_seq as i64;
+    let sees = readable.iter().any(|(from, to)| (*from..=*to).contains(&target));
+    if target == 0 || sees { message } else { words::blank(&message) }
 }

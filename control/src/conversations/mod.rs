@@ -5,26 +5,56 @@
 //! after its commit and pushed after that: the push is a hint, the pull is the truth.
 
 mod answers;
+mod changes;
+#[cfg(test)]
+mod desk;
+mod erase;
+mod gate;
+mod marks;
 mod names;
+mod presence;
+mod reacts;
+mod recall;
+mod receipts;
+#[cfg(test)]
+mod refusals;
 mod send;
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod stories;
+mod tellings;
+#[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
+use crate::config::GroupsConfig;
+use crate::fault::Fault;
+use crate::groups::{Act, Changed, User};
 use crate::relations::Policy;
-use crate::store::{Store, StoreError, conversations};
+use crate::store::{Store, StoreError, accounts, bans, conversations, users};
+use crate::webhooks::Webhooks;
+pub(crate) use changes::{Done, Once};
+use gate::Gates;
 use names::Names;
+use presence::Presence;
+use receipts::Receipts;
 use send::Sends;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
-use uproar_proto::control::{Ask, Asked, Control, Engine, Membership, Tell, refusal};
+use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
+use tokio::time::timeout;
+use uproar_proto::control::{Ask, Asked, Control, Engine, Membership, Sample, Seen, Tell, refusal};
 use uproar_proto::error::Code;
 use uproar_proto::v1::client_frame;
 
-/// Reads of conversations (sync, pull, marks, signals) under way at once. More wait in the engine.
-const READS_MAX: usize = 1024;
+/// Reads of conversations (inboxes that open, sync, pull, signals) that wait or are under way: a
+/// crowd that connects at once waits its turn. Reached: `QUEUE_FULL`.
+const READS_MAX: usize = 16_384;
+/// What was asked is answered within this time, by the store or for it: sooner than a client asks
+/// again.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// What waits to be told to the engine. Reached: whoever tells waits.
 const TELLS_MAX: usize = 65_536;
 /// A queue of the engine was full: it empties within turns.
@@ -37,6 +67,8 @@ pub struct Rules {
     pub policy: Policy,
     /// The largest text or data of a stored message, in bytes.
     pub payload_bytes_max: usize,
+    /// How large groups may be.
+    pub groups: GroupsConfig,
 }
 
 /// The service. Made before the engine, joined to it by [`Conversations::serve`].
@@ -51,21 +83,40 @@ struct Shared {
     rules: Rules,
     names: Names,
     sends: OnceLock<Sends>,
+    gates: OnceLock<Gates>,
+    webhooks: Arc<Webhooks>,
+    marks: OnceLock<mpsc::Sender<Ask>>,
+    reacts: OnceLock<mpsc::Sender<Ask>>,
+    receipts: Receipts,
+    presence: Presence,
+    /// Held while memberships change, until the engine was told: whoever reads which groups a user
+    /// is in tells the engine before or after, never an older truth behind a newer one.
+    memberships: RwLock<()>,
     tells: OnceLock<mpsc::Sender<Tell>>,
     reads: Arc<Semaphore>,
+    /// An erasure has begun.
+    erasing: Notify,
 }
 
 impl Conversations {
     /// For a store; its tasks run on the caller's tokio runtime.
     #[must_use]
-    pub fn new(store: Arc<Store>, rules: Rules) -> Arc<Conversations> {
+    pub fn new(store: Arc<Store>, rules: Rules, webhooks: Webhooks) -> Arc<Conversations> {
         let shared = Shared {
             store,
             rules,
             names: Names::default(),
             sends: OnceLock::new(),
+            gates: OnceLock::new(),
+            webhooks: Arc::new(webhooks),
+            marks: OnceLock::new(),
+            reacts: OnceLock::new(),
+            receipts: Receipts::default(),
+            presence: Presence::default(),
+            memberships: RwLock::new(()),
             tells: OnceLock::new(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            erasing: Notify::new(),
         };
         Arc::new(Conversations { shared: Arc::new(shared), runtime: Handle::current() })
     }
@@ -75,8 +126,60 @@ impl Conversations {
         let (tells, receiver) = mpsc::channel(TELLS_MAX);
         if self.shared.tells.set(tells).is_ok() {
             self.runtime.spawn(tell_engine(engine, receiver));
+            self.shared.tell_now(Tell::Generation(self.shared.store.generation() as u64));
             let _ = self.shared.sends.set(Sends::start(&self.shared, &self.runtime));
+            let _ = self.shared.gates.set(Gates::start(&self.shared, &self.runtime));
+            let _ = self.shared.marks.set(marks::start(&self.shared, &self.runtime));
+            let _ = self.shared.reacts.set(reacts::start(&self.shared, &self.runtime));
+            self.runtime.spawn(receipts::work(Arc::clone(&self.shared)));
+            self.runtime.spawn(presence::work(Arc::clone(&self.shared)));
+            self.runtime.spawn(erase::work(Arc::clone(&self.shared)));
+            self.shared.webhooks.start(&self.shared.store, &self.runtime);
         }
+    }
+
+    /// Ends what webhooks have under way, before the store is closed; what is not told yet waits
+    /// there for the next start.
+    pub async fn end(&self) {
+        self.shared.webhooks.end().await;
+    }
+
+    /// Carries out what `actor` does to the group of `conv`, in order with what is written to it,
+    /// and tells who is concerned.
+    pub(crate) async fn change(&self, conv: i64, actor: User, act: Act) -> Result<Changed, Fault> {
+        match self.shared.offer_change(conv, actor, act, None).await? {
+            Done::Now(changed) => Ok(*changed),
+            Done::Before(_) => Err(StoreError::Corrupt("a key nobody used".into()).into()),
+        }
+    }
+
+    /// The same once for an idempotency key: a repeat gets what was answered.
+    pub(crate) async fn change_once(
+        &self,
+        conv: i64,
+        actor: User,
+        act: Act,
+        once: Once,
+    ) -> Result<Done, Fault> {
+        self.shared.offer_change(conv, actor, act, Some(once)).await
+    }
+
+    /// Whether a user is online, and when it was last; `None`: nobody here knows.
+    pub(crate) fn seen_last(&self, user: &str) -> Option<(bool, i64)> {
+        self.shared.presence.seen_last(user)
+    }
+
+    /// Its webhooks.
+    #[cfg(test)]
+    pub(crate) fn webhooks(&self) -> Arc<Webhooks> {
+        Arc::clone(&self.shared.webhooks)
+    }
+
+    /// Figures of presence and of webhooks.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let mut samples = self.shared.presence.samples();
+        samples.extend(self.shared.webhooks.samples(self.shared.store.now_ms()));
+        samples
     }
 }
 
@@ -91,20 +194,34 @@ async fn tell_engine(engine: Arc<dyn Engine>, mut tells: mpsc::Receiver<Tell>) {
 }
 
 impl Control for Conversations {
+    fn seen(&self, seen: Seen) {
+        self.shared.presence.seen(&seen, self.shared.store.now_ms());
+    }
+
     fn ask(&self, ask: Ask) {
         let shared = &self.shared;
-        if let Asked::Frame(body @ client_frame::Body::Send(_)) = &ask.what {
-            let refused = shared.sends.get().is_none_or(|sends| sends.offer(&ask).is_err());
-            if refused {
-                shared.refuse_now(&ask, body, Code::QueueFull);
+        let taken = match &ask.what {
+            Asked::Frame(client_frame::Body::Send(_)) => Some(shared.offer_send(&ask).is_ok()),
+            Asked::Frame(client_frame::Body::Mark(_)) => {
+                Some(shared.marks.get().is_some_and(|marks| marks.try_send(ask.clone()).is_ok()))
             }
-            return;
+            Asked::Frame(client_frame::Body::React(_)) => {
+                Some(shared.reacts.get().is_some_and(|reacts| reacts.try_send(ask.clone()).is_ok()))
+            }
+            _ => None,
+        };
+        match (taken, &ask.what) {
+            (Some(false), Asked::Frame(body)) => {
+                return shared.refuse_now(&ask, body, Code::QueueFull);
+            }
+            (Some(_), _) => return,
+            (None, _) => {}
         }
         let Ok(permit) = Arc::clone(&shared.reads).try_acquire_owned() else {
             match &ask.what {
-                Asked::Open => {
-                    let groups = Err(Code::QueueFull);
-                    shared.tell_now(Tell::Opened { to: ask.from, groups });
+                Asked::Open { .. } => {
+                    let (to, number, groups) = (ask.from, ask.number, Err(Code::QueueFull));
+                    shared.tell_now(Tell::Opened { to, number, groups });
                 }
                 Asked::Frame(body) => shared.refuse_now(&ask, body, Code::QueueFull),
             }
@@ -112,34 +229,60 @@ impl Control for Conversations {
         };
         let shared = Arc::clone(shared);
         self.runtime.spawn(async move {
-            let tell = shared.answer(ask).await;
-            shared.tell(tell).await;
+            shared.answer(ask).await;
             drop(permit);
         });
     }
 }
 
 impl Shared {
-    async fn answer(&self, ask: Ask) -> Tell {
-        match ask.what {
-            Asked::Open => {
-                let groups = self.groups(&ask.user).await.map_err(|error| told(&error));
-                Tell::Opened { to: ask.from, groups }
+    async fn answer(&self, ask: Ask) {
+        let (to, number) = (ask.from, ask.number);
+        match &ask.what {
+            Asked::Open { login } => {
+                let opened = timeout(ANSWER_MAX, async {
+                    let unchanged = self.memberships.read().await;
+                    let groups = self.open(&ask.user, login.as_deref()).await;
+                    let groups = groups.map_err(|refused| refused.code());
+                    self.tell(Tell::Opened { to, number, groups }).await;
+                    drop(unchanged);
+                });
+                if opened.await.is_err() {
+                    let groups = Err(Code::StoreDown);
+                    self.tell(Tell::Opened { to, number, groups }).await;
+                }
             }
+            Asked::Frame(client_frame::Body::Watch(watch)) => self.watch(&ask, watch).await,
             Asked::Frame(body) => {
-                let frames = match self.frames(&ask.user, &body).await {
+                let frames = match in_time(self.frames(&ask.user, body)).await {
                     Ok(frames) => frames,
-                    Err(Refused::Rule(code)) => vec![refusal(&body, code)],
-                    Err(Refused::Store(error)) => vec![refusal(&body, told(&error))],
+                    Err(refused) => vec![refusal(body, refused.code())],
                 };
-                Tell::Answer { to: ask.from, frames }
+                self.tell(Tell::Answer { to, number, frames }).await;
             }
         }
     }
 
-    async fn groups(&self, user: &str) -> Result<Vec<Membership>, StoreError> {
+    /// The groups of a user whose token was minted for this login, unless that has ended: engines
+    /// verify signatures alone, so the token of a login that is over would open an inbox until it
+    /// expires.
+    async fn open(&self, user: &str, login: Option<&str>) -> Result<Vec<Membership>, Refused> {
         let user = self.signed_in(user).await?;
-        let groups = conversations::groups(&mut *self.store.reader().await?, user).await?;
+        // A login of ours is a number; what a platform calls its own is the platform's to end.
+        if let Some(login) = login.and_then(|login| login.parse::<i64>().ok()) {
+            let expires_ms = accounts::session_expires_ms(&self.store, user, login).await?;
+            if expires_ms.is_none_or(|expires_ms| expires_ms <= self.store.now_ms()) {
+                return Err(Code::SessionRevoked.into());
+            }
+        }
+        let mut conn = self.store.reader().await?;
+        if users::by_id(&mut conn, user).await?.is_none() {
+            return Err(Code::TokenInvalid.into()); // erased since it was looked up
+        }
+        if bans::find(&mut conn, user, self.store.now_ms()).await?.is_some() {
+            return Err(Code::Banned.into());
+        }
+        let groups = conversations::groups(&mut conn, user).await?;
         let groups = groups.into_iter().map(|(conv, since)| Membership {
             group: words::group_id(conv),
             since_seq: since as u64,
@@ -162,8 +305,14 @@ impl Shared {
     }
 
     fn refuse_now(&self, ask: &Ask, body: &client_frame::Body, code: Code) {
-        self.tell_now(Tell::Answer { to: ask.from, frames: vec![refusal(body, code)] });
+        let frames = vec![refusal(body, code)];
+        self.tell_now(Tell::Answer { to: ask.from, number: ask.number, frames });
     }
+}
+
+/// Gives up on a store that does not answer.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    timeout(ANSWER_MAX, answer).await.unwrap_or_else(|_| Err(Code::StoreDown.into()))
 }
 
 /// Why a frame led to nothing.
@@ -186,11 +335,25 @@ impl From<Code> for Refused {
     }
 }
 
+impl Refused {
+    /// What the client is told.
+    fn code(&self) -> Code {
+        match self {
+            Refused::Rule(code) => *code,
+            Refused::Store(error) => told(error),
+        }
+    }
+}
+
 /// What a client is told of a store that did not answer: to try again with the same ids.
 fn told(error: &StoreError) -> Code {
     match error {
         StoreError::Busy => Code::QueueFull,
-        StoreError::Database(_) | StoreError::Ended | StoreError::Corrupt(_) => {
+        StoreError::Refused(code) => *code,
+        StoreError::Database(_)
+        | StoreError::Ended
+        | StoreError::Corrupt(_)
+        | StoreError::Unusable(_) => {
             tracing::warn!(%error, "the store did not answer");
             Code::StoreDown
         }

@@ -3,22 +3,30 @@
 //! Owns the order. All sends to one conversation pass one worker, in the order they came; a batch
 //! is one transaction, and nobody is told before its commit. Where a send fails in a way that a
 //! retry may mend, everything behind it on its connection fails too, until that very message is
-//! sent again: so what a client sent first is never stored behind what it sent later.
+//! sent again: so what a client sent first is never stored behind what it sent later. Where the
+//! store is away, whoever waits is told so in time, and nothing piles up.
 
+use super::changes::Change;
+use super::reacts::{Of, Totals};
+use super::recall::Recall;
 use super::words::{self, Named};
-use super::{Shared, told};
+use super::{ANSWER_MAX, Refused, Shared, told};
 use crate::store::append::{Append, Appended, Target, append};
+use crate::store::reactions::Place;
 use crate::store::{Dialect, StoreError};
-use bytes::Bytes;
-use std::collections::HashMap;
+use crate::webhooks::Entry;
+use crate::webhooks::config::EventType;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use uproar_proto::control::{Ask, Asked, ConnectionId, Tell, refusal};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
+use uproar_proto::lanes::Lanes;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
 /// Sends that wait for one worker. Reached: `QUEUE_FULL`, at once.
@@ -27,14 +35,30 @@ const WAITING_MAX: usize = 16_384;
 const BATCH_MAX: usize = 256;
 /// A server that runs transactions side by side gets this many workers; SQLite has one writer.
 const MYSQL_WORKERS: usize = 8;
-/// A broken lane heals by itself after this long: its client has gone or given up.
-const BROKEN_MAX: Duration = Duration::from_secs(30);
-/// Broken lanes remembered by one worker. Reached: the oldest are forgotten.
-const BROKEN_LANES_MAX: usize = 65_536;
+
+/// A send that may be stored.
+#[derive(Clone, Debug)]
+pub(super) struct Passed {
+    pub(super) ask: Ask,
+    /// What its text is to be instead, where the platform says so.
+    pub(super) text: Option<String>,
+}
+
+/// What a worker does.
+pub(super) enum Job {
+    /// Stores a message.
+    Send(Passed),
+    /// Changes a group.
+    Change(Box<Change>),
+    /// Recalls messages for their author.
+    Recall(Box<Recall>),
+    /// Tells what reactions messages have.
+    Totals(Totals),
+}
 
 /// The workers' queues.
 pub(super) struct Sends {
-    queues: Vec<mpsc::Sender<Ask>>,
+    queues: Vec<mpsc::Sender<Job>>,
     hasher: RandomState,
 }
 
@@ -53,7 +77,8 @@ impl Sends {
     }
 
     /// Puts a send in its conversation's queue.
-    pub(super) fn offer(&self, ask: &Ask) -> Result<(), ()> {
+    pub(super) fn offer(&self, passed: Passed) -> Result<(), ()> {
+        let ask = &passed.ask;
         let Asked::Frame(client_frame::Body::Send(send)) = &ask.what else { return Err(()) };
         // Both directions of a one-to-one conversation go the same way.
         let key = match send.conversation.strip_prefix("user:") {
@@ -61,138 +86,311 @@ impl Sends {
             Some(peer) => [&*ask.user, peer],
             None => [&*send.conversation, ""],
         };
-        let worker = self.hasher.hash_one(key) % self.queues.len() as u64;
-        self.queues[worker as usize].try_send(ask.clone()).map_err(|_| ())
+        self.queue(key).try_send(Job::Send(passed)).map_err(|_| ())
     }
-}
 
-/// Lanes behind a failed send: which message they wait for, and since when.
-#[derive(Default)]
-pub(super) struct Broken {
-    lanes: HashMap<ConnectionId, (Bytes, Instant)>,
-}
+    /// Puts a change of a group in the queue its messages are in.
+    pub(super) fn offer_change(&self, change: Change) -> Result<(), ()> {
+        let group = words::with_group(change.conv);
+        let queue = self.queue([&*group, ""]);
+        queue.try_send(Job::Change(Box::new(change))).map_err(|_| ())
+    }
 
-impl Broken {
-    /// Whether a send must fail for what failed before it; the awaited one mends its lane.
-    pub(super) fn stops(&mut self, from: ConnectionId, client_msg_id: &Bytes) -> bool {
-        match self.lanes.get(&from) {
-            None => false,
-            Some((awaited, since)) if awaited == client_msg_id || since.elapsed() > BROKEN_MAX => {
-                self.lanes.remove(&from);
-                false
-            }
-            Some(_) => true,
+    /// Puts recalls in the queue of their conversation.
+    pub(super) fn offer_recall(&self, recall: Recall) -> Result<(), ()> {
+        let queue = self.queue(recall.lane());
+        queue.try_send(Job::Recall(Box::new(recall))).map_err(|_| ())
+    }
+
+    /// Messages, by the worker that stores those of their conversation.
+    pub(super) fn by_worker(&self, messages: Vec<(Place, Of)>) -> Vec<Vec<(Place, Of)>> {
+        let mut by_worker: BTreeMap<usize, Vec<(Place, Of)>> = BTreeMap::new();
+        for (place, of) in messages {
+            let worker = self.worker_of(place, &of);
+            by_worker.entry(worker).or_default().push((place, of));
+        }
+        by_worker.into_values().collect()
+    }
+
+    /// Puts messages of one worker's conversations in its queue, to be told of.
+    pub(super) fn offer_totals(&self, totals: Totals) -> Result<(), ()> {
+        let Some((place, of)) = totals.places.first() else { return Err(()) };
+        let worker = self.worker_of(*place, of);
+        self.queues[worker].try_send(Job::Totals(totals)).map_err(|_| ())
+    }
+
+    fn worker_of(&self, (conv, _): Place, of: &Of) -> usize {
+        match of {
+            Of::Group => self.worker([&words::with_group(conv), ""]),
+            Of::Users(one, other) if one < other => self.worker([one, other]),
+            Of::Users(one, other) => self.worker([other, one]),
         }
     }
 
-    pub(super) fn breaks(&mut self, from: ConnectionId, client_msg_id: &Bytes) {
-        if self.lanes.len() >= BROKEN_LANES_MAX {
-            self.lanes.retain(|_, (_, since)| since.elapsed() <= BROKEN_MAX / 2);
-        }
-        self.lanes.entry(from).or_insert_with(|| (client_msg_id.clone(), Instant::now()));
+    fn worker(&self, key: [&str; 2]) -> usize {
+        (self.hasher.hash_one(key) % self.queues.len() as u64) as usize
+    }
+
+    fn queue(&self, key: [&str; 2]) -> &mpsc::Sender<Job> {
+        &self.queues[self.worker(key)]
     }
 }
 
 /// A send that may go to the store.
 struct Ready {
     from: ConnectionId,
+    number: u32,
     user: Arc<str>,
     send: v1::Send,
 }
 
-async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Ask>) {
-    let mut broken = Broken::default();
-    let mut asks = Vec::with_capacity(BATCH_MAX);
-    while queue.recv_many(&mut asks, BATCH_MAX).await > 0 {
-        let mut answers: Vec<Tell> = Vec::new();
-        let (mut ready, mut items) = (Vec::new(), Vec::new());
-        for Ask { from, user, what } in asks.drain(..) {
-            let Asked::Frame(client_frame::Body::Send(send)) = what else { continue };
-            if broken.stops(from, &send.client_msg_id) {
-                answers.push(refused(from, send, Code::SlowDown));
-                continue;
-            }
-            match shared.prepare(&user, &send).await {
-                Ok(item) => {
-                    items.push(item);
-                    ready.push(Ready { from, user, send });
-                }
-                Err(code) => {
-                    if code.retry() {
-                        broken.breaks(from, &send.client_msg_id);
-                    }
-                    answers.push(refused(from, send, code));
+/// Sends that go into one transaction, and what was answered before it.
+#[derive(Default)]
+struct Batch {
+    ready: Vec<Ready>,
+    items: Vec<Append>,
+    answers: Vec<Tell>,
+}
+
+/// What a worker has taken up at once, and what waits behind it.
+pub(super) struct Turn<'w> {
+    queue: &'w mut mpsc::Receiver<Job>,
+    lanes: &'w mut Lanes,
+    /// The store did not answer: nothing more is asked of it in this turn.
+    store_away: bool,
+}
+
+impl Turn<'_> {
+    /// The store failed: where it does not answer at all, what waits is not to wait for that again.
+    pub(super) fn failed(&mut self, error: &StoreError) {
+        self.store_away |= error.is_away();
+    }
+}
+
+async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
+    let mut lanes = Lanes::default();
+    let mut jobs = Vec::with_capacity(BATCH_MAX);
+    while queue.recv_many(&mut jobs, BATCH_MAX).await > 0 {
+        let mut turn = Turn { queue: &mut queue, lanes: &mut lanes, store_away: false };
+        let mut batch = Batch::default();
+        for job in jobs.drain(..) {
+            match job {
+                job if turn.store_away => shared.refuse(job, &mut turn).await,
+                Job::Send(passed) => shared.take_in(passed, &mut turn, &mut batch).await,
+                job => {
+                    // What was sent before it comes before it.
+                    shared.commit(std::mem::take(&mut batch), &mut turn).await;
+                    shared.carry_out_job(job, &mut turn).await;
                 }
             }
         }
-        if !items.is_empty() {
-            match shared.store_all(items).await {
-                Ok(results) => shared.acknowledge(ready, &results, &mut answers).await,
+        shared.commit(batch, &mut turn).await;
+        // Each look at a store that is away takes a while: what waited for it waits no longer.
+        while turn.store_away
+            && let Ok(job) = turn.queue.try_recv()
+        {
+            shared.refuse(job, &mut turn).await;
+        }
+    }
+}
+
+pub(super) fn refused((to, number): (ConnectionId, u32), send: v1::Send, code: Code) -> Tell {
+    let body = client_frame::Body::Send(send);
+    Tell::Answer { to, number, frames: vec![refusal(&body, code)] }
+}
+
+impl Shared {
+    /// What is no send.
+    async fn carry_out_job(&self, job: Job, turn: &mut Turn<'_>) {
+        match job {
+            job if turn.store_away => self.refuse(job, turn).await,
+            Job::Send(_) => {}
+            Job::Change(change) => self.change_group(*change, turn).await,
+            Job::Recall(recall) => {
+                self.patiently(turn, self.recall(*recall), |_| Vec::new()).await;
+            }
+            Job::Totals(totals) => {
+                self.patiently(turn, self.tell_totals(totals), |_| Vec::new()).await;
+            }
+        }
+    }
+
+    /// Puts a send into the batch, or tells why it cannot be.
+    async fn take_in(&self, passed: Passed, turn: &mut Turn<'_>, batch: &mut Batch) {
+        let Passed { ask: Ask { from, number, user, what }, text } = passed;
+        let Asked::Frame(client_frame::Body::Send(mut send)) = what else { return };
+        if turn.lanes.stops(&from, &send.client_msg_id, Instant::now()) {
+            batch.answers.push(refused((from, number), send, Code::SlowDown));
+            return;
+        }
+        let code = match timeout(ANSWER_MAX, self.prepare(&user, &send)).await {
+            Ok(Ok(mut item)) => {
+                if let Some(text) = text {
+                    // The hash stays that of what was sent: a retry of it is a retry.
+                    send.text = text;
+                    item.body = words::body(&send);
+                }
+                batch.items.push(item);
+                batch.ready.push(Ready { from, number, user, send });
+                return;
+            }
+            Ok(Err(refused)) => {
+                if let Refused::Store(error) = &refused {
+                    turn.failed(error);
+                }
+                refused.code()
+            }
+            Err(_) => {
+                turn.store_away = true;
+                Code::StoreDown
+            }
+        };
+        if code.retry() {
+            turn.lanes.breaks(from, &send.client_msg_id, Instant::now());
+        }
+        batch.answers.push(refused((from, number), send, code));
+    }
+
+    /// Tells whoever sent or asked that the store does not answer.
+    async fn refuse(&self, job: Job, turn: &mut Turn<'_>) {
+        match job {
+            Job::Send(Passed { ask: Ask { from, number, what, .. }, .. }) => {
+                let Asked::Frame(client_frame::Body::Send(send)) = what else { return };
+                turn.lanes.breaks(from, &send.client_msg_id, Instant::now());
+                self.tell(refused((from, number), send, Code::StoreDown)).await;
+            }
+            Job::Change(change) => change.refuse(),
+            Job::Recall(recall) => recall.refuse(),
+            Job::Totals(totals) => totals.refuse(),
+        }
+    }
+
+    /// Waits for a transaction. Where it takes too long, `late` tells who waits, whatever becomes
+    /// of it, and what comes meanwhile is refused.
+    pub(super) async fn patiently<T>(
+        &self,
+        turn: &mut Turn<'_>,
+        transaction: impl Future<Output = T>,
+        late: impl FnOnce(&mut Lanes) -> Vec<Tell>,
+    ) -> T {
+        let mut transaction = std::pin::pin!(transaction);
+        if let Ok(done) = timeout(ANSWER_MAX, &mut transaction).await {
+            return done;
+        }
+        turn.store_away = true;
+        for answer in late(turn.lanes) {
+            self.tell(answer).await;
+        }
+        loop {
+            tokio::select! {
+                done = &mut transaction => return done,
+                Some(job) = turn.queue.recv() => self.refuse(job, turn).await,
+            }
+        }
+    }
+
+    /// Stores a batch and tells everybody.
+    async fn commit(&self, batch: Batch, turn: &mut Turn<'_>) {
+        let Batch { ready, items, mut answers } = batch;
+        if turn.store_away {
+            answers.extend(all_refused(&ready, Code::StoreDown, turn.lanes));
+        } else if !items.is_empty() {
+            let (items, mut in_time) = (Arc::new(items), true);
+            let stored = self.patiently(turn, self.store_all(&items), |lanes| {
+                in_time = false;
+                let refused = all_refused(&ready, Code::StoreDown, lanes);
+                answers.drain(..).chain(refused).collect()
+            });
+            match stored.await {
+                Ok((results, again)) => {
+                    self.acknowledge(ready, (&results, again), &mut answers).await;
+                    // Refused already: what is left to tell is what others are pushed.
+                    answers.retain(|tell| {
+                        in_time || matches!(tell, Tell::Push { .. } | Tell::PushAbout { .. })
+                    });
+                }
                 Err(error) => {
+                    turn.failed(&error);
                     let code = told(&error);
-                    for Ready { from, send, .. } in ready {
-                        broken.breaks(from, &send.client_msg_id);
-                        answers.push(refused(from, send, code));
+                    if in_time && error.is_about_one() && ready.len() > 1 {
+                        self.one_by_one(ready, &items, turn).await;
+                    } else if in_time {
+                        answers.extend(all_refused(&ready, code, turn.lanes));
                     }
                 }
             }
         }
         for answer in answers {
-            shared.tell(answer).await;
+            self.tell(answer).await;
         }
     }
-}
 
-fn refused(from: ConnectionId, send: v1::Send, code: Code) -> Tell {
-    let body = client_frame::Body::Send(send);
-    Tell::Answer { to: from, frames: vec![refusal(&body, code)] }
-}
-
-impl Shared {
-    /// Who and what is meant, checked as far as it can be outside the transaction.
-    async fn prepare(&self, user: &str, send: &v1::Send) -> Result<Append, Code> {
-        let failed = |error: StoreError| told(&error);
-        let named = Named::parse(&send.conversation)?;
-        let sender = self.signed_in(user).await.map_err(failed)?;
-        let target = match named {
-            Named::Group(conv) => Target::Group(conv),
-            Named::User(peer) => {
-                let peer = self.user(peer).await.map_err(failed)?;
-                Target::Direct(peer.ok_or(Code::NotFound)?)
+    /// The database refused a batch for the sake of one of it: the others are stored without it.
+    async fn one_by_one(&self, ready: Vec<Ready>, items: &[Append], turn: &mut Turn<'_>) {
+        for (ready, item) in ready.into_iter().zip(items) {
+            let mut one = Batch::default();
+            if turn.lanes.stops(&ready.from, &ready.send.client_msg_id, Instant::now()) {
+                one.answers.push(refused((ready.from, ready.number), ready.send, Code::SlowDown));
+            } else {
+                one.ready.push(ready);
+                one.items.push(item.clone());
             }
-        };
-        words::append(send, sender, target, self.rules.payload_bytes_max)
+            Box::pin(self.commit(one, turn)).await;
+        }
     }
 
+    /// Who and what is meant, checked as far as it can be outside the transaction.
+    pub(super) async fn prepare(&self, user: &str, send: &v1::Send) -> Result<Append, Refused> {
+        let named = Named::parse(&send.conversation)?;
+        let sender = self.signed_in(user).await?;
+        let target = match named {
+            Named::Group(conv) => Target::Group(conv),
+            Named::User(peer) => Target::Direct(self.user(peer).await?.ok_or(Code::NotFound)?),
+        };
+        Ok(words::append(send, sender, target, self.rules.payload_bytes_max)?)
+    }
+
+    /// Also whether a commit was not answered: then places that were given before may be this
+    /// batch's own.
     async fn store_all(
         &self,
-        items: Vec<Append>,
-    ) -> Result<Vec<Result<Appended, Code>>, StoreError> {
+        items: &Arc<Vec<Append>>,
+    ) -> Result<(Vec<Result<Appended, Code>>, bool), StoreError> {
         let (dialect, policy, now_ms) =
             (self.store.dialect(), self.rules.policy, self.store.now_ms());
-        let items = Arc::new(items);
-        self.store
-            .write(move |conn| {
-                let items = Arc::clone(&items);
-                Box::pin(async move { append(conn, dialect, policy, &items, now_ms).await })
+        let meant = (Arc::clone(items), Arc::clone(&self.webhooks));
+        let stored = self.store.write_by_ids(move |conn| {
+            let (items, webhooks) = meant.clone();
+            Box::pin(async move {
+                let placed = append(conn, dialect, policy, &items, now_ms).await?;
+                let entries = match webhooks.is_empty() {
+                    true => Vec::new(),
+                    false => entries(&items, &placed),
+                };
+                let kept = webhooks.keep(conn, &entries, now_ms).await?;
+                Ok((placed, kept))
             })
-            .await
+        });
+        let ((placed, kept), again) = stored.await?;
+        self.webhooks.kept(kept);
+        Ok((placed, again))
     }
 
     /// Answers a committed batch and pushes what is new, each conversation's messages together.
+    /// What may be new (`again`) is pushed too: a device drops what it has.
     async fn acknowledge(
         &self,
         ready: Vec<Ready>,
-        results: &[Result<Appended, Code>],
+        (results, again): (&[Result<Appended, Code>], bool),
         answers: &mut Vec<Tell>,
     ) {
         let generation = self.store.generation() as u64;
         let mut pushes = Pushes::default();
-        for (Ready { from, user, send }, result) in ready.into_iter().zip(results) {
+        for (Ready { from, number, user, send }, result) in ready.into_iter().zip(results) {
             let place = match result {
                 Ok(place) => place,
                 Err(code) => {
-                    answers.push(refused(from, send, *code));
+                    answers.push(refused((from, number), send, *code));
                     continue;
                 }
             };
@@ -202,29 +400,71 @@ impl Shared {
                 seq: place.seq as u64,
                 time_ms: place.time_ms as u64,
                 generation,
+                msg_id: place.msg_id,
                 ..v1::Sent::default()
             };
-            answers.push(Tell::Answer { to: from, frames: vec![Body::Sent(sent)] });
-            if !place.before {
-                pushes.add(&user, &send, (place.seq, place.time_ms));
+            answers.push(Tell::Answer { to: from, number, frames: vec![Body::Sent(sent)] });
+            if !place.before || again {
+                pushes.add(&user, &send, place);
+                // Who writes has read what was there.
+                if send.conversation.starts_with("group:") && place.read_before < place.seq - 1 {
+                    self.receipts.passed(place.conv, (place.read_before, place.seq - 1));
+                }
             }
         }
-        for (mcast, stored) in pushes.list {
-            let frame = Box::new(Body::Stored(stored));
-            answers.push(Tell::Push { mcast, frame });
-        }
+        answers.extend(pushes.list.into_iter().map(Push::tell));
     }
+}
+
+/// Nobody behind them passes until they come again.
+fn all_refused(ready: &[Ready], code: Code, lanes: &mut Lanes) -> Vec<Tell> {
+    let refused = |Ready { from, number, send, .. }: &Ready| {
+        lanes.breaks(*from, &send.client_msg_id, Instant::now());
+        refused((*from, *number), send.clone(), code)
+    };
+    ready.iter().map(refused).collect()
+}
+
+/// Messages of one conversation for one mcast.
+struct Push {
+    mcast: McastId,
+    stored: v1::Stored,
+    /// It is an edit alone in a group: of this message, which some of the members cannot see.
+    about: Option<u64>,
+}
+
+impl Push {
+    fn tell(self) -> Tell {
+        let Push { mcast, stored, about } = self;
+        let Some(target_seq) = about else {
+            return Tell::Push { mcast, frame: Box::new(Body::Stored(stored)) };
+        };
+        let messages = stored.messages.iter().map(words::blank).collect();
+        let blank = v1::Stored { conversation: stored.conversation.clone(), messages };
+        let (frame, blank) = (Box::new(Body::Stored(stored)), Box::new(Body::Stored(blank)));
+        Tell::PushAbout { mcast, target_seq, frame, blank }
+    }
+}
+
+/// What a batch added to logs.
+fn entries(items: &[Append], placed: &[Result<Appended, Code>]) -> Vec<Entry> {
+    let fresh = items.iter().zip(placed).filter_map(|(item, placed)| {
+        let place = placed.as_ref().ok().filter(|place| !place.before)?;
+        let is_group = matches!(item.target, Target::Group(_));
+        Some(Entry { conv: place.conv, seq: place.seq, is_group, event: EventType::MessageAfter })
+    });
+    fresh.collect()
 }
 
 /// What a batch pushes, by mcast and conversation, in the order of seq.
 #[derive(Default)]
 struct Pushes {
-    list: Vec<(McastId, v1::Stored)>,
+    list: Vec<Push>,
     places: HashMap<(McastId, String), usize>,
 }
 
 impl Pushes {
-    fn add(&mut self, user: &str, send: &v1::Send, place: (i64, i64)) {
+    fn add(&mut self, user: &str, send: &v1::Send, place: &Appended) {
         match send.conversation.strip_prefix("user:") {
             None => {
                 let message = words::pushed(send, user, place, false);
@@ -244,11 +484,19 @@ impl Pushes {
 
     fn put(&mut self, mcast: McastId, conversation: String, message: v1::StoredMessage) {
         let key = (mcast.clone(), conversation.clone());
-        let list = &mut self.list;
-        let place = *self.places.entry(key).or_insert_with(|| {
-            list.push((mcast, v1::Stored { conversation, messages: Vec::new() }));
-            list.len() - 1
+        let is_edit = message.kind() == v1::Kind::Edit && conversation.starts_with("group:");
+        let about = is_edit.then_some(message.target_seq);
+        let place = self.places.get(&key).copied().filter(|_| !is_edit);
+        let place = place.unwrap_or_else(|| {
+            let stored = v1::Stored { conversation, messages: Vec::new() };
+            self.list.push(Push { mcast, stored, about });
+            self.list.len() - 1
         });
-        self.list[place].1.messages.push(message);
+        self.list[place].stored.messages.push(message);
+        // What follows an edit goes by itself too: behind it.
+        match about {
+            Some(_) => self.places.remove(&key),
+            None => self.places.insert(key, place),
+        };
     }
 }

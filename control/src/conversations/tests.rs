@@ -1,11 +1,9 @@
-//! The pure parts: names, checks, cursors, lanes.
+//! The pure parts: names, checks, cursors.
 
-use super::send::Broken;
-use super::words::{Named, SyncCursor, append, group_id, pulled};
+use super::words::{Named, Part, SyncCursor, append, group_id, is_reaction, pulled};
 use crate::store::append::Target;
 use crate::store::conversations::Kept;
 use bytes::Bytes;
-use uproar_proto::control::ConnectionId;
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, Kind};
 
@@ -89,31 +87,35 @@ fn a_kept_message_reads_back_and_a_recalled_one_is_gone() {
 #[test]
 fn a_sync_looks_back_a_little_and_goes_on_where_it_was() {
     let first = SyncCursor::parse("", 100_000).unwrap();
-    assert_eq!(first, SyncCursor { since_ms: 0, next_ms: 70_000, after: 0 });
-    let page = first.text(false, 77);
+    let at = |since_ms, next_ms, part, after| SyncCursor { since_ms, next_ms, part, after };
+    assert_eq!(first, at(0, 70_000, Part::Conversations, 0));
+    assert!(first.is_first());
     // Pages of one sync keep its end, however long they take.
+    let page = first.next_page(Part::Conversations, 77);
     let second = SyncCursor::parse(&page, 500_000).unwrap();
-    assert_eq!(second, SyncCursor { since_ms: 0, next_ms: 70_000, after: 77 });
-    let next = SyncCursor::parse(&second.text(true, 99), 200_000).unwrap();
-    assert_eq!(next, SyncCursor { since_ms: 70_000, next_ms: 170_000, after: 0 });
-    for bad in ["x", "1-2", "1-2-3-4", "-1", "1--3", "99999999999999999999"] {
+    assert_eq!(second, at(0, 70_000, Part::Conversations, 77));
+    let third = SyncCursor::parse(&second.next_page(Part::Relations, 0), 500_000).unwrap();
+    assert_eq!(third, at(0, 70_000, Part::Relations, 0));
+    assert!(!second.is_first() && !third.is_first());
+    let next = SyncCursor::parse(&third.next_sync(), 200_000).unwrap();
+    assert_eq!(next, at(70_000, 170_000, Part::Conversations, 0));
+    for bad in ["x", "1-2", "1-2-3-4", "1-2-3-r-r", "1-2-3-", "-1", "1--3", &"9".repeat(20)] {
         assert_eq!(SyncCursor::parse(bad, 1), None, "{bad}");
     }
 }
 
 #[test]
-fn behind_a_failed_send_nothing_passes_until_it_comes_again() {
-    let (one, other) = (
-        ConnectionId { shard: 0, conn: 1, serial: 1 },
-        ConnectionId { shard: 0, conn: 1, serial: 2 },
-    );
-    let [a, b] = [b"a", b"b"].map(|id| Bytes::from_static(id));
-    let mut broken = Broken::default();
-    assert!(!broken.stops(one, &a));
-    broken.breaks(one, &a);
-    broken.breaks(one, &b);
-    assert!(broken.stops(one, &b), "it waits for the first that failed");
-    assert!(!broken.stops(other, &b), "another connection is another lane");
-    assert!(!broken.stops(one, &a));
-    assert!(!broken.stops(one, &b), "mended");
+fn a_reaction_is_a_short_text_that_is_seen() {
+    let flag = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
+    let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}";
+    let heart = "\u{2764}\u{fe0f}";
+    let long = "x".repeat(48);
+    for good in ["\u{1f44d}", "+1", ":party:", heart, family, flag, "\u{fdfa}", "e\u{301}", &long] {
+        assert!(is_reaction(good), "{good:?}");
+    }
+    let long = "x".repeat(49);
+    let hidden = ["\u{202e}x", "\u{200b}", "\u{200d}", "\u{fe0f}", "a\u{0}", "\u{feff}a", "\u{ad}"];
+    for bad in ["", " ", "a b", "a ", "\n", "\t", &long].into_iter().chain(hidden) {
+        assert!(!is_reaction(bad), "{bad:?}");
+    }
 }

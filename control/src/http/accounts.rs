@@ -4,17 +4,21 @@
 use super::caller::{Named, Origin, User, accounts};
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Body;
+use super::idempotency::{Key, replay};
 use super::{Context, Shared};
 use crate::accounts::{LogIn, Refreshed, Revoked, Tokens};
 use crate::process::unix_ms;
 use crate::store::accounts::Session;
+use crate::store::idempotency::Kept;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
-use uproar_proto::control::{Closed, Tell};
+use uproar_proto::control::{Closed, NodeLoad, Tell};
 use uproar_proto::error::Code;
 use utoipa::ToSchema;
 
@@ -75,6 +79,42 @@ pub(crate) struct SessionTokens {
     refresh_token: String,
     /// When the session ends unless it is refreshed before.
     refresh_expires_unix_ms: i64,
+    /// Where to connect, the first one first: the least loaded, and last those that take nobody.
+    nodes: Vec<NodeView>,
+}
+
+/// A node that serves connections.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NodeView {
+    /// For binary TCP, and as `ws://address/` for both WebSocket variants.
+    #[schema(example = "a.live.example:7400")]
+    address: String,
+    connections: u64,
+    connections_max: u64,
+    /// Full, or about to end: it takes nobody.
+    closed: bool,
+}
+
+/// Least loaded first: by the part of what fits that is taken.
+fn nodes(shared: &super::Shared) -> Vec<NodeView> {
+    let mut nodes = shared.api.engine.nodes();
+    nodes.sort_by(least_loaded);
+    nodes.into_iter().map(NodeView::from).collect()
+}
+
+fn least_loaded(a: &NodeLoad, b: &NodeLoad) -> Ordering {
+    let times = |load: &NodeLoad, other: &NodeLoad| {
+        u128::from(load.connections) * u128::from(other.connections_max.max(1))
+    };
+    let by_load = times(a, b).cmp(&times(b, a));
+    a.closed.cmp(&b.closed).then(by_load).then_with(|| a.address.cmp(&b.address))
+}
+
+impl From<NodeLoad> for NodeView {
+    fn from(load: NodeLoad) -> NodeView {
+        let NodeLoad { address, connections, connections_max, closed } = load;
+        NodeView { address, connections, connections_max, closed }
+    }
 }
 
 /// A session on one device.
@@ -105,24 +145,33 @@ pub(crate) struct ChangePassword {
     new_password: String,
 }
 
-/// Makes an account.
+/// Makes an account. With the header `Idempotency-Key`, a repeat from the same address within a day
+/// gets the same answer.
 #[utoipa::path(post, path = "/v1/accounts", tag = "accounts", request_body = Register,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 visible ASCII")),
     responses(
         (status = 201, body = Account),
         (status = 400, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "registration is closed here"),
-        (status = 409, body = ErrorBody, description = "the name is taken"),
+        (status = 409, body = ErrorBody,
+            description = "the name is taken, or the key came with another body"),
         (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]
 pub(crate) async fn register(
     State(shared): Context,
     from: Origin,
+    Key(key): Key,
     Body(body): Body<Register>,
-) -> Result<(StatusCode, Json<Account>), ApiError> {
-    let accounts = accounts(&shared)?;
-    let id = accounts.register(&body.user, &body.password, from.0, unix_ms()).await?;
-    Ok((StatusCode::CREATED, Json(Account { user: body.user, user_id: id.to_string() })))
+) -> Result<Response, ApiError> {
+    let Register { user, password } = &body;
+    let ask = crate::accounts::Register { name: user, password, from: from.0, key };
+    let answer = |id: i64| {
+        let account = Account { user: user.clone(), user_id: id.to_string() };
+        let body = serde_json::to_string(&account).unwrap_or_default(); // two strings
+        Kept { status: StatusCode::CREATED.as_u16(), body }
+    };
+    Ok(replay(accounts(&shared)?.register_once(ask, answer, unix_ms()).await?))
 }
 
 /// Logs in: opens a session.
@@ -131,6 +180,8 @@ pub(crate) async fn register(
         (status = 201, body = SessionTokens),
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody, description = "the name or the password is wrong"),
+        (status = 403, body = ErrorBody,
+            description = "the user is banned, or nobody logs in here: no key signs tokens"),
         (status = 429, body = ErrorBody, description = "Retry-After tells when"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]
@@ -143,7 +194,7 @@ pub(crate) async fn log_in(
     let ask = LogIn { name: user, password, device, from: from.0 };
     let (tokens, ended) = accounts(&shared)?.log_in(ask, unix_ms()).await?;
     tell(&shared, ended);
-    Ok((StatusCode::CREATED, Json(tokens.into())))
+    Ok((StatusCode::CREATED, Json(session(&shared, tokens))))
 }
 
 /// Replaces a refresh token. The token before the newest is taken once more within a minute, and
@@ -154,6 +205,7 @@ pub(crate) async fn log_in(
         (status = 200, body = SessionTokens),
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody, description = "the session has ended; log in again"),
+        (status = 403, body = ErrorBody, description = "nobody logs in here: no key signs tokens"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]
 pub(crate) async fn refresh(
@@ -161,7 +213,7 @@ pub(crate) async fn refresh(
     Body(body): Body<RefreshSession>,
 ) -> Result<Json<SessionTokens>, ApiError> {
     match accounts(&shared)?.refresh(&body.refresh_token, unix_ms()).await? {
-        Refreshed::Tokens(tokens) => Ok(Json(tokens.into())),
+        Refreshed::Tokens(tokens) => Ok(Json(session(&shared, tokens))),
         Refreshed::Reused(ended) => {
             tell(&shared, vec![ended]);
             let text = "this refresh token was used before, so its session was ended; log in again";
@@ -258,28 +310,57 @@ fn tell(shared: &Arc<Shared>, ended: Vec<Revoked>) {
             Revoked::Session(session) => Closed::Session(session.to_string()),
             Revoked::User(user) => Closed::User(user),
         };
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            let mut tell = Tell::Close { of, code: Code::SessionRevoked };
-            // A full queue empties within turns; closing twice changes nothing.
-            while let Err(back) = shared.api.engine.tell(tell) {
-                tokio::time::sleep(TELL_RETRY).await;
-                tell = back;
-            }
-        });
+        close(shared, of, Code::SessionRevoked);
     }
 }
 
-impl From<Tokens> for SessionTokens {
-    fn from(tokens: Tokens) -> SessionTokens {
-        SessionTokens {
-            user: tokens.name,
-            user_id: tokens.user.to_string(),
-            session: tokens.session.to_string(),
-            access_token: tokens.access,
-            access_expires_unix_ms: tokens.access_expires_ms,
-            refresh_token: tokens.refresh,
-            refresh_expires_unix_ms: tokens.refresh_expires_ms,
+/// Closes connections; `code` tells them why.
+pub(crate) fn close(shared: &Arc<Shared>, of: Closed, code: Code) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut tell = Tell::Close { of, code };
+        // A full queue empties within turns; closing twice changes nothing.
+        while let Err(back) = shared.api.engine.tell(tell) {
+            tokio::time::sleep(TELL_RETRY).await;
+            tell = back;
         }
+    });
+}
+
+fn session(shared: &super::Shared, tokens: Tokens) -> SessionTokens {
+    SessionTokens {
+        user: tokens.name,
+        user_id: tokens.user.to_string(),
+        session: tokens.session.to_string(),
+        access_token: tokens.access,
+        access_expires_unix_ms: tokens.access_expires_ms,
+        refresh_token: tokens.refresh,
+        refresh_expires_unix_ms: tokens.refresh_expires_ms,
+        nodes: nodes(shared),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_loaded_node_comes_first_and_a_closed_one_last() {
+        let node = |address: &str, connections, connections_max, closed| NodeLoad {
+            address: address.into(),
+            connections,
+            connections_max,
+            closed,
+        };
+        let mut nodes = [
+            node("closed", 0, 100, true),
+            node("half", 50, 100, false),
+            node("empty", 0, 0, false),
+            node("large", 90, 1_000, false),
+            node("also-half", 5, 10, false),
+        ];
+        nodes.sort_by(least_loaded);
+        let order = nodes.each_ref().map(|node| node.address.as_str());
+        assert_eq!(order, ["empty", "large", "also-half", "half", "closed"]);
     }
 }

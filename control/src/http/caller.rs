@@ -50,8 +50,20 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     last
 }
 
+/// An engine process keeps no accounts, no groups and no relationships: whoever asks is told who
+/// does.
+pub(crate) fn elsewhere(shared: &Shared) -> Result<(), ApiError> {
+    let Some(control) = &shared.api.control else { return Ok(()) };
+    let text = format!(
+        "accounts, groups and relationships are kept by the control process of this engine, which \
+         it reaches at {control}; ask there, on its http.listen"
+    );
+    Err(ApiError::bad_request(text).with_status(StatusCode::MISDIRECTED_REQUEST))
+}
+
 /// The rules of accounts; 503 where this node has none.
 pub(crate) fn accounts(shared: &Shared) -> Result<&Accounts, ApiError> {
+    elsewhere(shared)?;
     let lacks = match (&shared.api.store, &shared.accounts) {
         (_, Some(accounts)) => return Ok(accounts),
         (None, None) => "this node has no store, so it keeps no accounts: set store.url",

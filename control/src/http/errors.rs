@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uproar_proto::error::Code;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// An error on its way to an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,22 @@ pub(crate) struct ErrorFields {
     /// Whether the same request may succeed later, unchanged.
     retry: bool,
 }
+
+/// Of a route that is about something: what it is about does not exist.
+#[derive(IntoResponses)]
+#[response(status = 404, description = "There is none.")]
+#[expect(dead_code, reason = "a line of the document; ApiError answers")]
+pub(crate) struct Missing(#[to_schema] ErrorBody);
+
+/// Of a route that adds something: it may not be added.
+#[derive(IntoResponses)]
+#[response(
+    status = 409,
+    description = "There are as many as there may be, or an Idempotency-Key \
+    came with another body."
+)]
+#[expect(dead_code, reason = "a line of the document; ApiError answers")]
+pub(crate) struct Full(#[to_schema] ErrorBody);
 
 impl ApiError {
     /// A code with the text of the table.
@@ -107,8 +123,9 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Busy => ApiError::new(Code::QueueFull, error.to_string()),
+            StoreError::Refused(code) => ApiError::from_code(code),
             StoreError::Ended => ApiError::new(Code::Draining, error.to_string()),
-            StoreError::Database(_) | StoreError::Corrupt(_) => {
+            StoreError::Database(_) | StoreError::Corrupt(_) | StoreError::Unusable(_) => {
                 // Told in the log alone: it may name tables and values.
                 tracing::error!(%error, "the store failed");
                 let text = "the store failed; whether the request was carried out is unknown";
@@ -122,9 +139,12 @@ impl From<StoreError> for ApiError {
 fn status_of(code: Code) -> StatusCode {
     match code {
         Code::SlowDown | Code::SlowMode | Code::RoomBusy => StatusCode::TOO_MANY_REQUESTS,
-        Code::StoreDown | Code::QueueFull | Code::Expired | Code::TooManyRooms | Code::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::StoreDown
+        | Code::HookDown
+        | Code::QueueFull
+        | Code::Expired
+        | Code::TooManyRooms
+        | Code::Draining => StatusCode::SERVICE_UNAVAILABLE,
         Code::TokenExpired
         | Code::TokenInvalid
         | Code::TokenRequired
@@ -133,10 +153,12 @@ fn status_of(code: Code) -> StatusCode {
         Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Forbidden
+        | Code::Refused
         | Code::Muted
         | Code::Banned
         | Code::Kicked
         | Code::NotFriend
+        | Code::NotMember
         | Code::Blocked => StatusCode::FORBIDDEN,
         Code::AlreadyExists
         | Code::AlreadyJoined
@@ -144,7 +166,9 @@ fn status_of(code: Code) -> StatusCode {
         | Code::RoomFull
         | Code::Conflict
         | Code::LimitReached => StatusCode::CONFLICT,
-        Code::HandshakeTimeout | Code::IdleTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::RequestTimeout | Code::HandshakeTimeout | Code::IdleTimeout => {
+            StatusCode::REQUEST_TIMEOUT
+        }
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
@@ -158,7 +182,11 @@ mod tests {
     fn what_may_be_retried_never_looks_like_the_callers_mistake() {
         for code in Code::ALL.iter().filter(|c| (1000..2000).contains(&c.number())) {
             let status = status_of(*code);
-            let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+            let busy = [
+                StatusCode::TOO_MANY_REQUESTS,
+                StatusCode::SERVICE_UNAVAILABLE,
+                StatusCode::REQUEST_TIMEOUT,
+            ];
             assert!(busy.contains(&status), "{} is {status}", code.name());
         }
     }

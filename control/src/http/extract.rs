@@ -6,9 +6,16 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
+
+/// Whether a request waits for its own body: what it is told where its time is over depends on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BodyAwaited(pub(crate) Arc<AtomicBool>);
 
 /// A JSON body. It must be declared as such: a web page of another origin cannot do that without
 /// asking first, so it cannot call an API that has no key.
@@ -18,18 +25,42 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let awaited = parts.extensions.get::<BodyAwaited>().cloned();
+        let body = Request::from_parts(parts.clone(), body);
+        if let Some(awaited) = &awaited {
+            awaited.0.store(true, Ordering::Relaxed);
+        }
+        let bytes = Bytes::from_request(body, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                return too_large();
+            }
+            ApiError::bad_request(rejection.body_text())
+        })?;
+        if let Some(awaited) = &awaited {
+            awaited.0.store(false, Ordering::Relaxed);
+        }
+        let is_list = bytes.trim_ascii_start().starts_with(b"[");
+        let request = Request::from_parts(parts, bytes.into());
         match axum::Json::<T>::from_request(request, state).await {
+            Err(rejection) if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                Err(body_error(&rejection))
+            }
+            // Read as a list of fields in their order, it would be taken.
+            _ if is_list => Err(ApiError::bad_request("the body is a list; it must be an object")),
             Ok(axum::Json(value)) => Ok(Body(value)),
             Err(rejection) => Err(body_error(&rejection)),
         }
     }
 }
 
+fn too_large() -> ApiError {
+    ApiError::new(Code::TooLarge, "the body is larger than http.body_bytes_max")
+}
+
 fn body_error(rejection: &JsonRejection) -> ApiError {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(Code::TooLarge, "the body is larger than http.body_bytes_max")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
             ApiError::bad_request("the body must come with Content-Type: application/json")
                 .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)

@@ -1,6 +1,7 @@
 //! `/metrics`: the engine's figures, the process's and this server's own, as Prometheus text.
 
 use super::Context;
+use super::errors::ErrorBody;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use uproar_proto::control::{Sample, SampleKind, SampleValue};
+use uproar_proto::issuers::Issuers;
 
 /// The text format's version 0.0.4.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,8 +23,9 @@ pub(crate) struct Requests {
 impl Requests {
     /// Counts one request that was answered.
     pub(crate) fn count(&self, route: &str, method: &Method, status: StatusCode) {
-        let known = [Method::GET, Method::POST, Method::PATCH, Method::DELETE, Method::HEAD];
-        let names = ["GET", "POST", "PATCH", "DELETE", "HEAD"];
+        let known =
+            [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE, Method::HEAD];
+        let names = ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD"];
         let place = known.iter().position(|one| one == method);
         let method = place.map_or("other", |i| names[i]);
         let key = (route.to_owned(), method, status.as_u16());
@@ -51,12 +54,41 @@ impl Requests {
 
 /// Every figure of the node, as Prometheus text.
 #[utoipa::path(get, path = "/metrics", tag = "node",
-    responses((status = 200, description = "Prometheus text", content_type = "text/plain")))]
+    responses((status = 200, description = "Prometheus text", content_type = "text/plain"),
+        (status = 401, body = ErrorBody,
+            description = "http.metrics_open is false, and the API key is missing or wrong")))]
 pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     let mut samples = shared.api.engine.metrics();
     samples.extend(crate::process::samples(shared.started_unix_s));
     samples.extend(shared.requests.samples());
+    samples.extend(fetches(&shared.api.issuers));
+    samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));
+    if let Some(conversations) = &shared.api.conversations {
+        samples.extend(conversations.samples());
+    }
+    if let Some(store) = &shared.api.store {
+        samples.extend(store.samples());
+    }
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(&samples))
+}
+
+/// Fetches of issuers' keys; nothing for those whose key is configured.
+fn fetches(issuers: &Issuers) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for issuer in issuers.list().iter().filter(|one| !one.settings().jwks_url.is_empty()) {
+        let (ok, failed) = issuer.fetches();
+        for (result, count) in [("ok", ok), ("failed", failed)] {
+            let name = issuer.settings().name.clone();
+            samples.push(Sample {
+                name: "uproar_issuer_key_fetches_total",
+                help: "Fetches of an issuer's keys, by result.",
+                kind: SampleKind::Counter,
+                labels: vec![("issuer", name), ("result", result.to_owned())],
+                value: SampleValue::Number(count as f64),
+            });
+        }
+    }
+    samples
 }
 
 /// Families in the order of their first sample; all samples of a family stand together, as the

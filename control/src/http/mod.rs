@@ -4,46 +4,60 @@
 //! a room.
 
 mod accounts;
+mod admin;
 mod auth;
 mod caller;
+mod conversations;
 mod errors;
 mod extract;
+mod groups;
+mod idempotency;
+mod links;
+mod members;
 mod metrics;
 mod moderation;
 mod node;
 mod openapi;
 mod publish;
+mod receipts;
 mod relations;
 mod rooms;
+mod settings;
 mod tokens;
 mod upsert;
 
 use crate::accounts::{AccountSettings, Accounts};
 use crate::config::Config;
+use crate::conversations::Conversations;
 use crate::store::Store;
 use crate::tokens::SigningKey;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use axum::{Router, http};
 use errors::ApiError;
+use extract::BodyAwaited;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
-use uproar_proto::control::{Engine, Reply, RoomSettings};
+use uproar_proto::control::{Engine, Reply, RoomSettings, Sample};
 use uproar_proto::error::Code;
+use uproar_proto::issuers::Issuers;
 
 pub use openapi::openapi_json;
+
+/// Figures that somebody else keeps.
+pub type Figures = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
 
 /// Everything the HTTP interface works with.
 pub struct Api {
@@ -51,16 +65,24 @@ pub struct Api {
     pub config: Config,
     /// Where every request about rooms goes.
     pub engine: Arc<dyn Engine>,
+    /// Of an engine process: where its control is, which has accounts, groups and relationships.
+    pub control: Option<String>,
+    /// Figures of what else runs in this process, for /metrics.
+    pub figures: Vec<Figures>,
     /// Settings of a room that is created without saying more.
     pub room_defaults: RoomSettings,
     /// The largest content a room may be set to take, in bytes.
     pub payload_bytes_max: u32,
     /// Signs tokens for `POST /v1/tokens`; `None`: tokens are minted elsewhere.
     pub signer: Option<SigningKey>,
+    /// Other issuers whose tokens are taken; their keys are kept up to date while this serves.
+    pub issuers: Arc<Issuers>,
     /// Where accounts and relationships are kept; `None`: their routes answer 503.
     pub store: Option<Arc<Store>>,
     /// How accounts are kept.
     pub accounts: AccountSettings,
+    /// Where groups are changed; `None`: their routes answer 503.
+    pub conversations: Option<Arc<Conversations>>,
 }
 
 /// What all handlers share.
@@ -72,7 +94,7 @@ pub(crate) struct Shared {
     /// Numbers messages that came without a `client_msg_id`.
     next_message: AtomicU64,
     requests: metrics::Requests,
-    /// `None`: there is no store, or no key that signs.
+    /// `None`: there is no store, or neither a key that signs nor another issuer.
     accounts: Option<Accounts>,
 }
 
@@ -99,10 +121,42 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?;
     tracing::info!(%local, "http is served");
-    let connections = Arc::new(Semaphore::new(api.config.connections_max as usize));
-    let mut http1 = hyper::server::conn::http1::Builder::new();
-    http1.timer(TokioTimer::new()).header_read_timeout(ms(api.config.header_ms_max));
+    let bounds = Bounds::of(&api.config);
+    let _keepers = crate::jwks::keep(&api.issuers).map_err(std::io::Error::other)?;
     let router = router(api).map_err(std::io::Error::other)?;
+    serve_router(router, listener, bounds, shutdown).await;
+    Ok(())
+}
+
+/// What connections of one listener may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Served at once. More wait in the kernel's accept queue.
+    pub connections_max: usize,
+    /// Longest wait for a request's headers. Reached: closed.
+    pub header_max: Duration,
+}
+
+impl Bounds {
+    /// Those of the interface.
+    #[must_use]
+    pub fn of(config: &Config) -> Bounds {
+        let connections_max = config.connections_max as usize;
+        Bounds { connections_max, header_max: ms(config.header_ms_max) }
+    }
+}
+
+/// Serves any routes until `shutdown` is done, then lets the requests in progress end (2 s at
+/// most). Runs on the caller's tokio runtime.
+pub async fn serve_router(
+    router: Router,
+    listener: TcpListener,
+    bounds: Bounds,
+    shutdown: impl Future<Output = ()>,
+) {
+    let connections = Arc::new(Semaphore::new(bounds.connections_max));
+    let mut http1 = hyper::server::conn::http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(bounds.header_max);
     let graceful = GracefulShutdown::new();
     tokio::pin!(shutdown);
     loop {
@@ -139,15 +193,14 @@ pub async fn serve(
     if timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("http requests were still in progress at the end");
     }
-    Ok(())
 }
 
 fn router(api: Api) -> Result<Router, String> {
     let body_bytes_max = api.config.body_bytes_max as usize;
     let accounts = match (&api.store, &api.signer) {
-        (Some(store), Some(signer)) => {
-            let settings = api.accounts.clone();
-            Some(Accounts::new(Arc::clone(store), signer.clone(), settings)?)
+        (Some(store), signer) if signer.is_some() || !api.issuers.list().is_empty() => {
+            let (issuers, settings) = (Arc::clone(&api.issuers), api.accounts.clone());
+            Some(Accounts::new(Arc::clone(store), signer.clone(), issuers, settings)?)
         }
         _ => None,
     };
@@ -159,16 +212,13 @@ fn router(api: Api) -> Result<Router, String> {
         requests: metrics::Requests::default(),
         accounts,
     });
-    let keyed = Router::new()
-        .route("/v1/rooms", get(rooms::list).post(rooms::create))
-        .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
-        .route("/v1/rooms/{room}/publish", post(publish::one))
-        .route("/v1/rooms/{room}/kick", post(moderation::kick))
-        .route("/v1/rooms/{room}/mute", post(moderation::mute))
-        .route("/v1/publish", post(publish::bulk))
+    let keyed = in_rooms()
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), rooms_are_here))
         .route("/v1/node", get(node::node))
         .route("/v1/tokens", post(tokens::mint))
         .route("/v1/relations", put(upsert::relations))
+        .route("/v1/groups", put(groups::upsert))
+        .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -181,6 +231,7 @@ fn router(api: Api) -> Result<Router, String> {
         .merge(metrics)
         .merge(open)
         .merge(people())
+        .merge(in_groups())
         .method_not_allowed_fallback(wrong_method)
         .fallback(wrong_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -188,11 +239,23 @@ fn router(api: Api) -> Result<Router, String> {
         .with_state(shared))
 }
 
+/// What backends do in rooms.
+fn in_rooms() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/rooms", get(rooms::list).post(rooms::create))
+        .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
+        .route("/v1/rooms/{room}/publish", post(publish::one))
+        .route("/v1/rooms/{room}/kick", post(moderation::kick))
+        .route("/v1/rooms/{room}/mute", post(moderation::mute))
+        .route("/v1/publish", post(publish::bulk))
+}
+
 /// What people call with their own tokens, never with the API key.
 fn people() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/accounts", post(accounts::register))
         .route("/v1/account/password", put(accounts::change_password))
+        .route("/v1/account/settings", get(settings::read).patch(settings::change))
         .route(
             "/v1/sessions",
             post(accounts::log_in).get(accounts::devices).delete(accounts::log_out_everywhere),
@@ -211,6 +274,28 @@ fn people() -> Router<Arc<Shared>> {
         .route("/v1/follows", get(relations::follows))
         .route("/v1/follows/{user}", put(relations::follow).delete(relations::unfollow))
         .route("/v1/followers", get(relations::followers))
+        .route("/v1/conversations/{conversation}", patch(conversations::update))
+        .route(
+            "/v1/conversations/{conversation}/messages/{seq}/reactions",
+            get(conversations::reactions),
+        )
+}
+
+/// What people do in groups, with their own tokens.
+fn in_groups() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/groups", post(groups::create).get(groups::list))
+        .route("/v1/groups/{group}", get(groups::get).patch(groups::update).delete(groups::end))
+        .route("/v1/groups/{group}/members", get(members::list).post(members::invite))
+        .route("/v1/groups/{group}/members/{user}", delete(members::remove).patch(members::update))
+        .route("/v1/groups/{group}/owner", put(members::transfer))
+        .route("/v1/groups/{group}/requests", get(members::requests).post(members::ask))
+        .route("/v1/groups/{group}/requests/{user}", put(members::approve).delete(members::decline))
+        .route("/v1/groups/{group}/links", get(links::list).post(links::make))
+        .route("/v1/groups/{group}/links/{link}", delete(links::end))
+        .route("/v1/groups/{group}/receipts", get(receipts::own))
+        .route("/v1/groups/{group}/messages/{seq}/receipts", get(receipts::of_message))
+        .route("/v1/group-links/{link}", get(links::look).post(links::join))
 }
 
 async fn wrong_path(uri: http::Uri) -> ApiError {
@@ -224,17 +309,40 @@ async fn wrong_method(method: http::Method, uri: http::Uri) -> ApiError {
     ApiError::bad_request(text).with_status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
+/// A control process has no rooms: whoever asks is told who has.
+async fn rooms_are_here(
+    State(shared): Context,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Some(engines) = shared.api.engine.rooms_at() else { return Ok(next.run(request).await) };
+    let engines = match &engines[..] {
+        [] => "no engine is linked now".to_owned(),
+        engines => format!("they are asked for at {}", engines.join(", ")),
+    };
+    let text = format!("rooms live on their engine, not in a control process; {engines}");
+    Err(ApiError::bad_request(text).with_status(StatusCode::MISDIRECTED_REQUEST))
+}
+
 /// Bounds a request's time and counts it.
-async fn whole_request(State(shared): Context, request: Request, next: Next) -> Response {
+async fn whole_request(State(shared): Context, mut request: Request, next: Next) -> Response {
     let limit = shared.api.config.request_ms_max;
+    let awaited = BodyAwaited::default();
+    request.extensions_mut().insert(awaited.clone());
     let method = request.method().clone();
     let route = request.extensions().get::<axum::extract::MatchedPath>().cloned();
     let response = match timeout(ms(limit), next.run(request)).await {
         Ok(response) => response,
+        Err(_) if awaited.0.load(Ordering::Relaxed) => {
+            let text = format!("the body was not there within {limit} ms; nothing was done");
+            ApiError::new(Code::RequestTimeout, text).into_response()
+        }
         Err(_) => {
-            ApiError::new(Code::Internal, format!("the request was not over within {limit} ms"))
-                .with_status(StatusCode::REQUEST_TIMEOUT)
-                .into_response()
+            let text = format!(
+                "the request was not over within {limit} ms; whether it was carried out is unknown"
+            );
+            let error = ApiError::new(Code::RequestTimeout, text);
+            error.with_status(StatusCode::SERVICE_UNAVAILABLE).into_response()
         }
     };
     let route = route.as_ref().map_or("other", |path| path.as_str());
@@ -267,10 +375,11 @@ impl Shared {
     ) -> Result<T, ApiError> {
         match timeout_at(deadline, pending.0).await {
             Ok(Ok(answer)) => answer.map_err(ApiError::from_code),
-            Ok(Err(_)) => Err(ApiError::new(
-                Code::Internal,
-                "the engine dropped the request; whether it was carried out is unknown",
-            )),
+            Ok(Err(_)) => {
+                let text = "the engine dropped the request; whether it was carried out is unknown";
+                Err(ApiError::new(Code::Internal, text)
+                    .with_status(StatusCode::SERVICE_UNAVAILABLE))
+            }
             Err(_) => {
                 let waited_ms = self.api.config.reply_ms_max;
                 let text = format!(

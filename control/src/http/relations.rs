@@ -6,8 +6,7 @@ use super::Context;
 use super::caller::{Named, User, accounts};
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Params;
-use crate::accounts::{Caller, LOCAL};
-use crate::process::unix_ms;
+use crate::accounts::Caller;
 use crate::relations::{self as rules, Act, Edge, Kind, Pair};
 use axum::Json;
 use axum::extract::State;
@@ -62,9 +61,9 @@ pub(crate) struct UserPage {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageParams {
     /// `next` of the page before.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Entries on the page; 1 to 200, default 100.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// Which requests, and which page of them.
@@ -193,7 +192,7 @@ pub(crate) async fn between(
     Named(name): Named,
 ) -> Changed {
     let store = accounts(&shared)?.store();
-    let peer = rules::peer(store, LOCAL, &name).await?;
+    let peer = rules::peer(store, &name).await?;
     Ok(Json(relation(name, rules::between(store, caller.user, peer).await?)))
 }
 
@@ -346,9 +345,13 @@ pub(crate) async fn unfollow(
 
 async fn act(shared: &super::Shared, caller: &Caller, name: String, act: Act) -> Changed {
     let store = accounts(shared)?.store();
-    let peer = rules::peer(store, LOCAL, &name).await?;
-    let pair = rules::act(store, caller.user, peer, act, unix_ms()).await?;
-    Ok(Json(relation(name, pair)))
+    let peer = rules::peer(store, &name).await?;
+    let now_ms = store.now_ms();
+    let changed = rules::act(store, caller.user, peer, act, now_ms).await?;
+    if let Some(conversations) = &shared.api.conversations {
+        conversations.related(&caller.name, &name, changed, now_ms).await;
+    }
+    Ok(Json(relation(name, changed.after)))
 }
 
 async fn list(shared: &super::Shared, caller: &Caller, kind: Kind, page: PageParams) -> Listing {

@@ -3,6 +3,7 @@
 use super::Context;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Body;
+use crate::store::{Store, admin, bans};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -45,7 +46,8 @@ pub(crate) struct Minted {
     responses(
         (status = 201, body = Minted),
         (status = 400, body = ErrorBody),
-        (status = 403, body = ErrorBody, description = "no API key or no signing key is set"),
+        (status = 403, body = ErrorBody,
+            description = "no API key or no signing key is set, or the user is banned or erased"),
     ), security(("api_key" = [])))]
 pub(crate) async fn mint(
     State(shared): Context,
@@ -67,6 +69,9 @@ pub(crate) async fn mint(
         let text = format!("ttl_s is {ttl_s}; allowed is 1 to {}", config.token_ttl_s_max);
         return Err(ApiError::bad_request(text));
     }
+    if let Some(store) = &shared.api.store {
+        check_welcome(store, &body.user).await?;
+    }
     let claims = Claims {
         sub: body.user,
         exp: jsonwebtoken::get_current_timestamp() + u64::from(ttl_s),
@@ -78,4 +83,17 @@ pub(crate) async fn mint(
     };
     let token = signer.mint(&claims).map_err(ApiError::bad_request)?;
     Ok((StatusCode::CREATED, Json(Minted { token, expires_unix_s: claims.exp })))
+}
+
+/// A user whom an operator keeps out gets no token.
+async fn check_welcome(store: &Store, user: &str) -> Result<(), ApiError> {
+    let mut conn = store.reader().await.map_err(ApiError::from)?;
+    let Some(account) = admin::account(&mut conn, user).await? else { return Ok(()) };
+    if account.erased {
+        return Err(ApiError::new(Code::Forbidden, "this user was erased"));
+    }
+    match bans::find(&mut conn, account.id, store.now_ms()).await? {
+        Some(_) => Err(ApiError::from_code(Code::Banned)),
+        None => Ok(()),
+    }
 }

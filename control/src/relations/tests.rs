@@ -1,7 +1,6 @@
 //! The state machine of two users, by itself and on every store there is.
 
 use super::*;
-use crate::accounts::LOCAL;
 use crate::store::accounts::NewUser;
 use crate::store::testing::on_both;
 use std::collections::BTreeSet;
@@ -12,7 +11,7 @@ const NOW: i64 = 1_800_000_000_000;
 async fn user(store: &Store, name: &str) -> i64 {
     let user = NewUser {
         id: crate::ids::random_id(),
-        issuer: LOCAL.into(),
+        issuer: String::new(),
         name: name.into(),
         password_hash: None,
         created_ms: NOW,
@@ -23,7 +22,7 @@ async fn user(store: &Store, name: &str) -> i64 {
 /// What one does, and the code it is refused with.
 async fn does(store: &Store, user: i64, what: Act, peer: i64) -> Result<Pair, Code> {
     match act(store, user, peer, what, NOW).await {
-        Ok(pair) => Ok(pair),
+        Ok(changed) => Ok(changed.after),
         Err(fault) => Err(fault.code().expect("no failure of the store")),
     }
 }
@@ -311,7 +310,7 @@ fn counts_stay_true_when_many_act_at_once() {
 fn unknown_users_and_oneself_are_refused() {
     on_both(|store| async move {
         let alice = user(&store, "alice").await;
-        assert_eq!(peer(&store, LOCAL, "alice").await.unwrap(), alice);
+        assert_eq!(peer(&store, "alice").await.unwrap(), alice);
         for (name, code) in [
             ("nobody", Code::NotFound),
             ("Alice", Code::NotFound),
@@ -319,7 +318,7 @@ fn unknown_users_and_oneself_are_refused() {
             ("alice ", Code::BadRequest),
             ("", Code::BadRequest),
         ] {
-            assert_eq!(peer(&store, LOCAL, name).await.unwrap_err().code(), Some(code), "{name}");
+            assert_eq!(peer(&store, name).await.unwrap_err().code(), Some(code), "{name}");
         }
         assert_eq!(does(&store, alice, Act::Ask, alice).await, Err(Code::BadRequest));
     });

@@ -2,29 +2,14 @@
 //! read and written. Transactions that touch more than one session of a user lock the user's row
 //! first.
 
-use super::{Dialect, Store, StoreError};
+use super::bans::{self, Ban};
+use super::idempotency::{self, Kept, Use};
+pub(crate) use super::users::{NewUser, User};
+use super::{Dialect, Store, StoreError, users};
 use futures_core::future::BoxFuture;
 use sqlx::AnyConnection;
 use std::sync::Arc;
-
-/// A user to write.
-#[derive(Clone, Debug)]
-pub(crate) struct NewUser {
-    pub(crate) id: i64,
-    pub(crate) issuer: String,
-    pub(crate) name: String,
-    /// `None`: a platform's user, who logs in there.
-    pub(crate) password_hash: Option<String>,
-    pub(crate) created_ms: i64,
-}
-
-/// A user as far as logging in goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) password_hash: Option<String>,
-}
+use uproar_proto::error::Code;
 
 /// A session, as it stands in its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +50,7 @@ pub(crate) enum Turn {
     Ended,
 }
 
-type UserRow = (i64, String, Option<String>);
 type SessionRow = (i64, i64, String, i64, String, i64, i64, i64);
-
-impl From<UserRow> for User {
-    fn from((id, name, password_hash): UserRow) -> User {
-        User { id, name, password_hash }
-    }
-}
 
 impl From<SessionRow> for Session {
     fn from(row: SessionRow) -> Session {
@@ -83,35 +61,99 @@ impl From<SessionRow> for Session {
 
 /// Writes a user, unless the name has one. The answer is the id that the name has now.
 pub(crate) async fn insert(store: &Store, user: NewUser) -> Result<i64, StoreError> {
-    let dialect = store.dialect();
-    let user = Arc::new(user);
-    let done =
-        store.write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<i64, StoreError>> {
-            let user = Arc::clone(&user);
-            Box::pin(async move {
-                // Not `INSERT IGNORE`, which would also cut a name that is too long.
-                let insert = dialect.pick(
-                    "INSERT INTO users (id, issuer, name, password_hash, created_ms, erased)
-                 VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (issuer, name) DO NOTHING",
-                    "INSERT INTO users (id, issuer, name, password_hash, created_ms, erased)
-                 VALUES (?, ?, ?, ?, ?, 0) ON DUPLICATE KEY UPDATE id = id",
-                );
-                sqlx::query(insert)
-                    .bind(user.id)
-                    .bind(user.issuer.as_str())
-                    .bind(user.name.as_str())
-                    .bind(user.password_hash.as_deref())
-                    .bind(user.created_ms)
-                    .execute(&mut *conn)
-                    .await?;
-                let id = sqlx::query_as::<_, (i64,)>(
-                    "SELECT id FROM users WHERE issuer = ? AND name = ?",
-                );
-                let id = id.bind(user.issuer.as_str()).bind(user.name.as_str());
-                Ok(id.fetch_one(conn).await?.0)
-            })
-        });
+    let (dialect, user) = (store.dialect(), Arc::new(user));
+    let done = store.write(move |conn| {
+        let user = Arc::clone(&user);
+        Box::pin(async move { users::insert(conn, dialect, &user).await })
+    });
     done.await
+}
+
+/// Writes a user and keeps the answer under the key, where there is one. `None`: the name has a
+/// user, and nothing was written. A repeat of the key gets the answer that was kept.
+///
+/// # Errors
+/// `Refused(Conflict)` where the key came with another body before; else the store's.
+pub(crate) async fn insert_once(
+    store: &Store,
+    user: NewUser,
+    kept: Kept,
+    once: Option<Use>,
+) -> Result<Option<Kept>, StoreError> {
+    let (dialect, new) = (store.dialect(), Arc::new((user, kept, once)));
+    let done = store.write(move |conn| {
+        let new = Arc::clone(&new);
+        Box::pin(async move {
+            let (user, kept, once) = &*new;
+            if let Some(once) = once
+                && let Some(before) = idempotency::begin(conn, dialect, once).await?
+            {
+                return Ok(Some(before));
+            }
+            if users::insert(conn, dialect, user).await? != user.id {
+                return Ok(None);
+            }
+            if let Some(once) = once {
+                idempotency::finish(conn, once, kept).await?;
+            }
+            Ok(Some(kept.clone()))
+        })
+    });
+    done.await
+}
+
+/// Writes users, all of them or none; whoever is here stays, and gets a password where it has none.
+/// `answer` is made of each one's id and whether it was made now, and kept under the key.
+///
+/// # Errors
+/// `Refused(Conflict)` where the key came with another body before, or a user was erased.
+pub(crate) async fn take_over(
+    store: &Store,
+    new: Vec<NewUser>,
+    answer: impl Fn(&[(i64, bool)]) -> Kept + Send + Sync + 'static,
+    once: Option<Use>,
+) -> Result<Kept, StoreError> {
+    let (dialect, new) = (store.dialect(), Arc::new((new, answer, once)));
+    let done = store.write(move |conn| {
+        let new = Arc::clone(&new);
+        Box::pin(async move {
+            let (new, answer, once) = &*new;
+            if let Some(once) = once
+                && let Some(before) = idempotency::begin(conn, dialect, once).await?
+            {
+                return Ok(before);
+            }
+            let mut taken = Vec::with_capacity(new.len());
+            for user in new {
+                taken.push(take_over_one(conn, dialect, user).await?);
+            }
+            let kept = answer(&taken);
+            if let Some(once) = once {
+                idempotency::finish(conn, once, &kept).await?;
+            }
+            Ok(kept)
+        })
+    });
+    done.await
+}
+
+async fn take_over_one(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    user: &NewUser,
+) -> Result<(i64, bool), StoreError> {
+    if users::insert(conn, dialect, user).await? == user.id {
+        return Ok((user.id, true));
+    }
+    let found = users::find(conn, &user.issuer, &user.name).await?;
+    let id = found.ok_or(StoreError::Refused(Code::Conflict))?.id;
+    if let Some(hash) = &user.password_hash {
+        let update = sqlx::query(
+            "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash IS NULL",
+        );
+        update.bind(hash.as_str()).bind(id).execute(conn).await?;
+    }
+    Ok((id, false))
 }
 
 /// The user of a name, unless erased.
@@ -120,32 +162,33 @@ pub(crate) async fn find(
     issuer: &str,
     name: &str,
 ) -> Result<Option<User>, StoreError> {
-    let mut conn = store.reader().await?;
-    let row = sqlx::query_as::<_, UserRow>(
-        "SELECT id, name, password_hash FROM users WHERE issuer = ? AND name = ? AND erased = 0",
-    );
-    let row = row.bind(issuer).bind(name).fetch_optional(&mut *conn).await?;
-    Ok(row.map(User::from))
+    users::find(&mut *store.reader().await?, issuer, name).await
 }
 
 /// The user of an id, unless erased.
 pub(crate) async fn user(store: &Store, id: i64) -> Result<Option<User>, StoreError> {
-    let mut conn = store.reader().await?;
-    let row = sqlx::query_as::<_, UserRow>(
-        "SELECT id, name, password_hash FROM users WHERE id = ? AND erased = 0",
-    );
-    Ok(row.bind(id).fetch_optional(&mut *conn).await?.map(User::from))
+    users::by_id(&mut *store.reader().await?, id).await
+}
+
+/// What became of a log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It stands; the ids of sessions that it ended.
+    Ended(Vec<i64>),
+    /// The password was changed meanwhile, or the user is gone; nothing was written.
+    Changed,
+    /// The user is banned; nothing was written.
+    Banned,
 }
 
 /// Writes a session of a user whose password hash still is `password_hash`, and ends the longest
-/// unused ones beyond `sessions_max`. The answer is the ids it ended; `None`: the password was
-/// changed meanwhile, or the user is gone, and nothing was written.
+/// unused ones beyond `sessions_max`.
 pub(crate) async fn open_session(
     store: &Store,
     session: Session,
     password_hash: String,
     sessions_max: usize,
-) -> Result<Option<Vec<i64>>, StoreError> {
+) -> Result<Opened, StoreError> {
     let dialect = store.dialect();
     let new = Arc::new((session, password_hash));
     let done =
@@ -154,7 +197,10 @@ pub(crate) async fn open_session(
             Box::pin(async move {
                 let (session, password_hash) = &*new;
                 if lock_user(conn, dialect, session.user).await?.as_ref() != Some(password_hash) {
-                    return Ok(None);
+                    return Ok(Opened::Changed);
+                }
+                if bans::find(conn, session.user, session.created_ms).await?.is_some() {
+                    return Ok(Opened::Banned);
                 }
                 let mut ended = Vec::new();
                 let mut open = sessions_on(conn, session.user).await?;
@@ -169,7 +215,7 @@ pub(crate) async fn open_session(
                     }
                 }
                 insert_session(conn, session).await?;
-                Ok(Some(ended))
+                Ok(Opened::Ended(ended))
             })
         });
     done.await
@@ -315,6 +361,25 @@ pub(crate) async fn end_sessions(
         },
     );
     done.await
+}
+
+/// Bans a user and ends all its sessions.
+pub(crate) async fn ban(store: &Store, ban: Ban) -> Result<(), StoreError> {
+    let (dialect, ban) = (store.dialect(), Arc::new(ban));
+    let done = store.write(move |conn| {
+        let ban = Arc::clone(&ban);
+        Box::pin(async move {
+            lock_user(conn, dialect, ban.user).await?;
+            bans::put(conn, dialect, &ban).await?;
+            end_on(conn, ban.user, None).await.map(drop)
+        })
+    });
+    done.await
+}
+
+/// Lifts a ban.
+pub(crate) async fn unban(store: &Store, user: i64) -> Result<(), StoreError> {
+    store.write(move |conn| Box::pin(bans::delete(conn, user))).await
 }
 
 async fn end_on(

@@ -4,8 +4,10 @@
 //! sender may, assign the seq, write. The look-up comes before the permission, so that a retry
 //! after an unfriend is still answered with the old seq. One bad item never fails the others.
 
-use super::{Dialect, StoreError, conversations, parts};
+use super::conversations::Voice;
+use super::{Dialect, StoreError, conversations, events, parts};
 use crate::relations::{Edge, Pair, Policy, check_write};
+use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
@@ -33,6 +35,9 @@ pub(crate) struct Append {
     pub(crate) target_seq: i64,
     /// The content as it is kept.
     pub(crate) body: Vec<u8>,
+    /// Written for the sender by an operator: nobody asks whether the sender may, and it tells
+    /// nothing of what the sender has read.
+    pub(crate) by_operator: bool,
 }
 
 /// A place in a conversation.
@@ -43,12 +48,31 @@ pub(crate) struct Appended {
     pub(crate) time_ms: i64,
     /// By an earlier try: nothing is to be pushed.
     pub(crate) before: bool,
+    /// A group's: how far the sender had read before it wrote this, where others may know it.
+    pub(crate) read_before: i64,
+    /// Names the message, everywhere and for ever.
+    pub(crate) msg_id: u64,
+}
+
+/// The name of a message: a hash of what makes it this one and no other, the key of its
+/// idempotence. So it needs no column, a retry has the same, and it says nothing of an order.
+pub(crate) fn msg_id(conv: i64, sender: i64, client_msg_id: u128) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(b"message");
+    hash.update(conv.to_be_bytes());
+    hash.update(sender.to_be_bytes());
+    hash.update(client_msg_id.to_be_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    u64::from_be_bytes(first)
 }
 
 /// A conversation under the transaction's lock.
-struct Locked {
+pub(super) struct Locked {
     head: i64,
     counted: i64,
+    /// Content up to here is kept no longer.
+    pub(super) floor: i64,
     fresh: bool,
 }
 
@@ -77,6 +101,26 @@ pub(crate) async fn append(
     Ok(answers)
 }
 
+/// What would become of these now, as far as that is seen without locks: whether it has its place
+/// already, or why it would have none. What counts is decided by [`append`].
+pub(crate) async fn look(
+    conn: &mut AnyConnection,
+    policy: Policy,
+    items: &[Append],
+    now_ms: i64,
+) -> Result<Vec<Result<bool, Code>>, StoreError> {
+    // Read as SQLite is: a lock would only keep writers waiting.
+    let batch = Batch::load(conn, Dialect::Sqlite, items).await?;
+    let seen = items.iter().zip(&batch.convs).map(|(item, conv)| {
+        match batch.earlier.get(&item.key(*conv)) {
+            Some((.., hash)) if *hash == item.hash => Ok(true),
+            Some(_) => Err(Code::Conflict),
+            None => batch.may_append(policy, item, *conv, now_ms).map(|()| false),
+        }
+    });
+    Ok(seen.collect())
+}
+
 /// What one transaction works on: read at once for all its items.
 struct Batch {
     /// By item.
@@ -86,8 +130,8 @@ struct Batch {
     earlier: BTreeMap<Key, (i64, i64, i64)>,
     /// What users are to each other, by (user, peer).
     edges: BTreeMap<(i64, i64), Edge>,
-    /// Members of groups, and until when they are muted.
-    members: BTreeMap<(i64, i64), i64>,
+    /// Members of groups, by (conversation, user).
+    members: BTreeMap<(i64, i64), Voice>,
     written: Written,
 }
 
@@ -160,7 +204,8 @@ impl Batch {
         let key = item.key(conv);
         let known = self.written.places.get(&key).or(self.earlier.get(&key)).copied();
         if let Some((seq, time_ms, hash)) = known {
-            let same = Appended { conv, seq, time_ms, before: true };
+            let msg_id = msg_id(conv, item.sender, item.client_msg_id);
+            let same = Appended { conv, seq, time_ms, before: true, read_before: seq, msg_id };
             return Ok(if hash == item.hash { Ok(same) } else { Err(Code::Conflict) });
         }
         if let Err(code) = self.may_append(policy, item, conv, now_ms) {
@@ -177,17 +222,27 @@ impl Batch {
             Ok(time_ms) => time_ms,
             Err(code) => return Ok(Err(code)),
         };
+        if let Some(time_ms) = target_time_ms {
+            // The row it is about may be among those that wait to be written.
+            self.written.flush(conn).await?;
+            let about = (time_ms, state.floor);
+            if let Err(code) = events::check(conn, conv, item, about).await? {
+                return Ok(Err(code));
+            }
+        }
         state.head += 1;
         state.counted += i64::from(item.kind == Kind::Message);
         state.fresh = true;
         let (seq, n) = (state.head, state.counted);
         if let Some(target_time_ms) = target_time_ms {
-            // The row it is about may be among those that wait to be written.
-            self.written.flush(conn).await?;
             apply(conn, conv, item, seq, target_time_ms).await?;
+            events::apply(conn, conv, item, seq).await?;
         }
         self.written.add(Waiting { conv, seq, n, time_ms: now_ms, item: item.clone() });
-        Ok(Ok(Appended { conv, seq, time_ms: now_ms, before: false }))
+        let member = self.members.get_mut(&(conv, item.sender));
+        let read_before = member.map_or(seq, |member| member.reads(seq));
+        let msg_id = msg_id(conv, item.sender, item.client_msg_id);
+        Ok(Ok(Appended { conv, seq, time_ms: now_ms, before: false, read_before, msg_id }))
     }
 
     fn may_append(
@@ -198,6 +253,9 @@ impl Batch {
         now_ms: i64,
     ) -> Result<(), Code> {
         match item.target {
+            // The server's own words: what they tell was allowed.
+            _ if item.kind == Kind::Reactions => Ok(()),
+            Target::Direct(_) if item.by_operator => Ok(()),
             Target::Direct(peer) if peer == item.sender => Ok(()),
             Target::Direct(peer) => {
                 let edge = |user, peer| self.edges.get(&(user, peer)).copied().unwrap_or_default();
@@ -207,9 +265,11 @@ impl Batch {
             Target::Group(_) if self.locked.get(&conv).is_none_or(Option::is_none) => {
                 Err(Code::NotFound)
             }
+            // The server's own words: what they tell was allowed.
+            Target::Group(_) if item.kind == Kind::Notice || item.by_operator => Ok(()),
             Target::Group(_) => match self.members.get(&(conv, item.sender)) {
                 None => Err(Code::NotMember),
-                Some(muted_until_ms) if *muted_until_ms > now_ms => Err(Code::Muted),
+                Some(member) if member.is_muted(now_ms) => Err(Code::Muted),
                 Some(_) => Ok(()),
             },
         }
@@ -223,22 +283,41 @@ impl Append {
 }
 
 /// A conversation's row.
-struct Row {
+pub(super) struct Row {
     kind: i64,
     users: (i64, i64),
     head: i64,
     counted: i64,
+    floor: i64,
 }
 
 impl Row {
-    fn locked(&self) -> Locked {
-        Locked { head: self.head, counted: self.counted, fresh: false }
+    pub(super) fn locked(&self) -> Locked {
+        Locked { head: self.head, counted: self.counted, floor: self.floor, fresh: false }
+    }
+
+    pub(super) fn is_group(&self) -> bool {
+        self.kind == conversations::GROUP
+    }
+
+    /// Where a message of this user goes in it.
+    pub(super) fn target(&self, conv: i64, from: i64) -> Target {
+        let (one, other) = self.users;
+        match self.is_group() {
+            true => Target::Group(conv),
+            false => Target::Direct(if one == from { other } else { one }),
+        }
+    }
+
+    /// Whether it is the conversation of these two.
+    pub(super) fn is_of(&self, one: i64, other: i64) -> bool {
+        !self.is_group() && self.users == (one.min(other), one.max(other))
     }
 }
 
 /// Locks conversations, in the order of their ids, so that two transactions never wait for each
 /// other.
-async fn lock(
+pub(super) async fn lock(
     conn: &mut AnyConnection,
     dialect: Dialect,
     convs: &[i64],
@@ -248,19 +327,31 @@ async fn lock(
     for part in parts(&convs) {
         let marks = vec!["?"; part.len()].join(", ");
         let select = format!(
-            "SELECT conv, kind, user_a, user_b, head, counted FROM conversations
+            "SELECT conv, kind, user_a, user_b, head, counted, floor FROM conversations
                 WHERE conv IN ({marks}) ORDER BY conv {}",
             dialect.pick("", "FOR UPDATE")
         );
-        let mut query = sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64)>(AssertSqlSafe(select));
+        let mut query =
+            sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64, i64)>(AssertSqlSafe(select));
         for conv in part {
             query = query.bind(*conv);
         }
-        for (conv, kind, a, b, head, counted) in query.fetch_all(&mut *conn).await? {
-            rows.insert(conv, Row { kind, users: (a, b), head, counted });
+        for (conv, kind, a, b, head, counted, floor) in query.fetch_all(&mut *conn).await? {
+            rows.insert(conv, Row { kind, users: (a, b), head, counted, floor });
         }
     }
     Ok(rows)
+}
+
+/// Whether a message stands, by conversation, sender and the id it was written under. Waits for a
+/// transaction that may be writing it.
+pub(crate) async fn stands(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    key: (i64, i64, u128),
+) -> Result<bool, StoreError> {
+    lock(conn, dialect, &[key.0]).await?;
+    Ok(!find(conn, &[key]).await?.is_empty())
 }
 
 /// The places earlier tries were given: seq, time and hash, by key.
@@ -360,7 +451,7 @@ async fn open_direct(
         return Err(StoreError::Corrupt("a group without its row".into()));
     };
     conversations::insert_direct(conn, conv, (item.sender, peer), now_ms).await?;
-    Ok(Locked { head: 0, counted: 0, fresh: false })
+    Ok(Locked { head: 0, counted: 0, floor: 0, fresh: false })
 }
 
 /// When the message an event is about was written; `None` for what is no event.
@@ -379,15 +470,24 @@ async fn event_target(
     }
     let mut rows = written.waiting.iter();
     let waiting = rows.find(|r| r.conv == conv && r.seq == item.target_seq);
+    let is_kept = waiting.is_some();
     let row = match waiting {
         Some(row) => Some((row.item.sender, row.item.kind as i64, row.time_ms)),
         None => {
             let row = sqlx::query_as::<_, (i64, i64, i64)>(
                 "SELECT sender, kind, time_ms FROM message_index WHERE conv = ? AND seq = ?",
             );
-            row.bind(conv).bind(item.target_seq).fetch_optional(conn).await?
+            row.bind(conv).bind(item.target_seq).fetch_optional(&mut *conn).await?
         }
     };
+    // What was taken back, perhaps not by its author, does not come back by an edit.
+    if item.kind == Kind::Edit
+        && !is_kept
+        && let Some((.., time_ms)) = row
+        && !says_something(conn, (conv, item.target_seq, time_ms)).await?
+    {
+        return Ok(Err(Code::NotFound));
+    }
     Ok(match row {
         None => Err(Code::NotFound),
         Some((_, kind, _)) if kind != Kind::Message as i64 => Err(Code::NotFound),
@@ -401,6 +501,18 @@ async fn event_target(
     })
 }
 
+/// Whether a message has content: it was not recalled, and is kept.
+async fn says_something(
+    conn: &mut AnyConnection,
+    (conv, seq, time_ms): (i64, i64, i64),
+) -> Result<bool, StoreError> {
+    let row = sqlx::query_as::<_, (i64,)>(
+        "SELECT seq FROM message_content
+            WHERE conv = ? AND seq = ? AND time_ms = ? AND LENGTH(body) > 0",
+    );
+    Ok(row.bind(conv).bind(seq).bind(time_ms).fetch_optional(conn).await?.is_some())
+}
+
 /// What an event does to the message it is about: a pull of it never shows what it was.
 async fn apply(
     conn: &mut AnyConnection,
@@ -412,7 +524,7 @@ async fn apply(
     let body: &[u8] = match item.kind {
         Kind::Recall => &[],
         Kind::Edit => &item.body,
-        Kind::Message | Kind::Pin | Kind::Unpin | Kind::Notice => return Ok(()),
+        Kind::Message | Kind::Pin | Kind::Unpin | Kind::Notice | Kind::Reactions => return Ok(()),
     };
     let update = sqlx::query(
         "UPDATE message_content SET body = ?, edited = ?
@@ -444,7 +556,12 @@ impl Written {
     fn add(&mut self, mut row: Waiting) {
         let place = (row.seq, row.time_ms, row.item.hash);
         self.places.insert(row.item.key(row.conv), place);
-        self.own.insert((row.conv, row.item.sender), row.seq);
+        // What one does to a group is no sign of having read it, nor what the server counts or an
+        // operator takes back.
+        let own = !matches!(row.item.kind, Kind::Notice | Kind::Reactions);
+        if own && !row.item.by_operator {
+            self.own.insert((row.conv, row.item.sender), row.seq);
+        }
         if row.item.kind == Kind::Edit {
             // The new text stands in one place, the message's own: a recall finds it there.
             row.item.body = Vec::new();

@@ -1,6 +1,7 @@
 //! Appending and reading back, on every store.
 
 use super::append::{Append, Appended, Target, append};
+use super::receipts::{Advance, Moved, advance};
 use super::testing::on_both;
 use super::{Store, conversations, relations, users};
 use crate::relations::{Act, Policy, befriend, part};
@@ -36,6 +37,7 @@ fn text(sender: i64, to: i64, id: u128, text: &str) -> Append {
         kind: Kind::Message,
         target_seq: 0,
         body: text.as_bytes().to_vec(),
+        by_operator: false,
     }
 }
 
@@ -149,6 +151,8 @@ fn a_recall_erases_and_an_edit_replaces_wherever_it_is_read() {
         write(&store, vec![event(alice, bob, 8, Kind::Recall, 1, "")], 11).await;
         let all = bodies(&store, conv).await;
         assert!(all.iter().all(|(_, text)| text.as_deref() == Some(&[])), "{all:?}");
+        let late = write(&store, vec![event(alice, bob, 9, Kind::Edit, 1, "back again")], 12).await;
+        assert_eq!(late[0], Err(Code::NotFound), "what was taken back stays away");
     });
 }
 
@@ -173,14 +177,14 @@ fn what_changed_names_heads_floors_and_unread_ones() {
         assert_eq!(conversations::changed(&mut conn, bob, 21, 0, 100).await.unwrap(), []);
         drop(conn);
         let dialect = store.dialect();
-        for (read, expected) in [(1, Ok(Some((1, 1)))), (1, Ok(None)), (3, Err(Code::BadRequest))] {
-            let moved = store
-                .write(move |conn| {
-                    Box::pin(conversations::mark(conn, dialect, (conv, bob), (read, 0), 30))
-                })
-                .await;
-            assert_eq!(moved.unwrap(), expected, "read {read}");
-        }
+        let mark = |read, user| Advance { conv, user, read, delivered: 0 };
+        let marks = [mark(1, bob), mark(1, bob), mark(3, bob), mark(1, mallory), mark(1, alice)];
+        let moved = store
+            .write(move |conn| Box::pin(async move { advance(conn, dialect, &marks, 30).await }));
+        let first = Moved { old_read: 0, read: 1, delivered: 1, told: (1, 1) };
+        let (bad, none) = (Err(Code::BadRequest), Ok(None));
+        let expected = [Ok(Some(first)), none, bad, Err(Code::NotMember)];
+        assert_eq!(moved.await.unwrap()[..4], expected, "forward, and never beyond the newest");
         let mut conn = store.reader().await.unwrap();
         let theirs = conversations::changed(&mut conn, bob, 30, 0, 100).await.unwrap();
         assert_eq!((theirs[0].read, theirs[0].unread), (1, 1));

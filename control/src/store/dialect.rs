@@ -55,7 +55,9 @@ impl Dialect {
             ],
             Dialect::Mysql => &[
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-                "SET SESSION innodb_lock_wait_timeout = 5",
+                // MariaDB also ends a transaction whose client has vanished without a word.
+                "SET SESSION innodb_lock_wait_timeout = 5
+                    /*M! , SESSION idle_transaction_timeout = 15 */",
                 "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
             ],
         };

@@ -1,15 +1,17 @@
 //! SQLite's one writer: takes the jobs that wait, runs them in one transaction, commits once.
 //!
-//! Owns the writing connection. A sync to disk costs the same for one message and for hundreds,
-//! so the commit is shared; an answer is given after the commit that holds its job, never before.
+//! Owns the writing connection; the log it writes is copied back beside it
+//! ([`super::checkpoint`]). A sync to disk costs the same for one message and for hundreds, so the
+//! commit is shared; an answer is given after the commit that holds its job, never before.
 //! Where a job fails, the group is rolled back and each job gets a transaction of its own: one
 //! bad job never fails another.
 
-use super::{Job, StoreError};
+use super::checkpoint::Log;
+use super::{Job, StoreError, TRANSACTION_MAX};
 use futures_core::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection};
-use std::sync::Mutex;
+use sqlx::{AnyConnection, Connection as _};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -17,12 +19,6 @@ use tokio::task::JoinHandle;
 const WAITING_MAX: usize = 8192;
 /// Jobs of one commit: bounds how long the first one waits for the last.
 const GROUP_MAX: usize = 512;
-/// Pages (of 4 KiB) the log may reach before it is copied back into the file, between groups.
-const CHECKPOINT_PAGES: i64 = 8192;
-/// Commits after which the log is copied back, once nobody waits.
-const CHECKPOINT_LOOK: u32 = 64;
-/// The same where somebody always waits: the log must not grow for ever.
-const CHECKPOINT_BUSY: u32 = 1024;
 
 /// A job that keeps its own answer until the group is committed.
 trait Queued: Send {
@@ -30,10 +26,13 @@ trait Queued: Send {
     fn run<'a>(&'a mut self, conn: &'a mut AnyConnection) -> BoxFuture<'a, bool>;
     /// Tells the caller, after the commit.
     fn answer(self: Box<Self>, commit: Result<(), StoreError>);
+    /// Whether it has waited for so long that it must not be run any more.
+    fn is_late(&self) -> bool;
 }
 
 struct Waiting<T, J> {
     job: J,
+    since: Instant,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -48,13 +47,17 @@ impl<T: Send + 'static, J: Job<T>> Queued for Waiting<T, J> {
         })
     }
 
+    fn is_late(&self) -> bool {
+        self.since.elapsed() >= TRANSACTION_MAX
+    }
+
     /// Tells the caller, after the commit.
     fn answer(self: Box<Self>, commit: Result<(), StoreError>) {
-        let outcome = self.outcome.unwrap_or(Err(StoreError::Ended));
         // A caller that has gone gave up waiting; what was written stays written.
-        let _ = self.reply.send(match (outcome, commit) {
-            (Ok(_), Err(error)) => Err(error),
-            (outcome, _) => outcome,
+        let _ = self.reply.send(match (self.outcome, commit) {
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(outcome), Ok(())) => outcome,
+            (None, Ok(())) => Err(StoreError::Ended),
         });
     }
 }
@@ -66,15 +69,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(conn: PoolConnection<Any>) -> Writer {
+    pub(super) fn start(conn: AnyConnection, log: Arc<Log>) -> Writer {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let task = tokio::spawn(run(conn, receiver));
+        let task = tokio::spawn(run(conn, receiver, log));
         Writer { queue: Mutex::new(Some(sender)), task: Mutex::new(Some(task)) }
     }
 
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let waiting = Box::new(Waiting { job, outcome: None, reply });
+        let waiting = Box::new(Waiting { job, since: Instant::now(), outcome: None, reply });
         {
             let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let queue = queue.as_ref().ok_or(StoreError::Ended)?;
@@ -97,19 +100,20 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: PoolConnection<Any>, mut queue: mpsc::Receiver<Box<dyn Queued>>) {
+async fn run(mut conn: AnyConnection, mut queue: mpsc::Receiver<Box<dyn Queued>>, log: Arc<Log>) {
     let mut jobs: Vec<Box<dyn Queued>> = Vec::with_capacity(GROUP_MAX);
-    let mut commits = 0_u32;
     while queue.recv_many(&mut jobs, GROUP_MAX).await > 0 {
-        write(&mut conn, std::mem::take(&mut jobs)).await;
-        commits = commits.wrapping_add(1);
-        let busy = !queue.is_empty();
-        let due = if busy { CHECKPOINT_BUSY } else { CHECKPOINT_LOOK };
-        if commits.is_multiple_of(due) {
-            checkpoint(&mut conn).await;
+        let (late, jobs): (Vec<_>, Vec<_>) = jobs.drain(..).partition(|job| job.is_late());
+        late.into_iter().for_each(|job| job.answer(Err(StoreError::Busy)));
+        if jobs.is_empty() {
+            continue;
         }
+        let turn = log.turn().await;
+        write(&mut conn, jobs).await;
+        drop(turn);
+        log.committed();
     }
-    checkpoint(&mut conn).await;
+    let _ = conn.close().await; // everything is committed
 }
 
 /// One transaction for all; where one of them fails, one for each.
@@ -149,16 +153,4 @@ async fn all(conn: &mut AnyConnection, jobs: &mut [Box<dyn Queued>]) -> Result<b
         return Err(error);
     }
     Ok(true)
-}
-
-/// Copies the log back while nobody waits, so that no commit pays for it.
-async fn checkpoint(conn: &mut AnyConnection) {
-    let pages = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(PASSIVE)");
-    match pages.fetch_one(conn).await {
-        Ok((busy, log, copied)) if busy != 0 || log - copied > CHECKPOINT_PAGES => {
-            tracing::warn!(log, copied, "the store's log is longer than it should be");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the store's log could not be copied back"),
-    }
 }

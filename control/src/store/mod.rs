@@ -6,37 +6,79 @@
 //! decided by the rules beside this folder, inside the transaction that writes.
 
 pub(crate) mod accounts;
+pub(crate) mod admin;
 pub(crate) mod append;
 #[cfg(test)]
 mod append_tests;
+mod backup;
+#[cfg(test)]
+mod backup_tests;
+pub(crate) mod bans;
+mod checkpoint;
 pub(crate) mod conversations;
+mod copy;
 mod dialect;
+pub(crate) mod erasures;
+mod events;
+mod figures;
 mod group;
+pub(crate) mod groups;
+mod hold;
+pub(crate) mod idempotency;
+mod leftovers;
 mod migrate;
+pub(crate) mod outbox;
+mod partitions;
+mod place;
+#[cfg(test)]
+mod plans;
+pub(crate) mod reactions;
+#[cfg(test)]
+mod reactions_tests;
+pub(crate) mod receipts;
 pub(crate) mod relations;
+mod restore;
+mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod schema;
+pub(crate) mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transaction;
+mod upkeep;
 pub(crate) mod users;
 
+use crate::config::StoreConfig;
+pub use backup::{Backup, backup};
+use checkpoint::{Checkpoints, Log};
 pub(crate) use dialect::Dialect;
+use figures::Figures;
 use futures_core::future::BoxFuture;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use hold::{Hold, Keeper, Use};
+pub use migrate::{Migrated, migrate};
+use place::Place;
+pub use restore::{Restored, check, restore};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use transaction::TRANSACTION_MAX;
+use upkeep::{DAY_MS, Plan, Task};
+use uproar_proto::control::Sample;
+use uproar_proto::error::Code;
 
+/// A moment a client was told of is remembered at least this often: a third of what a sync looks
+/// back.
+const MOMENT_KEPT_MS: i64 = 10_000;
 /// Connections that only read.
 const READERS: u32 = 8;
 /// Connections that write to a MySQL server at once; SQLite has one writer.
 const MYSQL_WRITERS: u32 = 16;
 /// The longest wait for a free connection.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
-/// A MySQL transaction that met a deadlock or a lock's time-out is run again this often.
-const CONFLICT_RETRIES: u32 = 5;
 
 /// Why the store did not answer. Refusals by a rule are no errors: they are part of an answer.
 #[derive(Debug)]
@@ -47,8 +89,12 @@ pub enum StoreError {
     Busy,
     /// The store is ending; nothing was done.
     Ended,
+    /// A rule refused after the transaction had begun to write: all of it was rolled back.
+    Refused(Code),
     /// A row does not say what its writer wrote: a defect, or a hand in the database.
     Corrupt(String),
+    /// This program cannot use the store as it is: why, and what to do.
+    Unusable(String),
 }
 
 impl fmt::Display for StoreError {
@@ -57,12 +103,41 @@ impl fmt::Display for StoreError {
             StoreError::Database(error) => write!(f, "the database: {error}"),
             StoreError::Busy => f.write_str("more writes wait than may wait"),
             StoreError::Ended => f.write_str("the store is ending"),
+            StoreError::Refused(code) => f.write_str(code.text()),
             StoreError::Corrupt(what) => write!(f, "the store holds what it should not: {what}"),
+            StoreError::Unusable(why) => f.write_str(why),
         }
     }
 }
 
 impl std::error::Error for StoreError {}
+
+impl StoreError {
+    /// Whether the store does not answer at all.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            StoreError::Database(error) => matches!(
+                error,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::Protocol(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::WorkerCrashed
+            ),
+            StoreError::Ended => true,
+            StoreError::Busy
+            | StoreError::Refused(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Unusable(_) => false,
+        }
+    }
+
+    /// Whether the store refused what it was asked: of several things perhaps one alone.
+    pub(crate) fn is_about_one(&self) -> bool {
+        !self.is_away() && !matches!(self, StoreError::Busy)
+    }
+}
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
@@ -88,64 +163,109 @@ impl<T, F> Job<T> for F where
 
 /// How writes reach the database.
 enum Writers {
-    /// SQLite: one task, many jobs a commit.
-    One(group::Writer),
+    /// SQLite: one task, many jobs a commit, and one that copies the log.
+    One(group::Writer, Mutex<Option<Checkpoints>>),
     /// MySQL: the server groups the commits of concurrent transactions.
     Many(AnyPool),
 }
 
 /// An open store. Cheap to share by reference count.
 pub struct Store {
-    dialect: Dialect,
+    place: Place,
     readers: AnyPool,
     writers: Writers,
     generation: i64,
     /// The newest moment given out: moments never go back, whatever the clock does.
     newest_ms: AtomicI64,
+    figures: Arc<Figures>,
+    upkeep: Mutex<Option<Task>>,
+    keeper: Mutex<Option<Keeper>>,
+    /// Somebody else has the store alone, or had: it is not this process's any more.
+    lost: Arc<AtomicBool>,
+    /// The newest moment that is remembered over a restart.
+    kept_ms: tokio::sync::Mutex<i64>,
 }
 
 impl Store {
+    /// Opens the store of `config` to serve from it: as [`Store::open`], and looks after it until
+    /// it is closed (partitions made ahead, what is too old removed).
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub async fn serve(config: &StoreConfig) -> Result<Arc<Store>, String> {
+        let store = Store::open(&config.url, config.sync).await?;
+        let days = |days: u32| i64::from(days) * DAY_MS;
+        let plan =
+            Plan { keep_ms: days(config.retention_days), period_ms: days(config.period_days) };
+        match Task::start(&store, plan).await {
+            Ok(task) => *held(&store.upkeep) = Some(task),
+            Err(error) => {
+                let error = store.place.told(error);
+                store.close().await;
+                return Err(error);
+            }
+        }
+        Ok(store)
+    }
+
     /// Opens `url` (`sqlite:FILE` or `mysql://user:password@host:port/database`), brings its tables
     /// up to date and reads its generation. Without `sync`, a power loss may take what SQLite has
     /// acknowledged.
     ///
     /// # Errors
-    /// In words for the operator: what is wrong with the URL, the file or the server.
+    /// In words for the operator: what is wrong with the URL, the file or the server; or a restore
+    /// is under way.
     pub async fn open(url: &str, sync: bool) -> Result<Arc<Store>, String> {
-        let dialect = Dialect::of(url)?;
-        sqlx::any::install_default_drivers();
-        let url = dialect.connection_url(url);
-        let shown = dialect::without_password(&url);
-        let told = |e: sqlx::Error| format!("store.url {shown}: {e}");
-        let options: AnyConnectOptions = url.parse().map_err(told)?;
-        let pool = |connections: u32| {
-            AnyPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE_MAX)
-                .after_connect(move |conn, _| Box::pin(dialect.prepare_connection(sync, conn)))
-        };
+        let place = Place::of(url, sync)?;
+        let hold = Hold::take(&place, Use::Shared).await.map_err(hold::Refused::text)?;
+        Store::open_at(&place, hold).await.map(Arc::new).map_err(|e| place.told(e))
+    }
+
+    async fn open_at(place: &Place, hold: Hold) -> Result<Store, StoreError> {
+        place.check_files().map_err(StoreError::Unusable)?;
         // The writer first: it creates the file, and the tables before anybody reads them.
-        let first = pool(1).connect_with(options.clone()).await.map_err(told)?;
-        let mut conn = first.acquire().await.map_err(told)?;
-        migrate::run(dialect, &mut conn).await.map_err(|e| format!("store.url {shown}: {e}"))?;
-        let generation = migrate::generation(&mut conn).await.map_err(told)?;
-        let newest_ms = migrate::newest_ms(&mut conn).await.map_err(told)?;
-        let writers = match dialect {
-            Dialect::Sqlite => Writers::One(group::Writer::start(conn)),
+        let mut conn = place.connect().await?;
+        migrate::run(place.dialect, &mut conn).await?;
+        let generation = migrate::generation(place.dialect, &mut conn).await;
+        let generation = generation
+            .map_err(|e| StoreError::Unusable(format!("the store cannot be written: {e}")))?;
+        let newest_ms = migrate::newest_ms(place.dialect, &mut conn).await?;
+        let figures = Arc::new(Figures::default());
+        let writers = match place.dialect {
+            Dialect::Sqlite => {
+                let log = Arc::new(Log::default());
+                let copier = Checkpoints::start(place, Arc::clone(&log), Arc::clone(&figures));
+                let copier = Mutex::new(Some(copier.await?));
+                Writers::One(group::Writer::start(conn, log), copier)
+            }
             Dialect::Mysql => {
-                drop(conn);
-                let writers = pool(MYSQL_WRITERS).connect_with(options.clone()).await;
-                Writers::Many(writers.map_err(told)?)
+                conn.close().await?;
+                Writers::Many(place.pool(MYSQL_WRITERS).await?)
             }
         };
-        let readers = pool(READERS).connect_with(options).await.map_err(told)?;
-        let newest_ms = AtomicI64::new(newest_ms);
-        Ok(Arc::new(Store { dialect, readers, writers, generation, newest_ms }))
+        let keeper = Keeper::start(place.clone(), hold, generation);
+        Ok(Store {
+            readers: place.pool(READERS).await?,
+            place: place.clone(),
+            writers,
+            generation,
+            newest_ms: AtomicI64::new(newest_ms),
+            kept_ms: tokio::sync::Mutex::new(0),
+            figures,
+            upkeep: Mutex::new(None),
+            lost: keeper.lost(),
+            keeper: Mutex::new(Some(keeper)),
+        })
     }
 
     /// The dialect its statements are written in.
     pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
+        self.place.dialect
+    }
+
+    /// Figures for `/metrics`.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        self.figures.samples()
     }
 
     /// A random value that names this life of the store: another one means that sequence numbers
@@ -158,12 +278,31 @@ impl Store {
     /// Milliseconds since 1970, never less than before, not even than before a restart: what
     /// changed is found by its moment, and a clock that was set back must not hide it.
     pub(crate) fn now_ms(&self) -> i64 {
-        let now_ms = crate::process::unix_ms();
-        self.newest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms)
+        self.moment(crate::process::unix_ms())
+    }
+
+    /// The moment when the clock shows this.
+    fn moment(&self, clock_ms: i64) -> i64 {
+        self.newest_ms.fetch_max(clock_ms, Ordering::Relaxed).max(clock_ms)
+    }
+
+    /// Now, for a client that will ask later what has changed since: moments of later changes are
+    /// not more than [`MOMENT_KEPT_MS`] before it, not even after a restart with a clock that was
+    /// set back.
+    pub(crate) async fn now_kept_ms(&self) -> Result<i64, StoreError> {
+        let now_ms = self.now_ms();
+        // One writes it; who asks meanwhile waits for that.
+        let mut kept_ms = self.kept_ms.lock().await;
+        if now_ms - *kept_ms >= MOMENT_KEPT_MS {
+            self.write(move |conn| Box::pin(migrate::keep_ms(conn, now_ms))).await?;
+            *kept_ms = now_ms;
+        }
+        Ok(now_ms)
     }
 
     /// A connection to read with: sees what was committed before.
     pub(crate) async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
+        self.check_ours()?;
         Ok(self.readers.acquire().await?)
     }
 
@@ -178,58 +317,79 @@ impl Store {
         // As `Job`, spelled out: so the compiler knows what a closure given here is to be.
         F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
     {
+        self.check_ours()?;
         match &self.writers {
-            Writers::One(writer) => writer.write(job).await,
-            Writers::Many(pool) => transaction(pool, &job).await,
+            Writers::One(writer, _) => writer.write(job).await,
+            Writers::Many(pool) => transaction::run(pool, &job).await,
         }
     }
 
-    /// Ends the store: what was accepted is written first.
-    pub async fn close(&self) {
+    /// The same for a job that finds by ids what an earlier run of it has done: where a `COMMIT`
+    /// was not answered it is run again until the database says what became of it. That may take
+    /// as long as the database is away, so whoever waits bounds the wait. Also whether it was so:
+    /// then what the job found done may be its own.
+    ///
+    /// # Errors
+    /// The job's own, or the database's: nothing was written.
+    pub(crate) async fn write_by_ids<T, F>(&self, job: F) -> Result<(T, bool), StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
+    {
+        self.check_ours()?;
         match &self.writers {
-            Writers::One(writer) => writer.close().await,
+            // Inside the process, a commit that fails has been rolled back.
+            Writers::One(writer, _) => Ok((writer.write(job).await?, false)),
+            Writers::Many(pool) => transaction::run_by_ids(pool, &job).await,
+        }
+    }
+
+    fn check_ours(&self) -> Result<(), StoreError> {
+        if self.lost.load(Ordering::Relaxed) { Err(StoreError::Ended) } else { Ok(()) }
+    }
+
+    /// Ends the store: what was accepted is written first. The next one may have it then.
+    pub async fn close(&self) {
+        let task = held(&self.upkeep).take();
+        if let Some(task) = task {
+            task.end().await;
+        }
+        match &self.writers {
+            Writers::One(writer, copier) => {
+                writer.close().await;
+                let copier = held(copier).take();
+                if let Some(copier) = copier {
+                    copier.end().await;
+                }
+            }
             Writers::Many(pool) => pool.close().await,
         }
         self.readers.close().await;
+        let keeper = held(&self.keeper).take();
+        if let Some(keeper) = keeper {
+            keeper.release().await;
+        }
     }
 }
+
+/// What stands in a lock whose holder may have panicked: it is whole all the same.
+fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The longest piece of [`parts`].
+const PART_MAX: usize = 64;
 
 /// A list in pieces of 64, 8 or 1: any number of rows with few distinct statements to prepare, and
 /// few enough arguments for every server.
 fn parts<T>(list: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = list;
     std::iter::from_fn(move || {
-        let size = [64, 8, 1].into_iter().find(|size| *size <= rest.len())?;
+        let size = [PART_MAX, 8, 1].into_iter().find(|size| *size <= rest.len())?;
         let (part, others) = rest.split_at(size);
         rest = others;
         Some(part)
     })
-}
-
-/// One transaction of its own, run again where another one was in its way.
-async fn transaction<T>(pool: &AnyPool, job: &impl Job<T>) -> Result<T, StoreError> {
-    let mut tries = 0;
-    loop {
-        let mut tx = pool.begin().await?;
-        match job(&mut tx).await {
-            Ok(answer) => match tx.commit().await {
-                Ok(()) => return Ok(answer),
-                Err(error) if dialect::is_conflict(&error) && tries < CONFLICT_RETRIES => {}
-                Err(error) => return Err(error.into()),
-            },
-            Err(StoreError::Database(error))
-                if dialect::is_conflict(&error) && tries < CONFLICT_RETRIES =>
-            {
-                tx.rollback().await?;
-            }
-            Err(error) => {
-                tx.rollback().await?;
-                return Err(error);
-            }
-        }
-        tries += 1;
-        tokio::time::sleep(Duration::from_millis(1 << tries)).await;
-    }
 }
 
 #[cfg(test)]
@@ -266,6 +426,24 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_after_a_write_takes_the_write_back() {
+        on_both(|store| async move {
+            let before = facts(&store).await;
+            let refused = store.write(|conn| {
+                Box::pin(async move {
+                    let insert = "INSERT INTO store_facts (name, value) VALUES ('gone', 7)";
+                    sqlx::query(insert).execute(conn).await?;
+                    Err::<(), _>(StoreError::Refused(Code::LimitReached))
+                })
+            });
+            let refused = refused.await;
+            let code = matches!(refused, Err(StoreError::Refused(Code::LimitReached)));
+            assert!(code, "{refused:?}");
+            assert_eq!(facts(&store).await, before);
+        });
+    }
+
+    #[test]
     fn one_bad_job_never_fails_the_others_of_its_group() {
         on_both(|store| async move {
             let before = facts(&store).await;
@@ -284,12 +462,43 @@ mod tests {
     }
 
     #[test]
+    fn what_waited_too_long_is_not_written_under_its_old_moment() {
+        on_both(|store| async move {
+            let before = facts(&store).await;
+            let slow = Arc::clone(&store);
+            let slow = tokio::spawn(async move {
+                let slept = slow.write(|conn| {
+                    Box::pin(async move {
+                        insert("slow")(conn).await?;
+                        tokio::time::sleep(TRANSACTION_MAX + Duration::from_millis(200)).await;
+                        Ok(())
+                    })
+                });
+                slept.await
+            });
+            tokio::time::sleep(Duration::from_millis(100)).await; // it is under way
+            let behind = store.write(insert("behind")).await;
+            let slow = slow.await.unwrap();
+            match store.dialect() {
+                // One writer: the first was begun in time, the other one waited for it.
+                Dialect::Sqlite => {
+                    assert!(slow.is_ok() && matches!(behind, Err(StoreError::Busy)), "{behind:?}");
+                }
+                Dialect::Mysql => {
+                    assert!(matches!(slow, Err(StoreError::Database(_))), "{slow:?}");
+                    assert!(behind.is_ok(), "they run side by side: {behind:?}");
+                }
+            }
+            assert_eq!(facts(&store).await, before + 1);
+        });
+    }
+
+    #[test]
     fn a_store_opened_again_is_the_same_store() {
         on_both(|store| async move {
             assert_ne!(store.generation(), 0);
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        super::testing::runtime().block_on(async {
             let test = TestStore::sqlite().await;
             let generation = test.generation();
             test.write(insert("kept")).await.unwrap();
@@ -298,9 +507,36 @@ mod tests {
             assert!(matches!(late, Err(StoreError::Ended)), "{late:?}");
             let again = Store::open(&test.url, true).await.unwrap();
             assert_eq!(again.generation(), generation);
-            assert_eq!(facts(&again).await, 2);
+            assert_eq!(facts(&again).await, 3);
             again.close().await;
             test.end().await;
+        });
+    }
+
+    #[test]
+    fn moments_never_go_back_with_the_clock_not_even_over_a_restart() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for test in [Some(TestStore::sqlite().await), TestStore::mysql().await] {
+                let Some(test) = test else { continue };
+                let clock_ms = crate::process::unix_ms();
+                let hour_ms = 3_600_000;
+                assert_eq!(test.moment(clock_ms + hour_ms), clock_ms + hour_ms);
+                assert_eq!(test.moment(clock_ms), clock_ms + hour_ms, "set back by an hour");
+                assert_eq!(test.moment(clock_ms + hour_ms + 1), clock_ms + hour_ms + 1);
+                assert!(test.now_ms() > clock_ms + hour_ms);
+                // A client was told of it, and nothing was written then but that.
+                let told_ms = test.now_kept_ms().await.unwrap();
+                let later_ms = test.moment(told_ms + MOMENT_KEPT_MS - 1);
+                assert_eq!(test.now_kept_ms().await.unwrap(), later_ms);
+                test.close().await;
+                let again = Store::open(&test.url, true).await.unwrap();
+                let now_ms = again.moment(clock_ms);
+                assert!(now_ms >= later_ms - MOMENT_KEPT_MS, "{now_ms}, told {later_ms}");
+                assert!(again.now_kept_ms().await.unwrap() >= now_ms);
+                again.close().await;
+                test.end().await;
+            }
         });
     }
 }

@@ -10,9 +10,26 @@ use futures_core::future::BoxFuture;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
+use uproar_proto::names;
 
 /// What a rule makes of two users' standing; a refusal writes nothing.
 pub(crate) type Rule = fn(&Standing) -> Result<Pair, Code>;
+
+/// What a change made of two users, from the side of the one who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) before: Pair,
+    pub(crate) after: Pair,
+}
+
+/// What a user is to another one, as a sync tells it; an edge without any bit has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Related {
+    pub(crate) peer: i64,
+    pub(crate) name: String,
+    pub(crate) edge: Edge,
+    pub(crate) changed_ms: i64,
+}
 
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +96,7 @@ pub(crate) async fn change(
     peer: i64,
     now_ms: i64,
     rule: Rule,
-) -> Result<Result<Pair, Code>, StoreError> {
+) -> Result<Result<Changed, Code>, StoreError> {
     let dialect = store.dialect();
     let done = store.write(move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<_, _>> {
         Box::pin(change_on(conn, dialect, (user, peer), now_ms, rule))
@@ -94,7 +111,7 @@ pub(crate) async fn change_on(
     (user, peer): (i64, i64),
     now_ms: i64,
     rule: Rule,
-) -> Result<Result<Pair, Code>, StoreError> {
+) -> Result<Result<Changed, Code>, StoreError> {
     if dialect == Dialect::Mysql {
         hold_places(conn, user, peer, now_ms).await?;
     }
@@ -119,7 +136,7 @@ pub(crate) async fn change_on(
     for (user, moved) in moves {
         move_counts(conn, dialect, user, moved).await?;
     }
-    Ok(decided)
+    Ok(decided.map(|after| Changed { before, after }))
 }
 
 /// Makes both rows, so that they can be locked. Those that stay empty go away again in `put`.
@@ -140,7 +157,7 @@ async fn hold_places(
     Ok(())
 }
 
-/// Writes one edge; an edge that says nothing has no row.
+/// Writes one edge; an edge that says nothing has no row, but one among those that ended.
 async fn put(
     conn: &mut AnyConnection,
     dialect: Dialect,
@@ -151,7 +168,16 @@ async fn put(
     if after.0 == 0 {
         if before.0 != 0 || dialect == Dialect::Mysql {
             let delete = sqlx::query("DELETE FROM relations WHERE user_id = ? AND peer_id = ?");
-            delete.bind(user).bind(peer).execute(conn).await?;
+            delete.bind(user).bind(peer).execute(&mut *conn).await?;
+        }
+        if before.0 != 0 {
+            let upsert = sqlx::query(dialect.pick(
+                "INSERT INTO ended_relations (user_id, peer_id, changed_ms) VALUES (?, ?, ?)
+                 ON CONFLICT (user_id, peer_id) DO UPDATE SET changed_ms = excluded.changed_ms",
+                "INSERT INTO ended_relations (user_id, peer_id, changed_ms) VALUES (?, ?, ?)
+                 ON DUPLICATE KEY UPDATE changed_ms = VALUES(changed_ms)",
+            ));
+            upsert.bind(user).bind(peer).bind(now_ms).execute(conn).await?;
         }
     } else if after != before {
         let upsert = sqlx::query(dialect.pick(
@@ -224,6 +250,35 @@ pub(crate) async fn read(store: &Store, user: i64, peer: i64) -> Result<Pair, St
     pair(&mut conn, Dialect::Sqlite, user, peer).await
 }
 
+/// What a user is to others and when that changed, by the other user's id: those after `after` that
+/// changed since then, `limit` at most. Since the beginning: without what has ended.
+pub(crate) async fn changed(
+    conn: &mut AnyConnection,
+    user: i64,
+    since_ms: i64,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Related>, StoreError> {
+    let rows = sqlx::query_as::<_, (i64, String, String, i64, i64)>(
+        "SELECT c.peer_id, u.issuer, u.name, c.state, c.changed_ms FROM (
+            SELECT r.peer_id, r.state, r.changed_ms FROM relations r
+                WHERE r.user_id = ? AND r.peer_id > ? AND r.changed_ms >= ? AND r.state <> 0
+            UNION ALL
+            SELECT e.peer_id, 0, e.changed_ms FROM ended_relations e
+                WHERE e.user_id = ? AND e.peer_id > ? AND e.changed_ms >= ? AND ? > 0
+                    AND NOT EXISTS (SELECT 1 FROM relations o WHERE o.user_id = e.user_id
+                        AND o.peer_id = e.peer_id AND o.state <> 0)) c
+            JOIN users u ON u.id = c.peer_id ORDER BY c.peer_id LIMIT ?",
+    );
+    let rows = rows.bind(user).bind(after).bind(since_ms).bind(user).bind(after).bind(since_ms);
+    let rows = rows.bind(since_ms).bind(limit).fetch_all(conn).await?;
+    let related = |(peer, issuer, name, state, changed_ms): (i64, String, String, i64, i64)| {
+        let name = names::join(&issuer, &name).into_owned();
+        Related { peer, name, edge: Edge(state), changed_ms }
+    };
+    Ok(rows.into_iter().map(related).collect())
+}
+
 /// A page of a user's list, by the other user's id: those after `after`, `limit` at most.
 pub(crate) async fn list(
     store: &Store,
@@ -233,18 +288,24 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Listed>, StoreError> {
     let statement = if kind == Kind::Followers {
-        "SELECT r.user_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.user_id
+        "SELECT r.user_id, u.issuer, u.name, r.changed_ms
+         FROM relations r JOIN users u ON u.id = r.user_id
          WHERE r.peer_id = ? AND r.user_id > ? AND (r.state & ?) <> 0
          ORDER BY r.user_id LIMIT ?"
     } else {
-        "SELECT r.peer_id, u.name, r.changed_ms FROM relations r JOIN users u ON u.id = r.peer_id
+        "SELECT r.peer_id, u.issuer, u.name, r.changed_ms
+         FROM relations r JOIN users u ON u.id = r.peer_id
          WHERE r.user_id = ? AND r.peer_id > ? AND (r.state & ?) <> 0
          ORDER BY r.peer_id LIMIT ?"
     };
     let mut conn = store.reader().await?;
-    let rows = sqlx::query_as::<_, (i64, String, i64)>(statement);
+    let rows = sqlx::query_as::<_, (i64, String, String, i64)>(statement);
     let rows = rows.bind(user).bind(after).bind(kind.bit()).bind(limit);
     let rows = rows.fetch_all(&mut *conn).await?;
-    let listed = |(user, name, changed_ms)| Listed { user, name, changed_ms };
+    let listed = |(user, issuer, name, changed_ms): (i64, String, String, i64)| Listed {
+        user,
+        name: names::join(&issuer, &name).into_owned(),
+        changed_ms,
+    };
     Ok(rows.into_iter().map(listed).collect())
 }

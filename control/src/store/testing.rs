@@ -52,7 +52,7 @@ impl TestStore {
     pub(crate) async fn end(self) {
         self.store.close().await;
         if let Some(file) = self.file {
-            for ending in ["", "-wal", "-shm"] {
+            for ending in ["", "-wal", "-shm", "-lock"] {
                 let _ = std::fs::remove_file(format!("{}{ending}", file.display()));
             }
         }
@@ -65,14 +65,18 @@ impl TestStore {
     }
 }
 
+/// A runtime as a server has.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("a runtime")
+}
+
 /// Runs one test on every store there is.
 pub(crate) fn on_both<F>(test: impl Fn(Arc<Store>) -> F)
 where
     F: Future<Output = ()>,
 {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let store = TestStore::sqlite().await;
         test(Arc::clone(&store)).await;
         store.end().await;

@@ -1,8 +1,9 @@
 //! Accounts and sessions as an app sees them. What the rules decide is tested beside them, on
 //! every store; here it is what goes over the wire.
 
-use crate::client::{Answer, KEY, Server};
+use crate::client::{Answer, KEY, Server, Setup};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uproar_control::{AccountSettings, Config};
@@ -12,15 +13,37 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A server with a store of its own.
 pub(crate) struct World {
     pub(crate) server: Server,
-    file: PathBuf,
+    pub(crate) url: String,
+    file: Option<PathBuf>,
+    /// Server and database to drop.
+    database: Option<(String, String)>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        for ending in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{ending}", self.file.display()));
+        let file = self.file.take().unwrap_or_default();
+        for ending in ["", "-wal", "-shm", "-lock"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", file.display()));
+        }
+        if let Some((server, name)) = self.database.take() {
+            sql(&server, &format!("DROP DATABASE {name}"));
         }
     }
+}
+
+/// Runs a statement on a database.
+fn sql(url: &str, statement: &str) {
+    sqlx::any::install_default_drivers();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut conn = sqlx::AnyConnection::connect(url).await.unwrap();
+        if url.starts_with("sqlite") {
+            // The server writes meanwhile.
+            sqlx::query("PRAGMA busy_timeout = 5000").execute(&mut conn).await.unwrap();
+        }
+        sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+    });
 }
 
 impl World {
@@ -28,14 +51,35 @@ impl World {
         World::with(AccountSettings::default())
     }
 
-    fn with(settings: AccountSettings) -> World {
+    pub(crate) fn with(settings: AccountSettings) -> World {
+        World::built(Config { api_key: KEY.into(), ..Config::default() }, settings, true)
+    }
+
+    pub(crate) fn built(config: Config, settings: AccountSettings, signs: bool) -> World {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("uproar-http-{}-{number}.db", std::process::id());
         let file = std::env::temp_dir().join(name);
-        let config = Config { api_key: KEY.into(), ..Config::default() };
-        let settings = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
         let url = format!("sqlite:{}", file.display());
-        World { server: Server::with_accounts(config, Some(url), settings), file }
+        let server = Server::built(setup(config, settings, signs, &url));
+        World { server, url, file: Some(file), database: None }
+    }
+
+    /// Runs a test on SQLite and, where `UPROAR_TEST_MYSQL` names a server, on that too.
+    pub(crate) fn each(settings: &AccountSettings, test: impl Fn(World)) {
+        test(World::with(settings.clone()));
+        let Ok(server) = std::env::var("UPROAR_TEST_MYSQL") else { return };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("uproar_http_{}_{number}", std::process::id());
+        sql(&server, &format!("CREATE DATABASE {name}"));
+        let url = format!("{}/{name}", server.trim_end_matches('/'));
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        let built = Server::built(setup(config, settings.clone(), true, &url));
+        test(World { server: built, url, file: None, database: Some((server, name)) });
+    }
+
+    /// Changes the store behind the server's back: to states that take thousands of requests.
+    pub(crate) fn sql(&self, statement: &str) {
+        sql(&self.url, statement);
     }
 
     /// A request without any token.
@@ -59,7 +103,7 @@ impl World {
         self.log_in(user, "correct horse")
     }
 
-    fn log_in(&self, user: &str, password: &str) -> Value {
+    pub(crate) fn log_in(&self, user: &str, password: &str) -> Value {
         let ask = json!({"user": user, "password": password, "device": "phone"});
         let answer = self.open("POST", "/v1/sessions", &ask);
         assert_eq!(answer.status, 201, "{}", answer.body);
@@ -67,8 +111,42 @@ impl World {
     }
 }
 
+/// Cheap passwords, and everybody may register.
+fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> Setup {
+    let accounts = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
+    Setup { config, url: Some(url.to_owned()), accounts, signs }
+}
+
+/// What a test may try without being slowed down.
+pub(crate) fn unhurried() -> AccountSettings {
+    let (address_burst, account_burst) = (1_000_000, 1_000_000);
+    AccountSettings { address_burst, account_burst, ..AccountSettings::default() }
+}
+
 pub(crate) fn access(session: &Value) -> &str {
     session["access_token"].as_str().unwrap()
+}
+
+#[test]
+fn a_registration_that_is_repeated_with_its_key_gets_the_same_answer() {
+    let world = World::new();
+    let register = |key: &str, user: &str, password: &str| {
+        let body = json!({"user": user, "password": password}).to_string();
+        let headers = format!("Content-Type: application/json\r\nIdempotency-Key: {key}\r\n");
+        world.server.raw("POST", "/v1/accounts", &headers, &body)
+    };
+    let first = register("k1", "alice", "correct horse");
+    assert_eq!(first.status, 201, "{}", first.body);
+    let again = register("k1", "alice", "correct horse");
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    register("k1", "alice", "another password").error(409, "CONFLICT");
+    register("k1", "bob", "correct horse").error(409, "CONFLICT");
+    register("k2", "alice", "correct horse").error(409, "ALREADY_EXISTS");
+    for bad in ["a b", &"k".repeat(65)] {
+        let text = register(bad, "carol", "correct horse").error(400, "BAD_REQUEST");
+        assert!(text.contains("Idempotency-Key"), "{text}");
+    }
+    world.log_in("alice", "correct horse");
 }
 
 #[test]
@@ -196,4 +274,17 @@ fn bodies_that_are_not_what_they_should_be_are_told_where() {
     }
     let token = json!({"refresh_token": "x"});
     world.open("POST", "/v1/sessions/refresh", &token).error(401, "TOKEN_INVALID");
+}
+
+#[test]
+fn a_log_in_tells_where_to_connect() {
+    let world = World::new();
+    let session = world.enter("ann");
+    let node = &session["nodes"][0];
+    assert_eq!(node["address"], "a.live.example:7400");
+    assert_eq!((&node["connections"], &node["closed"]), (&3.into(), &false.into()), "{node}");
+    world.server.engine.ready.store(false, Ordering::SeqCst);
+    let refresh = json!({"refresh_token": session["refresh_token"]});
+    let answer = world.open("POST", "/v1/sessions/refresh", &refresh).json();
+    assert_eq!(answer["nodes"][0]["closed"], true);
 }

@@ -1,16 +1,23 @@
 //! The real server on a free port, and a client that writes its requests by hand.
 
+use crate::contract;
 use crate::engine::MemoryEngine;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AccountSettings, Api, Config};
-use uproar_proto::control::RoomSettings;
+use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, Rules, Webhooks};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
+use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
+use uproar_proto::v1::{self, client_frame, server_frame};
+
+static NEXT_MESSAGE: AtomicU64 = AtomicU64::new(1);
 
 /// The key of servers that have one.
 pub(crate) const KEY: &str = "test-key-0123456789";
@@ -19,9 +26,24 @@ pub(crate) const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// The largest content of the test's node.
 pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 
+/// How a server of a test is made.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    /// Where its store is.
+    pub(crate) url: Option<String>,
+    pub(crate) accounts: AccountSettings,
+    /// Whether it has a key that signs; without one it takes tokens of [`ISSUER`] alone.
+    pub(crate) signs: bool,
+}
+
+/// An issuer whose tokens a server takes that signs none; its key is [`SECRET`].
+pub(crate) const ISSUER: &str = "https://id.example";
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) engine: Arc<MemoryEngine>,
+    store: Option<Arc<Store>>,
+    conversations: Option<Arc<Conversations>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -48,6 +70,35 @@ impl Answer {
     }
 }
 
+/// A body that came in pieces, whole.
+fn unchunked(mut rest: &str) -> String {
+    let mut body = Vec::new();
+    loop {
+        let (length, pieces) = rest.split_once("\r\n").expect("a length");
+        let length = usize::from_str_radix(length, 16).expect("hexadecimal");
+        if length == 0 {
+            return String::from_utf8(body).unwrap();
+        }
+        body.extend_from_slice(&pieces.as_bytes()[..length]);
+        rest = pieces[length..].strip_prefix("\r\n").expect("an end of the piece");
+    }
+}
+
+/// Conversations of a store; who is told of them is an engine that tells nobody.
+fn conversing(
+    store: &Arc<Store>,
+    engine: &Arc<dyn uproar_proto::control::Engine>,
+) -> Arc<Conversations> {
+    let rules = Rules {
+        policy: Policy::Friends,
+        payload_bytes_max: PAYLOAD_BYTES_MAX as usize,
+        groups: GroupsConfig { members_max: 5, groups_per_user_max: 3 },
+    };
+    let conversations = Conversations::new(Arc::clone(store), rules, Webhooks::default());
+    conversations.serve(Arc::clone(engine));
+    conversations
+}
+
 impl Server {
     /// With the key [`KEY`] and a signing key.
     pub(crate) fn keyed() -> Server {
@@ -70,20 +121,39 @@ impl Server {
         url: Option<String>,
         accounts: AccountSettings,
     ) -> Server {
+        Server::built(Setup { config, url, accounts, signs: true })
+    }
+
+    pub(crate) fn built(setup: Setup) -> Server {
+        let Setup { config, url, accounts, signs } = setup;
         config.check().unwrap();
         let engine = MemoryEngine::start();
+        let issuer = IssuerSettings {
+            name: "acme".into(),
+            issuer: ISSUER.into(),
+            audience: String::new(),
+            algorithm: Pinned::HS256,
+            key: SECRET.into(),
+            jwks_url: String::new(),
+        };
+        let issuers = if signs { vec![] } else { vec![issuer] };
         let mut api = Api {
             config,
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
+            control: None,
+            figures: Vec::new(),
             room_defaults: RoomSettings::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
-            signer: Some(SigningKey::hs256(SECRET).unwrap()),
+            signer: signs.then(|| SigningKey::hs256(SECRET).unwrap()),
+            issuers: Arc::new(Issuers::new(&issuers).unwrap()),
             store: None,
             accounts,
+            conversations: None,
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let (opened, store) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -95,13 +165,47 @@ impl Server {
                     api.store = Some(Store::open(&url, true).await.unwrap());
                 }
                 let store = api.store.clone();
+                api.conversations = store.as_ref().map(|store| conversing(store, &api.engine));
+                opened.send((store.clone(), api.conversations.clone())).unwrap();
                 uproar_control::serve(api, listener, shutdown).await.unwrap();
                 if let Some(store) = store {
                     store.close().await;
                 }
             });
         });
-        Server { address, engine, stop: Some(stop), thread: Some(thread) }
+        let (store, conversations) = store.recv().unwrap();
+        Server { address, engine, store, conversations, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Writes to a conversation as a device of a user would, and waits for the acknowledgement; the
+    /// seq.
+    pub(crate) fn says(&self, user: &str, conversation: &str, text: &str) -> u64 {
+        let number = NEXT_MESSAGE.fetch_add(1, Ordering::Relaxed);
+        let client_msg_id = bytes::Bytes::copy_from_slice(&u128::from(number).to_be_bytes());
+        let send = v1::Send {
+            conversation: conversation.into(),
+            client_msg_id: client_msg_id.clone(),
+            text: text.into(),
+            ..v1::Send::default()
+        };
+        let from = ConnectionId { node: 0, shard: 0, conn: 0, serial: number };
+        let what = Asked::Frame(client_frame::Body::Send(send));
+        self.conversations.as_ref().unwrap().ask(Ask { from, number: 0, user: user.into(), what });
+        let sent = self.engine.wait_for("the acknowledgement", |tell| match tell {
+            Tell::Answer { to, frames, .. } if *to == from => match &frames[..] {
+                [server_frame::Body::Sent(sent)] => Some(sent.clone()),
+                other => panic!("{other:?}"),
+            },
+            _ => None,
+        });
+        assert_eq!(sent.code, 0, "{sent:?}");
+        sent.seq
+    }
+
+    /// Closes the store under a server that goes on.
+    pub(crate) fn close_store(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.store.as_ref().unwrap().close());
     }
 
     /// A request with the key, and JSON where there is a body.
@@ -131,7 +235,15 @@ impl Server {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer with a head");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+        let head = head.to_lowercase();
+        let is_chunked = head.contains("transfer-encoding: chunked");
+        let body = if is_chunked { unchunked(body) } else { body.to_owned() };
+        let answer = Answer { status, head, body };
+        let mut words = request.split(' ');
+        if let (Some(method), Some(path)) = (words.next(), words.next()) {
+            contract::check(method, path, &answer);
+        }
+        answer
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    BackendMessage, Command, Engine, NodeInfo, Published, Reply, RoomInfo, RoomSettings, Sample,
-    SampleKind, SampleValue, Tell,
+    BackendMessage, Command, Engine, NodeInfo, NodeLoad, Published, Reply, RoomInfo, RoomSettings,
+    Sample, SampleKind, SampleValue, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -34,7 +34,9 @@ pub(crate) struct MemoryEngine {
     pub(crate) slow: AtomicBool,
     /// Commands are taken and never answered.
     pub(crate) stalled: AtomicBool,
+    unlisted: Mutex<Vec<Reply<Vec<RoomInfo>>>>,
     kept: Mutex<Vec<Command>>,
+    told: Mutex<Vec<Tell>>,
 }
 
 impl MemoryEngine {
@@ -52,7 +54,9 @@ impl MemoryEngine {
             draining: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            unlisted: Mutex::new(Vec::new()),
             kept: Mutex::new(Vec::new()),
+            told: Mutex::new(Vec::new()),
         })
     }
 
@@ -70,6 +74,18 @@ impl MemoryEngine {
     pub(crate) fn join(&self, room: &str, user: &str) {
         let (room, user) = (room.to_owned(), user.to_owned());
         self.ask(move |rooms| rooms.get_mut(&room).unwrap().viewers.push(user));
+    }
+
+    /// Waits until something was told; it is told at once or within moments.
+    pub(crate) fn wait_for<T>(&self, what: &str, mut is: impl FnMut(&Tell) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = self.told.lock().unwrap().iter().find_map(&mut is) {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "never told: {what}");
+            std::thread::sleep(Duration::from_millis(2)); // between two looks
+        }
     }
 
     /// Everything a room admitted, in order.
@@ -93,14 +109,18 @@ impl Engine for MemoryEngine {
     }
 
     fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>) {
+        if self.stalled.load(Ordering::SeqCst) {
+            return self.unlisted.lock().unwrap().push(reply);
+        }
         self.post(move |rooms| {
             let later = rooms.iter().filter(|(name, _)| **name > after);
             reply(Ok(later.take(limit).map(|(name, room)| info(name, room)).collect()));
         });
     }
 
-    fn tell(&self, _: Tell) -> Result<(), Tell> {
-        Ok(()) // no connection here has an inbox
+    fn tell(&self, tell: Tell) -> Result<(), Tell> {
+        self.told.lock().unwrap().push(tell);
+        Ok(())
     }
 
     fn metrics(&self) -> Vec<Sample> {
@@ -137,6 +157,15 @@ impl Engine for MemoryEngine {
             draining: self.draining.load(Ordering::SeqCst),
             uptime_s: 7,
         }
+    }
+
+    fn nodes(&self) -> Vec<NodeLoad> {
+        vec![NodeLoad {
+            address: "a.live.example:7400".into(),
+            connections: 3,
+            connections_max: 1_000,
+            closed: !self.ready(),
+        }]
     }
 
     fn ready(&self) -> bool {

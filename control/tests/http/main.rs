@@ -1,11 +1,17 @@
 //! The HTTP interface as a backend sees it: the real server, real sockets, an engine in memory.
 
 mod accounts;
+mod admin;
 mod client;
+mod contract;
+mod documented;
 mod engine;
+mod generated;
+mod groups;
 mod node;
 mod publish;
 mod relations;
 mod rooms;
 mod security;
+mod settings;
 mod upsert;

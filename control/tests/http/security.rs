@@ -17,11 +17,13 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
         for (method, about) in methods.as_object().unwrap() {
             let keys = about["security"].as_array().into_iter().flatten();
             if keys.filter_map(|key| key.as_object()).any(|key| key.contains_key("api_key")) {
-                routes.push((method.to_uppercase(), path.replace("{room}", "stage")));
+                let path = path.replace("{room}", "stage").replace("{user}", "bob");
+                let path = path.replace("{group}", "00000000deadbeef");
+                routes.push((method.to_uppercase(), path));
             }
         }
     }
-    assert_eq!(routes.len(), 12, "{routes:?}");
+    assert_eq!(routes.len(), 31, "{routes:?}");
     routes
 }
 
@@ -89,6 +91,12 @@ fn bad_json_tells_where() {
     let text = server.call("PATCH", "/v1/rooms/a", r#"{"rate_per_s":-1}"#);
     assert!(text.error(400, "BAD_REQUEST").contains("rate_per_s"));
     server.call("POST", "/v1/rooms", r#"{"room":"a"} trailing"#).error(400, "BAD_REQUEST");
+    for list in [r#"["alice","correct horse"]"#, r#" ["alice"]"#, "[", "[]"] {
+        for path in ["/v1/accounts", "/v1/rooms"] {
+            let text = server.call("POST", path, list).error(400, "BAD_REQUEST");
+            assert_eq!(text, "the body is a list; it must be an object");
+        }
+    }
 }
 
 #[test]

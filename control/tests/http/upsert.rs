@@ -38,7 +38,7 @@ fn all_of_them_stand_or_none() {
             assert_eq!((answer.status, answer.json()["relations"].as_u64()), (200, Some(2)));
         }
     }
-    for ending in ["", "-wal", "-shm"] {
+    for ending in ["", "-wal", "-shm", "-lock"] {
         let _ = std::fs::remove_file(format!("{}{ending}", file.display()));
     }
 }

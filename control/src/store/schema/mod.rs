@@ -5,13 +5,32 @@
 //! compared byte by byte; no foreign key ties one author's rows to another's.
 
 mod accounts;
+mod admin;
 mod conversations;
 mod facts;
+mod groups;
+mod idempotency;
+mod reactions;
 mod relations;
+mod settings;
+mod webhooks;
 
 use super::migrate::Migration;
 
+/// The migration that makes the facts a store remembers about itself.
+pub(super) const FACTS: &str = facts::ALL[0].name;
+
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
-    facts::ALL.iter().chain(accounts::ALL).chain(relations::ALL).chain(conversations::ALL)
+    facts::ALL
+        .iter()
+        .chain(accounts::ALL)
+        .chain(relations::ALL)
+        .chain(conversations::ALL)
+        .chain(groups::ALL)
+        .chain(idempotency::ALL)
+        .chain(admin::ALL)
+        .chain(webhooks::ALL)
+        .chain(reactions::ALL)
+        .chain(settings::ALL)
 }
