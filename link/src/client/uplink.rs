@@ -1,0 +1,342 @@
+//! What of an engine waits for control, is on its way, and is owed an answer; and whether the way
+//! is open. A state machine: time comes in, what is to be told and sent comes out.
+//!
+//! Owns the promise that each ask gets exactly one answer. Never opens a connection.
+
+use crate::v1::{self, Told};
+use crate::words::{from_ask, from_seen, to_tell};
+use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
+use bytes::Bytes;
+use prost::Message as _;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Seen, Tell, refusal};
+use uproar_proto::error::Code;
+use uproar_proto::lanes::Lanes;
+use uproar_proto::v1::{Ping, Send, client_frame::Body};
+
+/// Asks without an answer, of all connections of the node. Reached: `QUEUE_FULL`.
+const OWED_MAX: usize = 65_536;
+/// The longest wait for control's answer, which waits for the store. Reached: `STORE_DOWN`, though
+/// it may come later.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Bytes of asks that wait to be sent. Reached: `QUEUE_FULL`.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Users in notices of presence that wait to be sent. Reached: a notice is dropped; the shard says
+/// again who is there.
+const SEEN_USERS_MAX: usize = 65_536;
+/// Tries in a row that fail before the breaker opens: of the stream, or of one batch.
+const TRIES_MAX: u32 = 3;
+/// The stream is silent for this long: the breaker opens.
+pub(super) const SILENT: Duration = BEAT.saturating_mul(3);
+/// Control keeps what was not heard: it is told after this many words at the latest.
+const HEARD_EVERY: u64 = 1_024;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Uplink {
+    session: Option<Session>,
+    stream_stands: bool,
+    batches_stall: bool,
+    /// Tries of hello and of the stream that have failed since it last stood.
+    tries: u32,
+    last_word: Option<Instant>,
+    waiting: VecDeque<v1::Ask>,
+    waiting_bytes: usize,
+    seen: Vec<v1::Seen>,
+    seen_users: usize,
+    /// In the order they were asked.
+    owed: BTreeMap<u64, Owed>,
+    places: HashMap<(ConnectionId, u32), u64>,
+    next_place: u64,
+    lanes: Lanes,
+}
+
+/// A place in what control tells.
+struct Session {
+    name: u64,
+    heard: u64,
+    /// Of that, what control knows.
+    said: u64,
+    next_number: u64,
+    in_flight: BTreeMap<u64, Batch>,
+    last_batch: Instant,
+}
+
+/// A batch that control has not taken in yet.
+struct Batch {
+    body: Bytes,
+    tries: u32,
+}
+
+/// An ask without an answer: as much of it as a refusal needs. `None`: it opens an inbox.
+struct Owed {
+    from: ConnectionId,
+    number: u32,
+    frame: Option<Body>,
+    since: Instant,
+}
+
+impl Owed {
+    fn of(ask: &Ask, since: Instant) -> Owed {
+        let frame = match &ask.what {
+            Asked::Open { .. } => None,
+            Asked::Frame(Body::Send(send)) => Some(Body::Send(Send {
+                conversation: send.conversation.clone(),
+                client_msg_id: send.client_msg_id.clone(),
+                ..Send::default()
+            })),
+            // The others are refused in one way.
+            Asked::Frame(_) => Some(Body::Ping(Ping {})),
+        };
+        Owed { from: ask.from, number: ask.number, frame, since }
+    }
+
+    fn refused(&self, code: Code) -> Tell {
+        let (to, number) = (self.from, self.number);
+        match &self.frame {
+            None => Tell::Opened { to, number, groups: Err(code) },
+            Some(frame) => Tell::Answer { to, number, frames: vec![refusal(frame, code)] },
+        }
+    }
+
+    fn send(&self) -> Option<&Send> {
+        match &self.frame {
+            Some(Body::Send(send)) => Some(send),
+            _ => None,
+        }
+    }
+}
+
+impl Uplink {
+    /// Whether asks pass.
+    pub(super) fn is_up(&self) -> bool {
+        self.stream_stands && !self.batches_stall
+    }
+
+    /// Asks without an answer, and of them those that were not sent yet.
+    pub(super) fn owed(&self) -> (usize, usize) {
+        (self.owed.len(), self.waiting.len())
+    }
+
+    /// Takes an ask in.
+    ///
+    /// # Errors
+    /// Its refusal, to be told.
+    pub(super) fn ask(&mut self, ask: Ask, now: Instant) -> Result<(), Tell> {
+        let owed = Owed::of(&ask, now);
+        let lane = owed.send().map(|send| send.client_msg_id.clone());
+        let stops = |id: &Bytes| self.lanes.stops(&ask.from, id, now);
+        if lane.as_ref().is_some_and(stops) {
+            return Err(owed.refused(Code::SlowDown));
+        }
+        let code = if !self.is_up() {
+            Some(Code::StoreDown)
+        } else if self.owed.len() >= OWED_MAX || self.waiting_bytes >= WAITING_BYTES_MAX {
+            Some(Code::QueueFull)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            if let Some(id) = lane {
+                self.lanes.breaks(ask.from, &id, now);
+            }
+            return Err(owed.refused(code));
+        }
+        self.places.insert((owed.from, owed.number), self.next_place);
+        self.owed.insert(self.next_place, owed);
+        self.next_place += 1;
+        let ask = from_ask(ask);
+        self.waiting_bytes += ask.encoded_len();
+        self.waiting.push_back(ask);
+        Ok(())
+    }
+
+    /// Whether control is to be told what was heard, before a beat is over.
+    pub(super) fn heard_much(&self) -> bool {
+        self.session.as_ref().is_some_and(|one| one.heard >= one.said + HEARD_EVERY)
+    }
+
+    /// Takes a notice of presence in; false: it was dropped.
+    pub(super) fn seen(&mut self, seen: Seen) -> bool {
+        let users = seen.users.len() + seen.ended.len();
+        if !self.is_up() || self.seen_users + users > SEEN_USERS_MAX {
+            return false;
+        }
+        self.seen_users += users;
+        self.seen.push(from_seen(seen));
+        true
+    }
+
+    /// Makes the next batch, where one is due and may go: its session and number.
+    pub(super) fn next_batch(&mut self, now: Instant, load: v1::Load) -> Option<(u64, u64)> {
+        let is_up = self.is_up();
+        let session = self.session.as_mut()?;
+        let is_due = !self.waiting.is_empty()
+            || !self.seen.is_empty()
+            || session.heard >= session.said + HEARD_EVERY
+            || now - session.last_batch >= BEAT;
+        // Control keeps so many that arrive before an earlier one, and no more.
+        let is_far = |(first, _): (&u64, _)| session.next_number >= first + BATCHES_MAX as u64;
+        if !is_up || !is_due || session.in_flight.first_key_value().is_some_and(is_far) {
+            return None;
+        }
+        let (mut asks, mut bytes) = (Vec::new(), 0);
+        while asks.len() < BATCH_ASKS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(ask) = self.waiting.pop_front() else { break };
+            bytes += ask.encoded_len();
+            asks.push(ask);
+        }
+        self.waiting_bytes -= bytes;
+        self.seen_users = 0;
+        let seen = std::mem::take(&mut self.seen);
+        let (name, number, heard) = (session.name, session.next_number, session.heard);
+        let batch = v1::Asks { session: name, number, heard, load: Some(load), asks, seen };
+        let body = batch.encode_to_vec().into();
+        session.in_flight.insert(number, Batch { body, tries: 0 });
+        (session.said, session.last_batch, session.next_number) = (heard, now, number + 1);
+        Some((name, number))
+    }
+
+    fn batch(&mut self, session: u64, number: u64) -> Option<&mut Batch> {
+        let session = self.session.as_mut().filter(|one| one.name == session)?;
+        session.in_flight.get_mut(&number)
+    }
+
+    /// The bytes of a batch that is still to be taken in.
+    pub(super) fn body(&mut self, session: u64, number: u64) -> Option<Bytes> {
+        self.batch(session, number).map(|batch| batch.body.clone())
+    }
+
+    /// Control has taken a batch in.
+    pub(super) fn taken(&mut self, session: u64, number: u64) {
+        if let Some(session) = self.session.as_mut().filter(|one| one.name == session)
+            && session.in_flight.remove(&number).is_some()
+        {
+            self.batches_stall = false;
+        }
+    }
+
+    /// A try to send a batch has failed: how often by now, and what is to be told.
+    pub(super) fn batch_failed(
+        &mut self,
+        session: u64,
+        number: u64,
+        now: Instant,
+    ) -> (u32, Vec<Tell>) {
+        let Some(batch) = self.batch(session, number) else { return (0, Vec::new()) };
+        batch.tries += 1;
+        let tries = batch.tries;
+        let was_up = self.is_up();
+        self.batches_stall |= tries >= TRIES_MAX;
+        (tries, if was_up && !self.is_up() { self.refuse_all(now) } else { Vec::new() })
+    }
+
+    /// Where to go on: session, and what was heard of it.
+    pub(super) fn place(&self) -> Option<(u64, u64)> {
+        self.session.as_ref().map(|session| (session.name, session.heard))
+    }
+
+    /// Control knows no such session.
+    pub(super) fn forget(&mut self, session: u64) {
+        self.session.take_if(|one| one.name == session);
+    }
+
+    /// A new session: what is owed from before, refused.
+    pub(super) fn begin(&mut self, name: u64, now: Instant) -> Vec<Tell> {
+        let refused = self.refuse_all(now);
+        let in_flight = BTreeMap::new();
+        let last_batch = now;
+        self.session =
+            Some(Session { name, heard: 0, said: 0, next_number: 1, in_flight, last_batch });
+        self.batches_stall = false;
+        refused
+    }
+
+    /// The stream stands.
+    pub(super) fn stands(&mut self, now: Instant) {
+        (self.stream_stands, self.tries, self.last_word) = (true, 0, Some(now));
+    }
+
+    /// Something came over the stream.
+    pub(super) fn word(&mut self, now: Instant) {
+        self.last_word = Some(now);
+    }
+
+    /// The stream has ended, or a try to make it stand has failed: how often by now, and what is to
+    /// be told.
+    pub(super) fn broken(&mut self, now: Instant) -> (u32, Vec<Tell>) {
+        self.tries += 1;
+        let is_silent = self.last_word.is_none_or(|last| now - last >= SILENT);
+        let was_up = self.is_up();
+        self.stream_stands &= self.tries < TRIES_MAX && !is_silent;
+        (self.tries, if was_up && !self.is_up() { self.refuse_all(now) } else { Vec::new() })
+    }
+
+    /// What a frame of the stream says to the engine; `None`: nothing that it waits for.
+    ///
+    /// # Errors
+    /// Why the stream cannot be gone on with.
+    pub(super) fn hear(&mut self, told: Told) -> Result<Option<Tell>, String> {
+        let Some(session) = &mut self.session else { return Err("it has no session".into()) };
+        if told.seq == 0 {
+            return Ok(None);
+        }
+        if told.seq != session.heard + 1 {
+            let (seq, heard) = (told.seq, session.heard);
+            return Err(format!("control told {seq} after {heard}"));
+        }
+        session.heard = told.seq;
+        let tell = v1::Tell::decode(told.tell).map_err(|e| e.to_string())?;
+        let tell = to_tell(tell)?;
+        let answers = match &tell {
+            Tell::Opened { to, number, .. } | Tell::Answer { to, number, .. } => (*to, *number),
+            _ => return Ok(Some(tell)),
+        };
+        let place = self.places.remove(&answers);
+        Ok(place.and_then(|place| self.owed.remove(&place)).map(|_| tell))
+    }
+
+    /// Refuses everything that is owed, in the order it was asked. What is on its way goes on as an
+    /// empty batch of its number, so that later ones are taken in: what was refused and has not
+    /// arrived is not carried out later.
+    fn refuse_all(&mut self, now: Instant) -> Vec<Tell> {
+        self.waiting.clear();
+        self.seen.clear();
+        self.places.clear();
+        (self.waiting_bytes, self.seen_users) = (0, 0);
+        if let Some(session) = &mut self.session {
+            let (name, heard) = (session.name, session.said);
+            for (number, batch) in &mut session.in_flight {
+                let number = *number;
+                let empty = v1::Asks { session: name, number, heard, ..v1::Asks::default() };
+                batch.body = empty.encode_to_vec().into();
+            }
+        }
+        let owed = std::mem::take(&mut self.owed);
+        owed.into_values().map(|owed| self.refuse(&owed, now)).collect()
+    }
+
+    fn refuse(&mut self, owed: &Owed, now: Instant) -> Tell {
+        if let Some(send) = owed.send() {
+            self.lanes.breaks(owed.from, &send.client_msg_id, now);
+        }
+        owed.refused(Code::StoreDown)
+    }
+
+    /// Refuses what control has not answered for too long.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Tell> {
+        let mut refused = Vec::new();
+        while let Some(first) = self.owed.first_entry()
+            && now - first.get().since >= ANSWER_MAX
+        {
+            let owed = first.remove();
+            self.places.remove(&(owed.from, owed.number));
+            refused.push(self.refuse(&owed, now));
+        }
+        refused
+    }
+}
+
+#[cfg(test)]
+mod tests;

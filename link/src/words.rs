@@ -1,0 +1,298 @@
+//! What the trait says, as the link's messages say it, and back. Pure.
+//!
+//! The node of a connection does not travel: an engine knows none, and control says which node a
+//! message came from.
+
+use crate::v1::{self, ask, close, tell};
+use std::sync::Arc;
+use uproar_proto::control::{Ask, Asked, Closed, ConnectionId, Membership, Seen, Tell};
+use uproar_proto::error::Code;
+use uproar_proto::ids::McastId;
+use uproar_proto::v1::{ClientFrame, ServerFrame, server_frame::Body};
+
+/// What a message lacks or has too much of.
+pub(crate) type Bad = &'static str;
+
+fn connection(id: ConnectionId) -> v1::Connection {
+    v1::Connection { shard: u32::from(id.shard), conn: id.conn, serial: id.serial }
+}
+
+fn connection_id(node: u16, connection: Option<v1::Connection>) -> Result<ConnectionId, Bad> {
+    let v1::Connection { shard, conn, serial } = connection.ok_or("it names no connection")?;
+    let shard = u16::try_from(shard).map_err(|_| "there is no such shard")?;
+    Ok(ConnectionId { node, shard, conn, serial })
+}
+
+/// As it goes to control.
+pub(crate) fn from_ask(ask: Ask) -> v1::Ask {
+    let Ask { from, number, user, what } = ask;
+    let what = match what {
+        Asked::Open { login } => ask::What::Open(v1::Open { login: login.map(|l| l.to_string()) }),
+        Asked::Frame(body) => ask::What::Frame(ClientFrame { body: Some(body) }),
+    };
+    v1::Ask { from: Some(connection(from)), number, user: user.to_string(), what: Some(what) }
+}
+
+/// As control takes it in from this node.
+pub(crate) fn to_ask(node: u16, ask: v1::Ask) -> Result<Ask, Bad> {
+    let v1::Ask { from, number, user, what } = ask;
+    let what = match what.ok_or("an ask for nothing")? {
+        ask::What::Open(v1::Open { login }) => Asked::Open { login: login.map(Arc::from) },
+        ask::What::Frame(frame) => Asked::Frame(frame.body.ok_or("an unknown frame of a client")?),
+    };
+    Ok(Ask { from: connection_id(node, from)?, number, user: user.into(), what })
+}
+
+/// As it goes to control.
+pub(crate) fn from_seen(seen: Seen) -> v1::Seen {
+    let Seen { node: _, shard, users, ended } = seen;
+    let user = |(user, online): (Arc<str>, bool)| v1::UserSeen { user: user.to_string(), online };
+    v1::Seen {
+        shard: u32::from(shard),
+        users: users.into_iter().map(user).collect(),
+        ended: ended.into_iter().map(connection).collect(),
+    }
+}
+
+/// As control takes it in from this node.
+pub(crate) fn to_seen(node: u16, seen: v1::Seen) -> Result<Seen, Bad> {
+    let v1::Seen { shard, users, ended } = seen;
+    let ended = ended.into_iter().map(|one| connection_id(node, Some(one)));
+    Ok(Seen {
+        node,
+        shard: u16::try_from(shard).map_err(|_| "there is no such shard")?,
+        users: users.into_iter().map(|seen| (Arc::from(seen.user), seen.online)).collect(),
+        ended: ended.collect::<Result<_, _>>()?,
+    })
+}
+
+fn frame(body: Body) -> ServerFrame {
+    ServerFrame { body: Some(body) }
+}
+
+fn body(frame: Option<ServerFrame>) -> Result<Body, Bad> {
+    frame.and_then(|frame| frame.body).ok_or("an unknown frame for a client")
+}
+
+fn membership(membership: Membership) -> v1::Membership {
+    let Membership { group, since_seq } = membership;
+    v1::Membership { group, since_seq }
+}
+
+fn to_membership(membership: v1::Membership) -> Membership {
+    let v1::Membership { group, since_seq } = membership;
+    Membership { group, since_seq }
+}
+
+fn code(number: u32) -> Result<Code, Bad> {
+    Code::from_number(number).ok_or("an unknown code")
+}
+
+fn mcast(name: &str) -> Result<McastId, Bad> {
+    McastId::named(name).ok_or("an unknown kind of mcast")
+}
+
+/// As it goes to engines; `None`: it never leaves the engine's side.
+pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
+    let what = match tell {
+        Tell::Opened { to, number, groups } => {
+            let (groups, code) = match groups {
+                Ok(groups) => (groups.into_iter().map(membership).collect(), 0),
+                Err(code) => (Vec::new(), code.number()),
+            };
+            tell::What::Opened(v1::Opened { to: Some(connection(to)), number, groups, code })
+        }
+        Tell::Answer { to, number, frames } => tell::What::Answer(v1::Answer {
+            to: Some(connection(to)),
+            number,
+            frames: frames.into_iter().map(frame).collect(),
+        }),
+        Tell::Show { to, frame: body } => {
+            let (to, frame) = (Some(connection(to)), Some(frame(*body)));
+            tell::What::Show(v1::Show { to, frame })
+        }
+        Tell::Push { mcast, frame: body } => {
+            let (mcast, frame) = (mcast.as_str().to_owned(), Some(frame(*body)));
+            tell::What::Push(v1::Push { mcast, frame })
+        }
+        Tell::PushAbout { mcast, target_seq, frame: body, blank } => {
+            let (mcast, blank) = (mcast.as_str().to_owned(), Some(frame(*blank)));
+            let frame = Some(frame(*body));
+            tell::What::PushAbout(v1::PushAbout { mcast, target_seq, frame, blank })
+        }
+        Tell::Generation(generation) => tell::What::Generation(generation),
+        Tell::Join { user, membership: of } => {
+            tell::What::Join(v1::Join { user, membership: Some(membership(of)) })
+        }
+        Tell::Leave { user, group, seq } => tell::What::Leave(v1::Leave { user, group, seq }),
+        Tell::Resync { mcast } => {
+            tell::What::Resync(v1::Resync { mcast: mcast.as_str().to_owned() })
+        }
+        Tell::Close { of, code } => {
+            let of = match of {
+                Closed::User(user) => close::Of::User(user),
+                Closed::Session(login) => close::Of::Login(login),
+            };
+            tell::What::Close(v1::Close { of: Some(of), code: code.number() })
+        }
+        Tell::Anew { .. } => return None,
+    };
+    Some(v1::Tell { what: Some(what) })
+}
+
+/// As the engine is told.
+pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
+    Ok(match tell.what.ok_or("an unknown kind of word")? {
+        tell::What::Opened(v1::Opened { to, number, groups, code: 0 }) => {
+            let groups = Ok(groups.into_iter().map(to_membership).collect());
+            Tell::Opened { to: connection_id(0, to)?, number, groups }
+        }
+        tell::What::Opened(v1::Opened { to, number, code: why, .. }) => {
+            Tell::Opened { to: connection_id(0, to)?, number, groups: Err(code(why)?) }
+        }
+        tell::What::Answer(v1::Answer { to, number, frames }) => {
+            let frames = frames.into_iter().map(|frame| body(Some(frame)));
+            let frames = frames.collect::<Result<_, _>>()?;
+            Tell::Answer { to: connection_id(0, to)?, number, frames }
+        }
+        tell::What::Show(v1::Show { to, frame }) => {
+            Tell::Show { to: connection_id(0, to)?, frame: Box::new(body(frame)?) }
+        }
+        tell::What::Push(v1::Push { mcast: name, frame }) => {
+            Tell::Push { mcast: mcast(&name)?, frame: Box::new(body(frame)?) }
+        }
+        tell::What::PushAbout(v1::PushAbout { mcast: name, target_seq, frame, blank }) => {
+            let (frame, blank) = (Box::new(body(frame)?), Box::new(body(blank)?));
+            Tell::PushAbout { mcast: mcast(&name)?, target_seq, frame, blank }
+        }
+        tell::What::Generation(generation) => Tell::Generation(generation),
+        tell::What::Join(v1::Join { user, membership }) => {
+            let membership = to_membership(membership.ok_or("a joining of nothing")?);
+            Tell::Join { user, membership }
+        }
+        tell::What::Leave(v1::Leave { user, group, seq }) => Tell::Leave { user, group, seq },
+        tell::What::Resync(v1::Resync { mcast: name }) => Tell::Resync { mcast: mcast(&name)? },
+        tell::What::Close(v1::Close { of, code: why }) => {
+            let of = match of.ok_or("a close of nobody")? {
+                close::Of::User(user) => Closed::User(user),
+                close::Of::Login(login) => Closed::Session(login),
+            };
+            Tell::Close { of, code: code(why)? }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+    use uproar_proto::control::refusal;
+    use uproar_proto::v1::{Send, Stored, StoredMessage, Sync, client_frame};
+
+    const TO: ConnectionId = ConnectionId { node: 0, shard: 3, conn: u32::MAX, serial: u64::MAX };
+
+    fn send() -> client_frame::Body {
+        let client_msg_id = bytes::Bytes::from_static(&[7; 16]);
+        let (conversation, text) = ("user:b".into(), "h\u{20ac}".into());
+        client_frame::Body::Send(Send { conversation, client_msg_id, text, ..Send::default() })
+    }
+
+    /// One of each kind that control tells.
+    pub(crate) fn tells() -> Vec<Tell> {
+        let group = || Membership { group: "00000000deadbeef".into(), since_seq: 9 };
+        let stored = || {
+            let messages = vec![StoredMessage { seq: 4, user: "a".into(), ..Default::default() }];
+            Box::new(Body::Stored(Stored { conversation: "user:a".into(), messages }))
+        };
+        let refused = refusal(&send(), Code::StoreDown);
+        vec![
+            Tell::Opened { to: TO, number: 1, groups: Ok(vec![group(), group()]) },
+            Tell::Opened { to: TO, number: 2, groups: Ok(Vec::new()) },
+            Tell::Opened { to: TO, number: 3, groups: Err(Code::SessionRevoked) },
+            Tell::Answer { to: TO, number: 0, frames: Vec::new() },
+            Tell::Answer { to: TO, number: u32::MAX, frames: vec![*stored(), refused] },
+            Tell::Show { to: TO, frame: stored() },
+            Tell::Push { mcast: McastId::user("a b"), frame: stored() },
+            Tell::Push { mcast: McastId::group("x"), frame: stored() },
+            Tell::PushAbout {
+                mcast: McastId::group("x"),
+                target_seq: 3,
+                frame: stored(),
+                blank: Box::new(Body::Stored(Stored::default())),
+            },
+            Tell::Generation(u64::MAX),
+            Tell::Join { user: "a".into(), membership: group() },
+            Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
+            Tell::Resync { mcast: McastId::user("user:a") },
+            Tell::Close { of: Closed::User("a".into()), code: Code::Banned },
+            Tell::Close { of: Closed::Session("-77".into()), code: Code::SessionRevoked },
+        ]
+    }
+
+    #[test]
+    fn what_is_told_arrives_as_it_was() {
+        for tell in tells() {
+            let sent = from_tell(tell.clone()).unwrap().encode_to_vec();
+            let heard = to_tell(v1::Tell::decode(&sent[..]).unwrap());
+            assert_eq!(heard, Ok(tell));
+        }
+        assert_eq!(from_tell(Tell::Anew { number: 1 }), None);
+    }
+
+    #[test]
+    fn what_is_asked_arrives_as_it_was_and_names_its_node() {
+        let sync = client_frame::Body::Sync(Sync { cursor: "1".into(), limit: 3 });
+        for what in [
+            Asked::Open { login: None },
+            Asked::Open { login: Some("".into()) },
+            Asked::Open { login: Some("77".into()) },
+            Asked::Frame(send()),
+            Asked::Frame(sync),
+        ] {
+            let ask = Ask { from: TO, number: 5, user: "ann".into(), what };
+            let sent = from_ask(ask.clone()).encode_to_vec();
+            let heard = to_ask(12, v1::Ask::decode(&sent[..]).unwrap());
+            let from = ConnectionId { node: 12, ..TO };
+            assert_eq!(heard, Ok(Ask { from, ..ask }));
+        }
+    }
+
+    #[test]
+    fn who_is_seen_arrives_as_it_was_and_names_its_node() {
+        let users = vec![("ann".into(), true), ("bob".into(), false), ("ann".into(), false)];
+        let seen = Seen { node: 0, shard: 2, users, ended: vec![TO, TO] };
+        let sent = from_seen(seen.clone()).encode_to_vec();
+        let heard = to_seen(7, v1::Seen::decode(&sent[..]).unwrap());
+        let ended = vec![ConnectionId { node: 7, ..TO }; 2];
+        assert_eq!(heard, Ok(Seen { node: 7, ended, ..seen }));
+    }
+
+    #[test]
+    fn what_says_nothing_known_is_an_error_and_no_panic() {
+        assert!(to_tell(v1::Tell { what: None }).is_err());
+        assert!(to_ask(1, v1::Ask::default()).is_err());
+        let open = ask::What::Open(v1::Open::default());
+        assert!(to_ask(1, v1::Ask { what: Some(open), ..v1::Ask::default() }).is_err());
+        let far = v1::Connection { shard: 70_000, ..v1::Connection::default() };
+        assert!(connection_id(0, Some(far)).is_err());
+        let resync = tell::What::Resync(v1::Resync { mcast: "room:x".into() });
+        assert!(to_tell(v1::Tell { what: Some(resync) }).is_err());
+        let close = v1::Close { of: Some(close::Of::User("a".into())), code: 9_999 };
+        assert!(to_tell(v1::Tell { what: Some(tell::What::Close(close)) }).is_err());
+        // Bytes of nobody in particular.
+        let mut bytes = [0_u8; 64];
+        for seed in 0..20_000_u64 {
+            for (place, byte) in bytes.iter_mut().enumerate() {
+                let mixed = (seed << 8 | place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                *byte = (mixed >> 40) as u8 & if seed % 2 == 0 { 0x2f } else { 0xff };
+            }
+            let length = (seed % 64) as usize;
+            if let Ok(tell) = v1::Tell::decode(&bytes[..length]) {
+                let _ = to_tell(tell);
+            }
+            if let Ok(ask) = v1::Ask::decode(&bytes[..length]) {
+                let _ = to_ask(1, ask);
+            }
+        }
+    }
+}
