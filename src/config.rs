@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use toml::{Table, Value};
 use uproar_control::tokens;
+use uproar_proto::issuers::Issuers;
 
 /// Everything that can be set; `uproar.toml` documents every key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,8 +22,27 @@ pub(crate) struct Config {
     pub(crate) store: uproar_control::StoreConfig,
     /// People who log in with a password.
     pub(crate) accounts: uproar_control::AccountSettings,
+    /// How large groups may be.
+    pub(crate) groups: uproar_control::GroupsConfig,
+    /// How a control process and its engines meet.
+    pub(crate) link: uproar_link::Config,
+    /// Who is told of what happens, and asked.
+    pub(crate) webhooks: Vec<uproar_control::WebhookSettings>,
     /// What is logged.
     pub(crate) log: Log,
+}
+
+/// Which process a configuration is for. What does not concern a process is no error there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Any of them: a file that is checked.
+    Any,
+    /// `uproar serve`.
+    Serve,
+    /// `uproar control`.
+    Control,
+    /// `uproar engine`.
+    Engine,
 }
 
 /// Section `[log]`.
@@ -51,11 +71,14 @@ pub(crate) struct Origin {
 const VARIABLE_PREFIX: &str = "UPROAR__";
 
 /// Keys that are shown only when asked for.
-const SECRETS: [&[&str]; 4] = [
+const SECRETS: [&[&str]; 7] = [
+    &["engine", "tokens", "issuers", "key"],
     &["engine", "tokens", "hs256_secret"],
     &["http", "api_key"],
     &["http", "eddsa_private_key"],
     &["store", "url"],
+    &["link", "key"],
+    &["webhooks", "secret"],
 ];
 
 impl Origin {
@@ -98,7 +121,7 @@ pub(crate) fn from_environment(
 pub(crate) fn misspelt(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let warning = |name: &str| {
         let rest = name.strip_prefix("UPROAR_").filter(|rest| !rest.starts_with('_'))?;
-        let sections = ["ENGINE_", "HTTP_", "STORE_", "ACCOUNTS_", "LOG_"];
+        let sections = ["ENGINE_", "HTTP_", "STORE_", "ACCOUNTS_", "GROUPS_", "LINK_", "LOG_"];
         let (section, key) = sections.iter().find_map(|s| Some((s, rest.strip_prefix(s)?)))?;
         let meant = format!("{VARIABLE_PREFIX}{section}_{}", key.trim_start_matches('_'));
         Some(format!("{name} sets nothing; two underscores stand for a dot, as in {meant}"))
@@ -170,11 +193,21 @@ impl Config {
     ///
     /// # Errors
     /// The sentence to show.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self, role: Role) -> Result<(), String> {
         self.engine.check().map_err(|e| format!("engine.{e}"))?;
         self.http.check().map_err(|e| format!("http.{e}"))?;
+        self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
-        self.check_tokens()?;
+        self.groups.check().map_err(|e| format!("groups.{e}"))?;
+        uproar_control::check_webhooks(&self.webhooks)?;
+        self.check_keys()?;
+        if role != Role::Control {
+            self.check_admission()?;
+        }
+        self.check_link(role)?;
+        if role != Role::Engine {
+            self.check_names()?;
+        }
         let filter = tracing_subscriber::EnvFilter::builder();
         filter.parse(&self.log.filter).map_err(|e| {
             format!("log.filter is {:?}: {e}; an example is \"info\"", self.log.filter)
@@ -182,7 +215,41 @@ impl Config {
         Ok(())
     }
 
-    fn check_tokens(&self) -> Result<(), String> {
+    fn check_link(&self, role: Role) -> Result<(), String> {
+        if role != Role::Serve {
+            self.link.check().map_err(|e| format!("link.{e}"))?;
+        }
+        if matches!(role, Role::Control | Role::Engine) {
+            self.link.check_linked().map_err(|e| format!("link.{e}"))?;
+        }
+        if role == Role::Control && self.store.url.is_empty() {
+            return Err("store.url is empty: a control process keeps accounts and conversations, \
+                        and must have a store"
+                .into());
+        }
+        if role == Role::Control && !self.has_token_key() {
+            return Err("no token key is set, so nobody has a name to use the store with; set \
+                        engine.tokens.hs256_secret (uproar token --generate-secret makes one), as \
+                        for the engines"
+                .into());
+        }
+        Ok(())
+    }
+
+    /// Webhooks tell of users and what they store.
+    fn check_names(&self) -> Result<(), String> {
+        let missing = match (self.store.url.is_empty(), self.has_token_key()) {
+            (true, _) => "store.url is empty",
+            (false, false) => "no token key is set (engine.tokens.hs256_secret or another one)",
+            (false, true) => return Ok(()),
+        };
+        if self.webhooks.is_empty() {
+            return Ok(());
+        }
+        Err(format!("webhooks has entries, but {missing}: there would be nothing to tell"))
+    }
+
+    fn check_keys(&self) -> Result<(), String> {
         let rules = &self.engine.tokens;
         if !rules.hs256_secret.is_empty() {
             tokens::hs256_bytes(&rules.hs256_secret)
@@ -192,10 +259,17 @@ impl Config {
             tokens::check_eddsa_public(&rules.eddsa_public_key)
                 .map_err(|e| format!("engine.tokens.eddsa_public_key: {e}"))?;
         }
+        Issuers::new(&rules.issuers).map_err(|e| format!("engine.tokens.{e}"))?;
         if !self.http.eddsa_private_key.is_empty() {
             tokens::SigningKey::eddsa(&self.http.eddsa_private_key)
                 .map_err(|e| format!("http.eddsa_private_key: {e}"))?;
         }
+        Ok(())
+    }
+
+    /// Whether somebody could connect to the shards, and not everybody by mistake.
+    fn check_admission(&self) -> Result<(), String> {
+        let rules = &self.engine.tokens;
         let listen = self.engine.listen;
         match (self.has_token_key(), rules.guests) {
             (false, None) if !listen.ip().is_loopback() => Err(format!(
@@ -216,7 +290,9 @@ impl Config {
     /// Whether any token can be verified.
     pub(crate) fn has_token_key(&self) -> bool {
         let rules = &self.engine.tokens;
-        !rules.hs256_secret.is_empty() || !rules.eddsa_public_key.is_empty()
+        !rules.hs256_secret.is_empty()
+            || !rules.eddsa_public_key.is_empty()
+            || !rules.issuers.is_empty()
     }
 
     /// Whether connections without a token are admitted.
@@ -263,10 +339,14 @@ impl Config {
 fn hide(table: &mut Table, path: &[&str]) {
     let Some((last, sections)) = path.split_last() else { return };
     let mut place = table;
-    for section in sections {
-        match place.get_mut(*section).and_then(Value::as_table_mut) {
-            Some(next) => place = next,
-            None => return,
+    for (at, section) in sections.iter().enumerate() {
+        match place.get_mut(*section) {
+            Some(Value::Table(next)) => place = next,
+            Some(Value::Array(list)) => {
+                let tables = list.iter_mut().filter_map(Value::as_table_mut);
+                return tables.for_each(|table| hide(table, &path[at + 1..]));
+            }
+            _ => return,
         }
     }
     if let Some(Value::String(text)) = place.get_mut(*last)

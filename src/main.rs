@@ -4,15 +4,19 @@
 //! wrong; 130 and 143: ended at once by a second SIGINT or SIGTERM.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod config;
 mod secrets;
 mod serve;
 mod signals;
+mod split;
+mod start;
 mod start_block;
+mod store;
 mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use config::{Config, Origin};
+use config::{Config, Origin, Role};
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,10 +47,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve live rooms and the HTTP interface from this process.
+    /// Serve everything from this process: clients, rooms, accounts, conversations, HTTP.
     Serve(ServeArgs),
+    /// Serve accounts and conversations to engines in processes of their own.
+    Control(ControlArgs),
+    /// Serve clients and rooms; accounts and conversations are in a control process.
+    Engine(EngineArgs),
     /// Print a token for a user, or make a signing secret.
     Token(token::TokenArgs),
+    /// Bring the store's tables up to date; `serve` does it too.
+    Migrate(ConfigArgs),
+    /// Copy the store into one file, also while a server uses it.
+    Backup(store::BackupArgs),
+    /// Make a backup the store. No server may be using it.
+    Restore(store::RestoreArgs),
+    /// Look at users, groups and messages of a running server; ban, export, erase, recall.
+    Admin(admin::AdminArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -87,6 +103,30 @@ struct ServeArgs {
     log: Option<String>,
 }
 
+#[derive(Args, Clone, Debug, Default)]
+struct ControlArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where backends, operators and people connect (http.listen).
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Where engines connect (link.listen).
+    #[arg(long, value_name = "ADDR")]
+    link: Option<SocketAddr>,
+    /// What to log, as in "info" or "warn,uproar_link=debug" (log.filter).
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct EngineArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Where the control process is, as in http://10.0.0.1:7470 (link.control).
+    #[arg(long, value_name = "URL")]
+    control: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Io {
     Auto,
@@ -116,7 +156,13 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => args.load().and_then(serve::serve),
+        Command::Control(args) => args.load().and_then(split::control),
+        Command::Engine(args) => args.load().and_then(split::engine),
         Command::Token(args) => token::token(&args).and_then(|text| printed(&text)),
+        Command::Migrate(args) => store::migrate(&args).and_then(|text| printed(&text)),
+        Command::Backup(args) => store::backup(&args).and_then(|text| printed(&text)),
+        Command::Restore(args) => store::restore(&args).and_then(|text| printed(&text)),
+        Command::Admin(args) => admin::admin(args),
         Command::Config(command) => configuration(command).and_then(|text| printed(&text)),
     };
     match done {
@@ -133,7 +179,7 @@ fn main() -> ExitCode {
 }
 
 /// The command's answer on standard output; what cannot be told has failed.
-fn printed(text: &str) -> Result<ExitCode, Failure> {
+pub(crate) fn printed(text: &str) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let told = writeln!(out, "{text}").and_then(|()| out.flush());
     match told {
@@ -176,7 +222,7 @@ impl ServeArgs {
     fn load(self) -> Result<Config, Failure> {
         let mut config = self.config.load()?;
         self.apply(&mut config);
-        config.check().map_err(Failure::Usage)?;
+        config.check(Role::Serve).map_err(Failure::Usage)?;
         Ok(config)
     }
 
@@ -200,12 +246,36 @@ impl ServeArgs {
     }
 }
 
+impl ControlArgs {
+    /// The configuration with the flags over it, checked.
+    fn load(self) -> Result<Config, Failure> {
+        let ControlArgs { config, http, link, log } = self;
+        let mut config = config.load()?;
+        config.http.listen = http.unwrap_or(config.http.listen);
+        config.link.listen = link.unwrap_or(config.link.listen);
+        config.log.filter = log.unwrap_or(config.log.filter);
+        config.check(Role::Control).map_err(Failure::Usage)?;
+        Ok(config)
+    }
+}
+
+impl EngineArgs {
+    /// The configuration with the flags over it, checked.
+    fn load(self) -> Result<Config, Failure> {
+        let mut config = self.serve.config.load()?;
+        self.serve.apply(&mut config);
+        config.link.control = self.control.unwrap_or(config.link.control);
+        config.check(Role::Engine).map_err(Failure::Usage)?;
+        Ok(config)
+    }
+}
+
 fn configuration(command: ConfigCommand) -> Result<String, Failure> {
     match command {
         ConfigCommand::Check { file, config: mut args } => {
             args.config = file.or(args.config);
             let config = args.load()?;
-            config.check().map_err(Failure::Usage)?;
+            config.check(Role::Any).map_err(Failure::Usage)?;
             let name = args.config.map_or("the defaults".into(), |path| path.display().to_string());
             let from_environment = config::from_environment(std::env::vars_os()).len();
             let with = match from_environment {
@@ -216,7 +286,7 @@ fn configuration(command: ConfigCommand) -> Result<String, Failure> {
         }
         ConfigCommand::Show { config: args, secrets } => {
             let config = args.load()?;
-            config.check().map_err(Failure::Usage)?;
+            config.check(Role::Any).map_err(Failure::Usage)?;
             config.show(secrets).map_err(Failure::Failed)
         }
     }

@@ -1,4 +1,4 @@
-//! What a newcomer reads after `uproar serve`: where it listens, what it is, what to try.
+//! What a newcomer reads after a start: where it listens, what it is, what to try.
 
 use crate::config::Config;
 use std::fmt::Write as _;
@@ -15,6 +15,32 @@ pub(crate) struct Started<'a> {
     pub(crate) http: SocketAddr,
     /// Open-file limit, soft and hard.
     pub(crate) open_files: (u64, u64),
+    /// Of an engine process: where its control is.
+    pub(crate) control: Option<&'a str>,
+}
+
+/// The facts of a started control process.
+pub(crate) struct StartedControl<'a> {
+    pub(crate) config: &'a Config,
+    /// Where backends and people connect, with the real port.
+    pub(crate) http: SocketAddr,
+    /// Where engines connect, with the real port.
+    pub(crate) link: SocketAddr,
+}
+
+impl StartedControl<'_> {
+    /// The block, on standard output once.
+    pub(crate) fn text(&self) -> String {
+        let StartedControl { config, http, link } = self;
+        let store = config.store.url.split(':').next().unwrap_or_default();
+        format!(
+            "uproar {} serves as control\n  \
+               link      {link}  (engines; uproar engine --control http://{link})\n  \
+               store     {store}\n  \
+               http      http://{http}  (accounts, groups, /metrics, /v1/openapi.json)\n",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
 }
 
 impl Started<'_> {
@@ -26,12 +52,16 @@ impl Started<'_> {
             let _ = writeln!(out, "  {name:<9} {value}"); // writing to a String cannot fail
         };
         line("clients", format!("{clients}  (binary TCP, WebSocket, one port)"));
+        if let Some(control) = self.control {
+            line("control", format!("{control}  (accounts, groups, conversations)"));
+        }
         line("http", format!("http://{http}  (rooms, publish, /metrics, /v1/openapi.json)"));
         line("driver", format!("{}: {}", node.io, node.io_reason));
         line("shards", self.shards());
         line("capacity", self.capacity());
         line("who", self.who());
-        format!("uproar {} serves\n{out}\n{}", node.version, self.commands())
+        let role = if self.control.is_some() { "serves as engine" } else { "serves" };
+        format!("uproar {} {role}\n{out}\n{}", node.version, self.commands())
     }
 
     fn shards(&self) -> String {
@@ -150,7 +180,8 @@ mod tests {
         };
         let (clients, http) = (config.engine.listen, config.http.listen);
         let open_files = (1_048_576, 1_048_576);
-        Started { config: &config, node: &node, clients, http, open_files }.text()
+        let control = None;
+        Started { config: &config, node: &node, clients, http, open_files, control }.text()
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn with_variables(list: &[(&str, &str)]) -> Result<Config, String> {
 fn nothing_set_is_the_default_and_valid() {
     let config = layered(None, Vec::new()).unwrap();
     assert_eq!(config, Config::default());
-    config.check().unwrap();
+    config.check(Role::Any).unwrap();
     assert!(config.guests(), "the demo admits guests");
 }
 
@@ -128,30 +128,55 @@ fn a_value_cannot_bring_in_other_keys() {
 fn other_machines_are_served_only_with_a_key_or_on_purpose() {
     let mut config = Config::default();
     config.engine.listen = "0.0.0.0:7400".parse().unwrap();
-    let error = config.check().unwrap_err();
+    let error = config.check(Role::Any).unwrap_err();
     for part in ["0.0.0.0:7400", "engine.tokens.hs256_secret", "engine.tokens.guests = true"] {
         assert!(error.contains(part), "{part:?} is missing in: {error}");
     }
     config.engine.tokens.guests = Some(true);
-    config.check().unwrap();
+    config.check(Role::Any).unwrap();
     config.engine.tokens = uproar_engine::config::Tokens::default();
     config.engine.tokens.hs256_secret = crate::secrets::secret_text(&[7; 32]);
-    config.check().unwrap();
+    config.check(Role::Any).unwrap();
     assert!(!config.guests(), "with a key, guests are admitted only on purpose");
+}
+
+#[test]
+fn what_does_not_concern_a_process_is_no_error_there() {
+    let with = |list: &[(&str, &str)], role| with_variables(list).unwrap().check(role);
+    let secret = crate::secrets::secret_text(&[7; 32]);
+    let key = ("UPROAR__LINK__KEY", "0123456789abcdef");
+    let token = ("UPROAR__ENGINE__TOKENS__HS256_SECRET", &*secret);
+    // Where clients connect is nothing to control, where engines connect nothing to one process.
+    let open = ("UPROAR__ENGINE__LISTEN", "0.0.0.0:7400");
+    with(&[open, key, token, ("UPROAR__ENGINE__TOKENS__GUESTS", "false")], Role::Control).unwrap();
+    with(&[("UPROAR__LINK__LISTEN", "0.0.0.0:1")], Role::Serve).unwrap();
+    with(&[("UPROAR__STORE__URL", ""), key], Role::Engine).unwrap();
+    for (list, role, part) in [
+        (&[token][..], Role::Control, "link.key is not set"),
+        (&[token], Role::Engine, "link.key is not set"),
+        (&[key], Role::Control, "no token key is set"),
+        (&[key, token, ("UPROAR__STORE__URL", "")], Role::Control, "store.url is empty"),
+        (&[key, open], Role::Engine, "engine.listen is 0.0.0.0:7400"),
+        (&[("UPROAR__LINK__LISTEN", "0.0.0.0:1")], Role::Any, "link.listen is 0.0.0.0:1"),
+        (&[key, ("UPROAR__LINK__CONTROL", "a:1")], Role::Engine, "link.control is \"a:1\""),
+    ] {
+        let error = with(list, role).unwrap_err();
+        assert!(error.contains(part), "{part:?} is missing in: {error}");
+    }
 }
 
 #[test]
 fn a_configuration_that_admits_nobody_is_refused() {
     let mut config = Config::default();
     config.engine.tokens.guests = Some(false);
-    assert!(config.check().unwrap_err().contains("nobody could connect"));
+    assert!(config.check(Role::Any).unwrap_err().contains("nobody could connect"));
 }
 
 #[test]
 fn a_broken_rule_names_the_key_with_its_section() {
     let broken = |key: &str, value: &str| {
         let settings = vec![(Origin::flag(key), value.to_owned())];
-        layered(None, settings).unwrap().check().unwrap_err()
+        layered(None, settings).unwrap().check(Role::Any).unwrap_err()
     };
     assert!(broken("engine.rooms.deadline_ms", "5").starts_with("engine.rooms.deadline_ms is 5;"));
     assert!(broken("http.bulk_messages_max", "0").starts_with("http.bulk_messages_max is 0;"));
@@ -162,16 +187,51 @@ fn a_broken_rule_names_the_key_with_its_section() {
 }
 
 #[test]
+fn webhooks_are_checked_hidden_and_need_something_to_tell() {
+    let hook = "[[webhooks]]\nname = \"audit\"\nurl = \"https://a.example/\"\n\
+                secret = \"a-secret-of-24-letters!!\"\nevents = [\"message.after\"]\n";
+    let token =
+        format!("[engine.tokens]\nhs256_secret = \"{}\"\n", crate::secrets::secret_text(&[7; 32]));
+    let read = |text: String| layered(Some(("a.toml", &text)), Vec::new());
+    let config = read(format!("{token}{hook}")).unwrap();
+    config.check(Role::Serve).unwrap();
+    assert_eq!(config.webhooks[0].name, "audit");
+    let hidden = config.show(false).unwrap();
+    assert!(!hidden.contains("a-secret-of"), "{hidden}");
+    assert_eq!(toml::from_str::<Config>(&config.show(true).unwrap()).unwrap(), config);
+    let error = read(hook.to_owned()).unwrap().check(Role::Serve).unwrap_err();
+    assert!(error.contains("no token key is set"), "{error}");
+    let error = read(format!("{token}{hook}[store]\nurl = \"\"\n"))
+        .unwrap()
+        .check(Role::Serve)
+        .unwrap_err();
+    assert!(error.contains("store.url is empty"), "{error}");
+    let error =
+        read(format!("{token}{hook}timeout_ms = 1\n")).unwrap().check(Role::Serve).unwrap_err();
+    assert!(error.starts_with("webhooks[0].timeout_ms is 1;"), "{error}");
+    let error = read(format!("{token}{}", hook.replace("message.after", "messages"))).unwrap_err();
+    for part in ["a.toml", "line 7", "messages", "`message.after`"] {
+        assert!(error.contains(part), "{part:?} is missing in: {error}");
+    }
+    // In a variable, as a list of TOML.
+    let list = "[{name=\"b\",url=\"https://b.example/\",secret=\"0123456789abcdef\",\
+                events=[\"presence\"]}]";
+    assert_eq!(with_variables(&[("UPROAR__WEBHOOKS", list)]).unwrap().webhooks[0].name, "b");
+}
+
+#[test]
 fn what_is_shown_can_be_read_again_and_hides_secrets() {
     let mut config = Config::default();
     config.engine.tokens.hs256_secret = crate::secrets::secret_text(&[7; 32]);
     config.http.api_key = "a-key-of-20-letters!".into();
+    config.link.key = "a-link-of-21-letters!".into();
     config.engine.cores = vec![0, 1];
     let shown = config.show(true).unwrap();
     assert_eq!(toml::from_str::<Config>(&shown).unwrap(), config);
     let hidden = config.show(false).unwrap();
     assert!(!hidden.contains(&config.engine.tokens.hs256_secret), "{hidden}");
     assert!(!hidden.contains(&config.http.api_key), "{hidden}");
+    assert!(!hidden.contains(&config.link.key), "{hidden}");
     assert!(hidden.contains("--secrets shows it"), "{hidden}");
 }
 
@@ -216,13 +276,18 @@ fn the_example_file_documents_every_key_and_no_other() {
         // A key without a default stands commented out, directly after the `#`.
         let setting = line.strip_prefix('#').unwrap_or(line);
         let key = setting.split_once(" = ").map(|(key, _)| key);
+        let path = |key: &str| match section.as_str() {
+            "" => key.to_owned(),
+            section => format!("{section}.{key}"),
+        };
         let is_key = |key: &str| {
             key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         match key.filter(|key| is_key(key)) {
             Some(key) => {
-                assert!(words_before >= 4, "{section}.{key} is not explained above its line");
-                assert!(documented.insert(format!("{section}.{key}")), "{section}.{key} twice");
+                let key = path(key);
+                assert!(words_before >= 4, "{key} is not explained above its line");
+                assert!(documented.insert(key.clone()), "{key} twice");
                 words_before = 0;
             }
             None if line.starts_with("# ") => words_before += line.split_whitespace().count() - 1,

@@ -1,0 +1,186 @@
+//! What every process of uproar begins and ends with: the log, the ports, the threads of HTTP, the
+//! store and what stands on it.
+//!
+//! Owns the parts; which of them a process has, and in what order, `serve.rs` and `split.rs` say.
+
+use crate::Failure;
+use crate::config::Config;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uproar_control::tokens::SigningKey;
+use uproar_control::{Api, Conversations, Rules, Store, Webhooks};
+use uproar_proto::control::Engine;
+use uproar_proto::issuers::Issuers;
+
+/// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
+/// shards need the cores.
+pub(crate) const THREADS_BESIDE_SHARDS: usize = 2;
+
+/// What is left of the runtime after HTTP has ended gets this long.
+pub(crate) const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// A process that has its HTTP port and its threads.
+pub(crate) struct Base {
+    pub(crate) config: Config,
+    pub(crate) runtime: Runtime,
+    signer: Option<SigningKey>,
+    /// Until it is served.
+    http: Option<TcpListener>,
+    /// Where it is served, with the real port.
+    pub(crate) http_address: SocketAddr,
+}
+
+/// The store, and what is kept in it.
+pub(crate) struct Kept {
+    pub(crate) store: Arc<Store>,
+    pub(crate) conversations: Arc<Conversations>,
+}
+
+impl Kept {
+    /// Ends it: what webhooks have under way first, the store last.
+    pub(crate) async fn end(&self) {
+        self.conversations.end().await;
+        self.store.close().await;
+    }
+}
+
+/// A server under way.
+pub(crate) struct Serving {
+    /// Ends by itself only by a failure.
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Base {
+    pub(crate) fn begin(config: Config, threads: usize) -> Result<Base, Failure> {
+        start_log(&config.log.filter);
+        let signer = config.signing_key().map_err(Failure::Usage)?;
+        let http = bind("http.listen", config.http.listen, "--http")?;
+        let http_address = http.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
+        Ok(Base { config, runtime, signer, http: Some(http), http_address })
+    }
+
+    /// Opens the store, where one is set and somebody can have a name to use it with.
+    pub(crate) fn keep(&self) -> Result<Option<Kept>, Failure> {
+        let config = &self.config;
+        if config.store.url.is_empty() || !config.has_token_key() {
+            return Ok(None);
+        }
+        let rules = Rules {
+            policy: config.store.policy,
+            payload_bytes_max: config.engine.payload_bytes_max as usize,
+            groups: config.groups,
+        };
+        let webhooks = Webhooks::new(&config.webhooks).map_err(Failure::Usage)?;
+        let opened = self.runtime.block_on(async {
+            let store = Store::serve(&config.store).await?;
+            let conversations = Conversations::new(Arc::clone(&store), rules, webhooks);
+            Ok(Kept { store, conversations })
+        });
+        opened.map(Some).map_err(Failure::Failed)
+    }
+
+    /// The HTTP interface to this engine, and to what is kept here.
+    pub(crate) fn api(
+        &self,
+        engine: Arc<dyn Engine>,
+        issuers: Arc<Issuers>,
+        kept: Option<&Kept>,
+    ) -> Api {
+        let config = &self.config;
+        Api {
+            config: config.http.clone(),
+            engine,
+            control: None,
+            figures: Vec::new(),
+            room_defaults: config.engine.rooms.defaults.clone(),
+            payload_bytes_max: config.engine.payload_bytes_max,
+            store: kept.map(|kept| Arc::clone(&kept.store)),
+            signer: self.signer.clone(),
+            issuers,
+            accounts: config.accounts.clone(),
+            conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
+        }
+    }
+
+    /// Begins to serve HTTP. Once.
+    pub(crate) fn serve_http(&mut self, api: Api) -> Result<Serving, Failure> {
+        let http = self.http.take().ok_or_else(|| Failure::Failed("HTTP is served".into()))?;
+        self.serve(http, |listener, stopped| uproar_control::serve(api, listener, stopped))
+    }
+
+    /// Begins to serve on a port.
+    pub(crate) fn serve<F>(
+        &self,
+        port: TcpListener,
+        server: impl FnOnce(tokio::net::TcpListener, Stopped) -> F,
+    ) -> Result<Serving, Failure>
+    where
+        F: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let _on = self.runtime.enter();
+        port.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(port).map_err(failed)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped: Stopped = Box::pin(async move { drop(stopped.await) });
+        Ok(Serving { task: self.runtime.spawn(server(listener, stopped)), stop })
+    }
+}
+
+/// Comes when a server is to end.
+pub(crate) type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Serving {
+    /// Lets the requests in progress end, and waits for it.
+    pub(crate) async fn end(self) {
+        drop(self.stop);
+        match self.task.await {
+            Ok(Ok(())) => {}
+            ended => tracing::error!(?ended, "HTTP did not end as it should"),
+        }
+    }
+}
+
+pub(crate) fn failed(error: std::io::Error) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+pub(crate) fn bind(key: &str, listen: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(listen).map_err(|e| {
+        let text = format!("{key} {listen} could not be opened: {e}; choose another with {flag}");
+        Failure::Failed(format!("{text} ADDR"))
+    })
+}
+
+/// Says on standard output where everything is. Nobody may be reading (a closed pipe, a full disk),
+/// and the server serves all the same.
+pub(crate) fn announce(text: &str) {
+    let mut out = std::io::stdout();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "standard output cannot be written; the addresses are in the log");
+        tracing::info!("{text}");
+    }
+}
+
+/// To standard error, so that standard output holds the start block alone.
+pub(crate) fn start_log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
+    let colors = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A second subscriber would be a defect of this file; the first one stays.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colors)
+        .try_init();
+}
