@@ -14,6 +14,7 @@ Examples:
   uproar-loadgen churn --viewers 5000 --joins-per-s 20000
   uproar-loadgen storm --viewers 2000 --duration 60s     (then restart the server)
   uproar-loadgen chat --pairs 20 --kills-per-s 5 --token-secret \"$SECRET\"
+  uproar-loadgen group --members 5000 --messages 20 --token-secret \"$SECRET\"
 
 Latency counts from when a message was due, not from when it could be sent, and percentiles are
 over the deliveries expected: one that never came is infinitely late.
@@ -57,6 +58,23 @@ pub(crate) enum Named {
         /// Sockets killed a second, at random
         #[arg(long, default_value_t = 0.0, value_name = "N")]
         kills_per_s: f64,
+    },
+    /// One big group: every member gets every message, and the sender learns who has read
+    Group {
+        #[command(flatten)]
+        inbox: Inboxes,
+        /// Members, each with a device; the first one writes
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
+        members: u32,
+        /// Messages it writes
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        messages: u32,
+        /// Messages a second
+        #[arg(long, default_value_t = 5.0, value_name = "N")]
+        rate: f64,
+        /// All other members read everything, one after the other, within this time
+        #[arg(long, default_value = "1s", value_name = "TIME")]
+        read_over: Span,
     },
     /// A user comes back to a backlog in many conversations and finds all of it
     Offline {

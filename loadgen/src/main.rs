@@ -53,7 +53,9 @@ fn run(args: args::Args) -> Result<ExitCode, String> {
     let host = plan::Host::here();
     let json = match &args.scenario {
         Named::Room(_) => None,
-        Named::Chat { inbox, .. } | Named::Offline { inbox, .. } => inbox.json.clone(),
+        Named::Chat { inbox, .. } | Named::Group { inbox, .. } | Named::Offline { inbox, .. } => {
+            inbox.json.clone()
+        }
     };
     match args.scenario {
         Named::Room(typed) => {

@@ -1,4 +1,4 @@
-//! The platform's side of a run: it makes the users friends, over HTTP.
+//! The platform's side of a run: it makes the users friends and the groups, over HTTP.
 
 use super::Plan;
 use std::io::{Read, Write};
@@ -8,6 +8,8 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(10);
 /// Relations of one request.
 const RELATIONS_MAX: usize = 500;
+/// Members of one request.
+const MEMBERS_MAX: usize = 2_000;
 
 /// Makes friends of every pair.
 ///
@@ -19,19 +21,42 @@ pub(super) fn befriend(plan: &Plan, pairs: &[(String, String)]) -> Result<(), St
             .iter()
             .map(|(user, peer)| serde_json::json!({"user": user, "peer": peer, "friends": true}))
             .collect();
-        let body = serde_json::json!({ "relations": relations }).to_string();
-        let answer = put(plan, "/v1/relations", &body)
-            .map_err(|e| format!("http://{}/v1/relations: {e}", plan.api))?;
-        let status = answer.lines().next().unwrap_or_default().to_owned();
-        if !status.contains(" 200") {
-            let text = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            return Err(format!("PUT http://{}/v1/relations: {status}: {text}", plan.api));
-        }
+        put(plan, "/v1/relations", &serde_json::json!({ "relations": relations }))?;
     }
     Ok(())
 }
 
-fn put(plan: &Plan, path: &str, body: &str) -> std::io::Result<String> {
+/// Makes a group of these users, which the first one owns; how its conversation is called.
+///
+/// # Errors
+/// In words: what the server did not like.
+pub(super) fn group(plan: &Plan, users: &[String]) -> Result<String, String> {
+    let (owner, key) = (&users[0], format!("load-{:08x}", plan.run));
+    let mut id = String::new();
+    for part in users.chunks(MEMBERS_MAX) {
+        let group = serde_json::json!({
+            "key": key, "name": "a tester's group", "owner": owner, "members": part,
+        });
+        let answer = put(plan, "/v1/groups", &serde_json::json!({ "groups": [group] }))?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| e.to_string())?;
+        id = answer["groups"][0]["group"].as_str().unwrap_or_default().to_owned();
+    }
+    Ok(format!("group:{id}"))
+}
+
+/// A request; the body of its answer.
+fn put(plan: &Plan, path: &str, body: &serde_json::Value) -> Result<String, String> {
+    let url = format!("http://{}{path}", plan.api);
+    let answer = exchange(plan, path, &body.to_string()).map_err(|e| format!("{url}: {e}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    if !status.contains(" 200") {
+        return Err(format!("PUT {url}: {status}: {body}"));
+    }
+    Ok(body.to_owned())
+}
+
+fn exchange(plan: &Plan, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&plan.api, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.set_write_timeout(Some(WAIT))?;

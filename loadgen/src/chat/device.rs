@@ -16,6 +16,8 @@ use uproar_proto::wire::{ClientDecoder, RawFrame, Variant, decode_server, encode
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Pause before it connects again: as an app would, only sooner.
 const RECONNECT: Duration = Duration::from_millis(50);
+/// Sooner than any server asks for.
+const PING_EVERY: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 * 1024;
 
 /// What a device is told.
@@ -23,15 +25,20 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) enum Told {
     /// Send this message.
     Send(v1::Send),
+    /// The user has read a conversation up to here.
+    Mark(String, u64),
     /// Lose the socket, without a word.
     Kill,
 }
 
 /// What a device tells.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large kind")]
 #[derive(Debug)]
 pub(super) enum Heard {
     /// See [`Said`]; when it came.
     Said(Said, Instant),
+    /// How many have read; when it came.
+    Receipts(v1::Receipts, Instant),
     /// The first answer that held something missed: how long after the connect began.
     FirstPage(Duration),
     /// It was welcomed.
@@ -103,13 +110,15 @@ impl Device {
         }
     }
 
-    /// Takes a frame in; what is to be sent at once.
-    fn received(&mut self, body: &Body) -> Result<Vec<client_frame::Body>, String> {
+    /// Takes a frame in.
+    fn received(&mut self, body: &Body) -> Result<(), String> {
         match body {
             Body::Welcome(_) => {
                 self.connects += 1;
                 let _ = self.heard.send(Heard::Connected);
-                return Ok(self.inbox.connected(self.now_ms()));
+            }
+            Body::Receipts(receipts) => {
+                let _ = self.heard.send(Heard::Receipts(receipts.clone(), Instant::now()));
             }
             Body::Error(error) if !error.retry => {
                 return Err(format!("{}: {}", error.name, error.text));
@@ -120,7 +129,18 @@ impl Device {
         for said in self.inbox.receive(body, self.now_ms()) {
             let _ = self.heard.send(Heard::Said(said, now));
         }
-        Ok(Vec::new())
+        Ok(())
+    }
+
+    /// What is to be sent at once for what it was told.
+    fn obeyed(&mut self, told: Told, welcomed: bool) -> Vec<client_frame::Body> {
+        let frames = match told {
+            Told::Send(send) => self.inbox.send(send, self.now_ms()),
+            Told::Mark(conversation, seq) => self.inbox.mark(&conversation, seq, self.now_ms()),
+            Told::Kill => Vec::new(),
+        };
+        // What is under way without a connection is sent by the next one.
+        if welcomed { frames } else { Vec::new() }
     }
 
     /// One connection. `Ok(true)`: told to end; `Ok(false)`: told to lose it.
@@ -139,15 +159,22 @@ impl Device {
         let mut decoder = ClientDecoder::new(Variant::Tcp, FRAME_BYTES_MAX);
         let mut buffer = vec![0; READ_BYTES];
         let (mut welcomed, mut first_page) = (false, false);
+        let mut pinged = began;
         loop {
             if !out.is_empty() {
                 socket.write_all(&out).await.map_err(|e| e.to_string())?;
                 out.clear();
             }
             let due_ms = self.inbox.next_due_ms().filter(|_| welcomed);
-            let wait = due_ms.map_or(Duration::from_secs(30), |due| {
+            let wait = due_ms.map_or(PING_EVERY, |due| {
                 Duration::from_millis(due.saturating_sub(self.now_ms()).max(1))
             });
+            if welcomed && pinged.elapsed() >= PING_EVERY {
+                pinged = Instant::now();
+                let ping = client_frame::Body::Ping(v1::Ping {});
+                encode_client(&ping, Variant::Tcp, [0; 4], &mut out);
+                continue;
+            }
             let mut frames = Vec::new();
             tokio::select! {
                 read = socket.read(&mut buffer) => {
@@ -165,22 +192,17 @@ impl Device {
                             return Ok(false);
                         }
                         welcomed |= matches!(body, Body::Welcome(_));
-                        frames.extend(self.received(&body)?);
+                        self.received(&body)?;
                     }
                 }
                 told = self.told.recv() => match told {
                     None => return Ok(true),
-                    Some(Told::Send(send)) => {
-                        let sent = self.inbox.send(send, self.now_ms());
-                        if welcomed {
-                            frames.extend(sent);
-                        }
-                    }
                     Some(Told::Kill) => {
                         // A reset: what is under way either way is gone.
                         let _ = socket.set_zero_linger();
                         return Ok(false);
                     }
+                    Some(told) => frames.extend(self.obeyed(told, welcomed)),
                 },
                 () = tokio::time::sleep(wait) => {}
             }

@@ -1,4 +1,5 @@
-//! Stored conversations under test: pairs of friends, and users who come back to a backlog.
+//! Stored conversations under test: pairs of friends, one big group, and users who come back to a
+//! backlog.
 //!
 //! Owns the plan of a run, its phases and what it must show. Each device is a task that follows
 //! the client contract (`uproar_proto::inbox`); nothing is believed that was not seen: the reader
@@ -7,20 +8,24 @@
 
 mod backend;
 mod device;
+mod group;
 mod offline;
 mod pairs;
 
 use crate::args::{Inboxes, Named};
 use crate::check::{self, Check};
 use crate::metrics::Scrape;
+use crate::payload::{self, Stamp};
 use crate::plan::{self, MetricsFrom, SignIn};
 use crate::report::{Figure, Group, Report, Value};
 use crate::signin::Minter;
 use hdrhistogram::Histogram;
 use std::net::SocketAddr;
 use std::time::Duration;
+use uproar_engine::seam::Tick;
+use uproar_proto::v1;
 
-/// What both scenarios need.
+/// What all these scenarios need.
 #[derive(Clone)]
 pub(crate) struct Plan {
     target: SocketAddr,
@@ -43,7 +48,7 @@ impl Plan {
             None => SocketAddr::new(target.ip(), 7480),
         };
         let payload_bytes = inbox.payload as usize;
-        let (least, most) = (crate::payload::PAYLOAD_BYTES_MIN, 64 * 1024);
+        let (least, most) = (payload::PAYLOAD_BYTES_MIN, 64 * 1024);
         if !(least..=most).contains(&payload_bytes) {
             return Err(format!("--payload {payload_bytes}: allowed is {least} to {most}"));
         }
@@ -66,6 +71,22 @@ impl Plan {
     /// A user of this run alone.
     fn user(&self, role: &str, number: u32) -> String {
         format!("load-{:08x}-{role}-{number}", self.run)
+    }
+
+    /// The message that a writer of this number sends as its `number`-th.
+    fn message(&self, writer: u32, number: u32, reader: &str) -> v1::Send {
+        let due = Tick(0); // what is due when is the tester's own affair
+        let stamp = Stamp { run: self.run, publisher: writer, number, measured: true, due };
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&self.run.to_be_bytes());
+        id[4..8].copy_from_slice(&writer.to_be_bytes());
+        id[12..].copy_from_slice(&number.to_be_bytes());
+        v1::Send {
+            conversation: format!("user:{reader}"),
+            client_msg_id: bytes::Bytes::copy_from_slice(&id),
+            text: payload::write(&stamp, self.payload_bytes),
+            ..v1::Send::default()
+        }
     }
 
     fn setup(&self) -> Vec<(&'static str, &'static str, String)> {
@@ -158,6 +179,15 @@ pub(crate) fn run(named: Named, entropy: u64) -> Result<Report, String> {
             }
             let backlog = offline::Backlog { messages, conversations, logins };
             runtime.block_on(offline::run(&plan, &backlog))
+        }
+        Named::Group { inbox, members, messages, rate, read_over } => {
+            let plan = Plan::new(&inbox, entropy)?;
+            if !(2..=18_000).contains(&members) || messages == 0 || rate <= 0.0 {
+                return Err("--members is 2 to 18,000, --messages and --rate above 0".into());
+            }
+            let read_over = read_over.0;
+            let crowd = group::Crowd { members, messages, rate_per_s: rate, read_over };
+            runtime.block_on(group::run(&plan, &crowd))
         }
         Named::Room(_) => Err("a room is no conversation".into()),
     }

@@ -6,14 +6,12 @@
 use super::device::{Device, Ended, Heard, Told};
 use super::{Plan, backend, latency, micros};
 use crate::check::Check;
-use crate::payload::{self, Read, Stamp};
+use crate::payload::{self, Read};
 use crate::report::{Figure, Group, Report, Value};
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
 use std::time::Instant;
-use uproar_engine::seam::Tick;
 use uproar_proto::inbox::Said;
-use uproar_proto::v1;
 
 /// What the user comes back to.
 pub(super) struct Backlog {
@@ -60,23 +58,7 @@ async fn fill(plan: &Plan, names: &[(String, String)], sizes: &[u64]) -> Result<
         let (device, tell, mut hear) = Device::new(plan, writer)?;
         let task = tokio::spawn(device.run());
         for number in 0..*size as u32 {
-            let stamp = Stamp {
-                run: plan.run,
-                publisher: place as u32,
-                number,
-                measured: true,
-                due: Tick(0),
-            };
-            let mut id = [0; 16];
-            id[..4].copy_from_slice(&plan.run.to_be_bytes());
-            id[4..8].copy_from_slice(&(place as u32).to_be_bytes());
-            id[12..].copy_from_slice(&number.to_be_bytes());
-            let send = v1::Send {
-                conversation: format!("user:{reader}"),
-                client_msg_id: bytes::Bytes::copy_from_slice(&id),
-                text: payload::write(&stamp, plan.payload_bytes),
-                ..v1::Send::default()
-            };
+            let send = plan.message(place as u32, number, reader);
             tell.send(Told::Send(send)).map_err(|_| "a writer ended".to_owned())?;
         }
         let mut stored = 0;

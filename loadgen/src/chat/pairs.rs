@@ -7,16 +7,14 @@ use super::device::{Device, Ended, Heard, Told};
 use super::{Plan, backend, latency, micros};
 use crate::check::{Check, TESTER_LIMITED};
 use crate::dice::Dice;
-use crate::payload::{self, Read, Stamp};
+use crate::payload::{self, Read};
 use crate::report::{Figure, Group, Report, Value};
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use uproar_engine::seam::Tick;
 use uproar_proto::inbox::Said;
-use uproar_proto::v1;
 
 /// What is sent, and what is done to the sockets.
 pub(super) struct Traffic {
@@ -182,25 +180,9 @@ impl Run<'_> {
     fn send(&mut self, place: usize, due: Instant) {
         let pair = &mut self.pairs[place];
         let number = pair.sent as u32;
-        let stamp = Stamp {
-            run: self.plan.run,
-            publisher: place as u32,
-            number,
-            measured: true,
-            due: Tick(0),
-        };
         pair.sent += 1;
         pair.due.insert(number, (due, Instant::now()));
-        let mut id = [0; 16];
-        id[..4].copy_from_slice(&self.plan.run.to_be_bytes());
-        id[4..8].copy_from_slice(&(place as u32).to_be_bytes());
-        id[12..].copy_from_slice(&number.to_be_bytes());
-        let send = v1::Send {
-            conversation: format!("user:{}", pair.reader.name),
-            client_msg_id: bytes::Bytes::copy_from_slice(&id),
-            text: payload::write(&stamp, self.plan.payload_bytes),
-            ..v1::Send::default()
-        };
+        let send = self.plan.message(place as u32, number, &pair.reader.name);
         let _ = pair.writer.tell.send(Told::Send(send)); // ended: unanswered at the end
     }
 
@@ -383,7 +365,7 @@ impl Findings {
         match heard {
             Heard::Connected => self.connected += 1,
             Heard::Lost(why) => self.lost.push(why),
-            Heard::FirstPage(_) | Heard::Said(..) => {}
+            Heard::FirstPage(_) | Heard::Receipts(..) | Heard::Said(..) => {}
         }
     }
 }
