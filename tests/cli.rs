@@ -52,9 +52,17 @@ fn a_wrong_command_line_or_configuration_exits_with_2() {
         &["serve", "--listen", "0.0.0.0:0"],
         &["serve", "--http", "0.0.0.0:0"],
         &["config", "check", unknown],
+        &["control"],
+        &["engine"],
+        &["engine", "--set", "link.key=0123456789abcdef", "--control", "10.0.0.1:7470"],
         &["token", "--user", "alice"],
         &["token", "--user", "alice", "--hs256-secret", "c2hvcnQ="],
         &["token", "--user", "alice", "--ttl", "1", "--hs256-secret", SECRET],
+        &["backup"],
+        &["backup", "file", "--set", "store.url="],
+        &["restore", "file", "--force", "--check"],
+        &["migrate", "--set", "store.period_days=0"],
+        &["migrate", "--set", "store.retention_days=36501"],
     ] {
         let out = output(args);
         assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out.stderr));
@@ -140,6 +148,99 @@ fn without_a_key_the_error_tells_how_to_get_one() {
     let path = file("generated.toml", &text(&out.stdout));
     let with = output(&["token", "--user", "alice", "--config", path.to_str().unwrap()]);
     assert_eq!(with.status.code(), Some(0), "{}", text(&with.stderr));
+}
+
+/// A folder of one test alone, gone after it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The setting of a store in it.
+    fn store(&self) -> String {
+        format!("store.url=sqlite:{}", self.path("store.db"))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0); // a leftover does no harm
+    }
+}
+
+/// What a command said, which ended with this code.
+fn ends(out: &Output, code: i32) -> String {
+    assert_eq!(out.status.code(), Some(code), "{}{}", text(&out.stdout), text(&out.stderr));
+    text(if code == 0 { &out.stdout } else { &out.stderr })
+}
+
+#[test]
+fn a_store_is_migrated_copied_and_restored() {
+    let folder = Folder::new("store");
+    let (store, file) = (folder.store(), folder.path("backup"));
+    let run = |args: &[&str]| output(&[args, &["--set", &store]].concat());
+    let told = ends(&run(&["backup", &file]), 1);
+    assert!(told.contains("there is no such file, so no store"), "{told}");
+    let told = ends(&run(&["migrate"]), 0);
+    assert!(told.contains("migrations were applied now: store_facts, users"), "{told}");
+    let told = ends(&run(&["migrate"]), 0);
+    assert!(told.starts_with("the store is up to date: it has all"), "{told}");
+    let told = ends(&run(&["backup", &file]), 0);
+    assert!(told.starts_with(&format!("{file}: ")) && told.ends_with(" bytes\n"), "{told}");
+    let told = ends(&run(&["backup", &file]), 1);
+    assert!(told.contains("is there already; --force replaces it"), "{told}");
+    ends(&run(&["backup", &file, "--force"]), 0);
+    let told = ends(&run(&["restore", &file, "--check"]), 0);
+    assert!(told.contains("a good backup"), "{told}");
+    // Nobody is in it, so nothing is lost.
+    let told = ends(&run(&["restore", &file]), 0);
+    assert!(told.contains("has a new generation"), "{told}");
+    let told = ends(&run(&["restore", &folder.path("store.db")]), 1);
+    assert!(told.contains("is no backup of uproar"), "{told}");
+    let names: Vec<String> = std::fs::read_dir(&folder.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!names.iter().any(|name| name.contains("tmp") || name.contains("restoring")));
+}
+
+#[test]
+fn while_a_store_is_restored_nobody_else_has_it() {
+    let folder = Folder::new("held");
+    let (store, secret) = (folder.store(), format!("engine.tokens.hs256_secret={SECRET}"));
+    ends(&output(&["migrate", "--set", &store]), 0);
+    // As a restore does.
+    let lock = std::fs::File::open(folder.path("store.db-lock")).unwrap();
+    lock.lock().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", &secret];
+    for args in [&serve[..], &["migrate"], &["backup", &folder.path("backup")]] {
+        let told = ends(&output(&[args, &["--set", &store]].concat()), 1);
+        assert!(told.contains("a restore is under way"), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_no_half_of_a_backup() {
+    let folder = Folder::new("full");
+    let (store, file) = (folder.store(), folder.path("backup"));
+    ends(&output(&["migrate", "--set", &store]), 0);
+    // No file may grow beyond 64 KiB; writing on is an error and no signal.
+    let limited = "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_uproar"), "backup", &file, "--set", &store]);
+    let told = ends(&shell.output().unwrap(), 1);
+    assert!(told.contains("backup.tmp: ") && told.contains("disk"), "{told}");
+    assert!(!PathBuf::from(&file).exists() && !PathBuf::from(format!("{file}.tmp")).exists());
+    ends(&output(&["backup", &file, "--set", &store]), 0);
 }
 
 /// A server on free ports.

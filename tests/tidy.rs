@@ -294,6 +294,7 @@ fn unsafe_code_is_where_it_is_allowed() {
         ("src/main.rs", "#![forbid(unsafe_code)]"),
         ("proto/src/lib.rs", "#![forbid(unsafe_code)]"),
         ("control/src/lib.rs", "#![forbid(unsafe_code)]"),
+        ("link/src/lib.rs", "#![forbid(unsafe_code)]"),
         ("loadgen/src/main.rs", "#![forbid(unsafe_code)]"),
         ("engine/src/lib.rs", "#![deny(unsafe_code)]"),
         ("benches/src/lib.rs", "#![deny(unsafe_code)]"),
@@ -314,13 +315,13 @@ struct Ban {
 const BANS: [Ban; 11] = [
     Ban {
         words: &["uproar_control"],
-        under: &["engine/", "proto/", "loadgen/"],
+        under: &["engine/", "proto/", "link/", "loadgen/"],
         but: &[],
         reason: "engine and control know each other by uproar_proto::control alone",
     },
     Ban {
         words: &["uproar_engine"],
-        under: &["control/", "proto/"],
+        under: &["control/", "proto/", "link/"],
         but: &[],
         reason: "engine and control know each other by uproar_proto::control alone",
     },
@@ -368,13 +369,13 @@ const BANS: [Ban; 11] = [
     },
     Ban {
         words: &["glommio"],
-        under: &["src/", "proto/", "engine/", "control/", "loadgen/"],
+        under: &["src/", "proto/", "engine/", "control/", "link/", "loadgen/"],
         but: &[],
         reason: "a baseline in benches/runtimes, never in the product",
     },
     Ban {
         words: &["broadcast", "Broadcast"],
-        under: &["src/", "proto/", "engine/", "control/", "loadgen/"],
+        under: &["src/", "proto/", "engine/", "control/", "link/", "loadgen/"],
         but: &[],
         reason: "say sweep (a frame over a shard's members) or flush (a home's batch)",
     },
@@ -408,8 +409,9 @@ fn names(line: &str, word: &str) -> bool {
 fn the_arrows_of_the_manifests_are_those_of_the_map() {
     for (path, not) in [
         ("proto/Cargo.toml", &["uproar-engine", "uproar-control", "tokio", "io-uring"][..]),
-        ("engine/Cargo.toml", &["uproar-control", "tokio", "axum"]),
-        ("control/Cargo.toml", &["uproar-engine", "io-uring"]),
+        ("engine/Cargo.toml", &["uproar-control", "uproar-link", "tokio", "axum"]),
+        ("control/Cargo.toml", &["uproar-engine", "uproar-link", "io-uring"]),
+        ("link/Cargo.toml", &["uproar-engine", "uproar-control"]),
         ("loadgen/Cargo.toml", &["uproar-control"]),
     ] {
         let text = std::fs::read_to_string(root().join(path)).unwrap();

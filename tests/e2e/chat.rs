@@ -1,6 +1,7 @@
 //! Stored conversations: friends who write to each other, whoever is online.
 
 use crate::client::Client;
+use crate::crowds::narrow_socket;
 use crate::server::Server;
 use crate::tokens::{claims, config, hs256, plain, unix_s};
 use crate::{On, Wire};
@@ -10,7 +11,7 @@ use uproar_proto::v1::{self, Kind, client_frame, server_frame::Body};
 
 /// A server with a store, and alice and bob who are friends; carol knows nobody.
 fn server(on: On) -> Server {
-    let server = Server::start(on.io, &config());
+    let server = on.server(&config());
     relate(&server, json!({"user": "alice", "peer": "bob", "friends": true}));
     server
 }
@@ -40,7 +41,7 @@ pub(crate) fn text(to: &str, id: u128, text: &str) -> v1::Send {
 }
 
 impl Client {
-    fn sends(&mut self, send: v1::Send) -> v1::Sent {
+    pub(crate) fn sends(&mut self, send: v1::Send) -> v1::Sent {
         let id = send.client_msg_id.clone();
         self.send(client_frame::Body::Send(send));
         self.take("the acknowledgement", |body| match body {
@@ -62,7 +63,7 @@ impl Client {
     }
 
     /// The next pushed message.
-    fn pushed(&mut self) -> (String, v1::StoredMessage) {
+    pub(crate) fn pushed(&mut self) -> (String, v1::StoredMessage) {
         let mut stored = self.take("a pushed message", |body| match body {
             Body::Stored(stored) => Some(stored.clone()),
             _ => None,
@@ -71,7 +72,7 @@ impl Client {
         (stored.conversation, stored.messages.remove(0))
     }
 
-    fn syncs(&mut self, cursor: &str) -> v1::Synced {
+    pub(crate) fn syncs(&mut self, cursor: &str) -> v1::Synced {
         self.send(client_frame::Body::Sync(v1::Sync { cursor: cursor.into(), limit: 0 }));
         self.take("the sync", |body| match body {
             Body::Synced(synced) => Some(synced.clone()),
@@ -79,7 +80,12 @@ impl Client {
         })
     }
 
-    fn pulls(&mut self, conversation: &str, from_seq: u64, to_seq: u64) -> Vec<v1::StoredMessage> {
+    pub(crate) fn pulls(
+        &mut self,
+        conversation: &str,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> Vec<v1::StoredMessage> {
         let range = v1::Range { conversation: conversation.into(), from_seq, to_seq };
         self.send(client_frame::Body::Pull(v1::Pull { id: 7, ranges: vec![range] }));
         let pulled = self.take("the pull", |body| match body {
@@ -91,7 +97,7 @@ impl Client {
     }
 
     /// The error that is about no room and does not end the connection.
-    fn error(&mut self) -> String {
+    pub(crate) fn error(&mut self) -> String {
         self.take("an error", |body| match body {
             Body::Error(error) => Some(error.name.clone()),
             _ => None,
@@ -287,6 +293,84 @@ pub(crate) fn a_token_is_renewed_in_place(on: On) {
         _ => None,
     });
     assert!((50_000..=60_000).contains(&in_ms), "{in_ms}");
+}
+
+pub(crate) fn nothing_is_stored_under_a_token_that_is_over(on: On) {
+    let server = server(on);
+    let exp = unix_s() + 3;
+    let mut alice = Client::open(&server, on.wire);
+    let token = hs256(&claims("alice", json!({"exp": exp})));
+    let connect = v1::Connect { token, inbox: true, ..v1::Connect::default() };
+    alice.send(client_frame::Body::Connect(connect));
+    alice.take("welcome", |body| matches!(body, Body::Welcome(_)).then_some(()));
+    // It goes on sending until it is told.
+    let mut sent = 0;
+    let told = loop {
+        sent += 1;
+        alice.send(client_frame::Body::Send(text("bob", sent, "x")));
+        let answer = alice.take("an answer", |body| match body {
+            Body::Sent(sent) => Some(Ok(sent.seq)),
+            Body::Error(error) => Some(Err(error.name.clone())),
+            _ => None,
+        });
+        match answer {
+            Ok(seq) => assert_eq!(u128::from(seq), sent),
+            Err(name) => break name,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    assert_eq!(told, "TOKEN_EXPIRED");
+    let mut bob = device(&server, on.wire, "bob");
+    let stored = bob.pulls("user:alice", 1, 999);
+    assert_eq!(stored.len() as u128, sent - 1, "the last one was not");
+    let last_ms = stored.last().unwrap().time_ms;
+    assert!(last_ms < exp * 1000, "{last_ms} is after the end of the token");
+}
+
+/// A device that reads none of its pushes delays nobody; once it reads again it is told that some
+/// were lost, and finds them.
+pub(crate) fn who_reads_no_pushes_delays_nobody(on: On) {
+    let engine = "[engine]\nsend_buffer_bytes = 16384\nreply_bytes_max = 65536\n";
+    let server = Server::start(on.io, &format!("{engine}frames_per_s_max = 30000\n{}", config()));
+    relate(&server, json!({"user": "alice", "peer": "bob", "friends": true}));
+    let mut sleeps = Client::over(narrow_socket(&server), on.wire, usize::MAX);
+    let connect = v1::Connect { token: plain("bob"), inbox: true, ..v1::Connect::default() };
+    sleeps.send(client_frame::Body::Connect(connect));
+    sleeps.syncs("");
+    let (mut wakes, mut alice) =
+        (device(&server, on.wire, "bob"), device(&server, on.wire, "alice"));
+    wakes.syncs("");
+    let text_of = "x".repeat(8_000);
+    for id in 1..=200_u64 {
+        assert_eq!(alice.is_stored(text("bob", id.into(), &text_of)), id);
+        assert_eq!(wakes.pushed().1.seq, id);
+    }
+    assert!(server.metric("uproar_pushes_lost_total", "") > 0.0, "more than it is owed");
+    // What it was pushed is without a hole, and then it is told that there was more.
+    let mut last = 0;
+    loop {
+        match sleeps.next() {
+            Body::Stored(stored) => {
+                for message in stored.messages {
+                    assert_eq!(message.seq, last + 1);
+                    last = message.seq;
+                }
+            }
+            Body::Resync(_) => break,
+            other => assert!(matches!(other, Body::Welcome(_)), "{other:?}"),
+        }
+    }
+    assert!(last < 200, "{last}");
+    assert_eq!(sleeps.syncs("").conversations[0].head_seq, 200);
+    while last < 200 {
+        let to = (last + 4).min(200);
+        let seqs: Vec<u64> =
+            sleeps.pulls("user:alice", last + 1, to).iter().map(|m| m.seq).collect();
+        assert_eq!(seqs, (last + 1..=to).collect::<Vec<u64>>());
+        last = to;
+    }
+    assert_eq!(alice.is_stored(text("bob", 201, "awake?")), 201);
+    assert_eq!((sleeps.pushed().1.seq, wakes.pushed().1.seq), (201, 201));
 }
 
 pub(crate) fn what_was_acknowledged_outlives_a_kill(on: On) {

@@ -23,7 +23,13 @@ pub(crate) struct Link {
 
 impl Read for Link {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        self.socket.read(into)
+        loop {
+            match self.socket.read(into) {
+                // The process was stopped and continued: a wait with a deadline ends then.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 }
 
@@ -334,6 +340,12 @@ impl Client {
         }
     }
 
+    /// Whether a stored message with this seq has come, as far as was read.
+    pub(crate) fn was_pushed(&self, seq: u64) -> bool {
+        let has = |stored: &v1::Stored| stored.messages.iter().any(|m| m.seq == seq);
+        self.unread.iter().any(|body| matches!(body, Body::Stored(stored) if has(stored)))
+    }
+
     fn read_one(&mut self, what: &str) {
         match self.hear(what) {
             Heard::Frame(Body::Count(count)) => self.counts.push_back(count),
@@ -484,7 +496,7 @@ fn wait_at_most(socket: &TcpStream, end: Instant) {
 }
 
 /// Takes the first whole frame off the input.
-fn tcp_frame(input: &mut Vec<u8>) -> Option<Body> {
+pub(crate) fn tcp_frame(input: &mut Vec<u8>) -> Option<Body> {
     let mut length = 0;
     for (place, byte) in input.iter().enumerate() {
         assert!(place < 5, "a length has at most 5 bytes here");

@@ -105,8 +105,8 @@ pub(crate) fn without_a_connect_the_handshake_ends(on: On) {
 
 pub(crate) fn silence_ends_a_session_and_pings_keep_it(on: On) {
     let server = Server::start(on.io, "[engine]\nping_every_s = 1\n");
-    let mut silent = Client::guest(&server, on.wire);
     let begun = Instant::now();
+    let mut silent = Client::guest(&server, on.wire);
     let mut lively = Client::guest(&server, on.wire);
     let beat = std::thread::spawn(move || {
         // Longer than the silence that ends the other one.

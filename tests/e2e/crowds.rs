@@ -122,7 +122,7 @@ pub(crate) fn who_does_not_read_its_replies_is_closed(on: On) {
 }
 
 /// A socket whose receive buffer is fixed: what is not read stays at the server.
-fn narrow_socket(server: &Server) -> TcpStream {
+pub(crate) fn narrow_socket(server: &Server) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8_192).unwrap();
     socket.connect(&server.clients.into()).unwrap();

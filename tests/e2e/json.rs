@@ -37,6 +37,11 @@ pub(crate) fn write(body: &client_frame::Body) -> String {
         client_frame::Body::Signal(s) => json!({"signal": {
             "conversation": s.conversation, "name": s.name, "data": STANDARD.encode(&s.data)
         }}),
+        client_frame::Body::Watch(w) => json!({"watch": {"users": w.users}}),
+        client_frame::Body::React(r) => json!({"react": {
+            "conversation": r.conversation, "seq": r.seq, "reaction": r.reaction,
+            "remove": r.remove
+        }}),
         client_frame::Body::Renew(r) => json!({"renew": {"token": r.token}}),
     };
     frame.to_string()
@@ -127,6 +132,7 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             server_time_ms: f.number("server_time_ms"),
             payload_bytes_max: f.small("payload_bytes_max"),
             rooms_max: f.small("rooms_max"),
+            generation: if f.has("generation") { f.hex("generation") } else { 0 },
         }),
         "joined" => server_frame::Body::Joined(v1::Joined {
             room: f.text("room"),
@@ -187,6 +193,8 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             code: f.maybe_number("code").map_or(0, small),
             retry: f.maybe_flag("retry"),
             retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+            text: f.maybe_text("text").unwrap_or_default(),
+            msg_id: if f.has("msg_id") { f.hex("msg_id") } else { 0 },
         }),
         "stored" => server_frame::Body::Stored(stored_fields(f)),
         "synced" => server_frame::Body::Synced(v1::Synced {
@@ -194,6 +202,8 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             cursor: f.text("cursor"),
             done: f.flag("done"),
             conversations: f.list("conversations", conversation),
+            relations: if f.has("relations") { f.list("relations", relation) } else { Vec::new() },
+            settings: f.has("settings").then(|| settings(&mut Fields::of(&f.take("settings")))),
         }),
         "pulled" => server_frame::Body::Pulled(v1::Pulled {
             id: f.small("id"),
@@ -218,6 +228,27 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             server_frame::Body::Renewed(v1::Renewed { expires_ms: f.number("expires_ms") })
         }
         "expiring" => server_frame::Body::Expiring(v1::Expiring { in_ms: f.small("in_ms") }),
+        "receipts" => server_frame::Body::Receipts(v1::Receipts {
+            conversation: f.text("conversation"),
+            counts: f.list("counts", read_count),
+        }),
+        "presence" => {
+            let users = f.list("users", user_presence);
+            server_frame::Body::Presence(v1::Presence { users })
+        }
+        "reacted" => server_frame::Body::Reacted(v1::Reacted {
+            conversation: f.text("conversation"),
+            seq: f.number("seq"),
+            reaction: f.text("reaction"),
+            remove: f.maybe_flag("remove"),
+            code: f.maybe_number("code").map_or(0, small),
+            retry: f.maybe_flag("retry"),
+            retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+        }),
+        "relations" => {
+            server_frame::Body::Relations(v1::Relations { users: f.list("users", relation) })
+        }
+        "settings" => server_frame::Body::Settings(settings(f)),
         _ => panic!("a kind that PROTOCOL.md does not have: {kind}"),
     }
 }
@@ -238,7 +269,8 @@ fn stored(value: &Value) -> v1::Stored {
 
 fn stored_message(value: &Value) -> v1::StoredMessage {
     let mut f = Fields::of(value);
-    let words = ["message", "recall", "edit", "pin", "unpin", "notice"];
+    let words = ["message", "recall", "edit", "pin", "unpin", "notice", "reactions"];
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let message = v1::StoredMessage {
         seq: f.number("seq"),
         user: f.text("user"),
@@ -251,9 +283,93 @@ fn stored_message(value: &Value) -> v1::StoredMessage {
         target_seq: f.maybe_number("target_seq").unwrap_or_default(),
         gone: f.maybe_flag("gone"),
         edited_seq: f.maybe_number("edited_seq").unwrap_or_default(),
+        notice: f.has("notice").then(|| Box::new(notice(&f.take("notice")))),
+        msg_id: if f.has("msg_id") { f.hex("msg_id") } else { 0 },
+        reactions: if f.has("reactions") { f.list("reactions", total) } else { Vec::new() },
+        own_reactions: if f.has("own_reactions") {
+            f.list("own_reactions", text)
+        } else {
+            Vec::new()
+        },
+        pinned_seq: f.maybe_number("pinned_seq").unwrap_or_default(),
     };
     f.finish("a stored message");
     message
+}
+
+fn total(value: &Value) -> v1::ReactionCount {
+    let mut f = Fields::of(value);
+    let total = v1::ReactionCount { reaction: f.text("reaction"), count: f.small("count") };
+    f.finish("a count of reactions");
+    total
+}
+
+fn relation(value: &Value) -> v1::RelationState {
+    let mut f = Fields::of(value);
+    let relation = v1::RelationState {
+        user: f.text("user"),
+        friend: f.maybe_flag("friend"),
+        asked: f.maybe_flag("asked"),
+        asking: f.maybe_flag("asking"),
+        blocks: f.maybe_flag("blocks"),
+        follows: f.maybe_flag("follows"),
+        changed_ms: f.number("changed_ms"),
+    };
+    f.finish("a relationship");
+    relation
+}
+
+fn settings(f: &mut Fields) -> v1::Settings {
+    v1::Settings {
+        private_read: f.flag("private_read"),
+        hide_last_seen: f.flag("hide_last_seen"),
+        changed_ms: f.number("changed_ms"),
+    }
+}
+
+fn notice(value: &Value) -> v1::Notice {
+    let mut f = Fields::of(value);
+    let name = |value: &Value| value.as_str().expect("a name").to_owned();
+    let notice = v1::Notice {
+        what: f.text("what"),
+        users: if f.has("users") { f.list("users", name) } else { Vec::new() },
+        more: f.maybe_number("more").unwrap_or_default() as u32,
+        text: f.maybe_text("text").unwrap_or_default(),
+        until_ms: f.maybe_number("until_ms").unwrap_or_default(),
+    };
+    f.finish("a notice");
+    notice
+}
+
+fn group_state(value: &Value) -> v1::GroupState {
+    let mut f = Fields::of(value);
+    let group = v1::GroupState {
+        name: f.text("name"),
+        members: f.small("members"),
+        role: f.text("role"),
+        muted_all: f.maybe_flag("muted_all"),
+        muted_until_ms: f.maybe_number("muted_until_ms").unwrap_or_default(),
+    };
+    f.finish("a group");
+    group
+}
+
+fn read_count(value: &Value) -> v1::ReadCount {
+    let mut f = Fields::of(value);
+    let count = v1::ReadCount { seq: f.number("seq"), readers: f.small("readers") };
+    f.finish("a count of readers");
+    count
+}
+
+fn user_presence(value: &Value) -> v1::UserPresence {
+    let mut f = Fields::of(value);
+    let presence = v1::UserPresence {
+        user: f.text("user"),
+        online: f.flag("online"),
+        last_seen_ms: f.maybe_number("last_seen_ms").unwrap_or_default(),
+    };
+    f.finish("a user's presence");
+    presence
 }
 
 fn file(value: &Value) -> v1::File {
@@ -282,6 +398,13 @@ fn conversation(value: &Value) -> v1::ConversationState {
         peer_delivered_seq: f.maybe_number("peer_delivered_seq").unwrap_or_default(),
         left: f.maybe_flag("left"),
         changed_ms: f.number("changed_ms"),
+        group: f.has("group").then(|| Box::new(group_state(&f.take("group")))),
+        pinned: if f.has("pinned") {
+            f.list("pinned", |seq| seq.as_u64().expect("a seq"))
+        } else {
+            Vec::new()
+        },
+        silent: f.maybe_flag("silent"),
     };
     f.finish("conversation");
     state

@@ -1,29 +1,45 @@
 //! The server from outside: a real process, real sockets, somebody else's WebSocket client.
 //!
-//! Every case starts a server of its own on free ports and runs on both drivers, and on the wires
-//! it concerns. Nothing here uses the server's codec. Owns the list of what runs on what; the
-//! cases say what must hold.
+//! Every case starts a server of its own on free ports and runs on both drivers, on the wires and
+//! on the stores it concerns. Nothing here uses the server's codec. Owns the list of what runs on
+//! what; the cases say what must hold.
 
 mod client;
+mod device;
+mod groups;
 mod http;
 mod json;
+mod maria;
+mod receiver;
 mod server;
+mod stores;
 mod tokens;
 
+mod away;
 mod backend;
 mod chat;
 mod connecting;
+mod crash;
 mod crowds;
+// Not a matter of driver or wire: they and `hooks` hold their tests themselves.
+mod deciding;
 mod deflate;
 mod durability;
 mod ending;
+mod hooks;
 mod limits;
+mod malformed;
 mod moderation;
+mod operator;
 mod people;
+mod presence;
 mod publishing;
+mod reacting;
+mod restoring;
 mod resuming;
 mod rooms;
 mod signing_in;
+mod split;
 mod websocket;
 
 use std::io::Write as _;
@@ -58,16 +74,27 @@ enum Wire {
     Json,
 }
 
+/// What the server keeps its conversations in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    Sqlite,
+    MariaDb,
+    /// A control process of its own, with SQLite.
+    Split,
+}
+
 /// What a case runs on.
 #[derive(Clone, Copy, Debug)]
 struct On {
     io: Io,
     wire: Wire,
+    store: Store,
 }
 
-/// Runs a case; says so where the machine forbids io_uring.
+/// Runs a case; says so where the machine forbids io_uring, or has no MariaDB.
 fn run(on: On, case: fn(On)) {
-    if on.io != Io::Uring || !uring_is_forbidden() {
+    let has_store = on.store != Store::MariaDb || stores::mariadb().is_some();
+    if has_store && (on.io != Io::Uring || !uring_is_forbidden()) {
         case(on);
     }
 }
@@ -101,21 +128,120 @@ mod disk {
     }
 }
 
-/// One test for each case on each of the named pairs of driver and wire.
+/// A store and its backup: a matter of the database, not of driver or wire.
+mod backups {
+    #[test]
+    fn a_restored_sqlite_store_is_another_life() {
+        crate::restoring::a_restored_store_is_another_life(crate::restoring::Database::sqlite());
+    }
+
+    #[test]
+    fn a_restored_mysql_store_is_another_life() {
+        // scripts/test names a server, or says that there is none.
+        if let Some(database) = crate::restoring::Database::mysql() {
+            crate::restoring::a_restored_store_is_another_life(database);
+        }
+    }
+}
+
+/// Stores that are away: not a matter of driver or wire.
+mod stores_away {
+    #[test]
+    fn a_commit_that_was_not_answered_is_looked_up() {
+        crate::away::a_commit_that_was_not_answered_is_looked_up();
+    }
+
+    #[test]
+    fn a_commit_that_is_never_answered_keeps_nobody_waiting() {
+        crate::away::a_commit_that_is_never_answered_keeps_nobody_waiting();
+    }
+
+    #[test]
+    fn a_change_whose_commit_was_not_answered_is_looked_up() {
+        crate::away::a_change_whose_commit_was_not_answered_is_looked_up();
+    }
+
+    #[test]
+    fn a_mariadb_that_hangs_delays_nobody_for_long() {
+        crate::away::a_mariadb_that_hangs_delays_nobody_for_long();
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_and_loses_nothing() {
+        crate::away::a_full_disk_takes_nothing_and_loses_nothing();
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_is_told_at_the_start() {
+        crate::away::a_store_that_cannot_be_is_told_at_the_start();
+    }
+}
+
+/// Processes that are killed under load: not a matter of driver or wire.
+mod crashes {
+    #[test]
+    fn the_server_is_killed_and_nothing_acknowledged_is_lost() {
+        crate::crash::the_server_is_killed_and_nothing_acknowledged_is_lost();
+    }
+
+    #[test]
+    fn mariadb_is_killed_and_nothing_acknowledged_is_lost() {
+        crate::crash::mariadb_is_killed_and_nothing_acknowledged_is_lost();
+    }
+
+    #[test]
+    fn both_are_killed_and_nothing_acknowledged_is_lost() {
+        crate::crash::both_are_killed_and_nothing_acknowledged_is_lost();
+    }
+
+    #[test]
+    fn what_a_disk_forgot_is_found() {
+        crate::crash::what_a_disk_forgot_is_found();
+    }
+}
+
+/// One test for each case on each of the named sets of driver, wire and store (SQLite where none is
+/// named).
 macro_rules! suite {
-    ($cases:tt on $($name:ident: $io:ident, $wire:ident;)+) => {
-        $(suite!(@one $name $io $wire $cases);)+
+    ($cases:tt on $($name:ident: $io:ident, $wire:ident $(, $store:ident)?;)+) => {
+        $(suite!(@one $name $io $wire [$($store)? Sqlite] $cases);)+
     };
-    (@one $name:ident $io:ident $wire:ident { $($file:ident: $($case:ident),+;)+ }) => {
+    (@one $name:ident $io:ident $wire:ident [$store:ident $($default:ident)?]
+        { $($file:ident: $($case:ident),+;)+ }) => {
         mod $name {
             $(mod $file {
                 $(#[test] fn $case() {
-                    let on = crate::On { io: crate::Io::$io, wire: crate::Wire::$wire };
+                    let (io, wire) = (crate::Io::$io, crate::Wire::$wire);
+                    let on = crate::On { io, wire, store: crate::Store::$store };
                     crate::run(on, crate::$file::$case);
                 })+
             })+
         }
     };
+}
+
+// The whole behaviour of conversations, by an engine and its control in two processes. (Without a
+// store there is no control process, so the case about that is not among them.)
+mod two_processes {
+    suite! {
+        {
+            chat: friends_write_to_each_other_online_and_offline,
+                a_retry_gets_the_same_answer_and_is_pushed_to_nobody_twice,
+                who_may_not_write_is_told_why_and_nothing_is_stored,
+                cursors_move_forward_and_are_shown,
+                a_token_is_renewed_in_place;
+            groups: a_member_hears_and_reads_from_its_joining_to_its_leaving,
+                the_muted_are_told_and_a_group_that_ended_is_none,
+                a_sender_learns_how_many_have_read_and_who;
+            people: strangers_become_friends_and_write,
+                a_log_out_closes_its_connections_and_no_others,
+                the_token_of_a_login_that_has_ended_opens_no_inbox;
+            presence: friends_are_seen_to_come_and_go,
+                who_is_a_friend_no_more_is_not_seen,
+                a_watch_has_a_bound_and_needs_an_inbox;
+        } on
+        epoll_websocket: Epoll, WebSocket, Split;
+    }
 }
 
 mod every_wire {
@@ -167,9 +293,24 @@ mod every_wire {
                 who_may_not_write_is_told_why_and_nothing_is_stored,
                 cursors_move_forward_and_are_shown,
                 an_inbox_needs_a_token_and_a_store,
-                a_token_is_renewed_in_place;
+                a_token_is_renewed_in_place,
+                nothing_is_stored_under_a_token_that_is_over;
+            malformed: what_is_no_frame_ends_the_connection_and_stores_nothing;
+            reacting: a_reaction_reaches_everybody_and_who_was_away,
+                who_may_not_react_is_told_why,
+                a_pin_stands_in_the_sync,
+                a_store_is_named_everywhere;
+            groups: a_member_hears_and_reads_from_its_joining_to_its_leaving,
+                the_muted_are_told_and_a_group_that_ended_is_none,
+                a_sender_learns_how_many_have_read_and_who;
             people: strangers_become_friends_and_write,
-                a_log_out_closes_its_connections_and_no_others;
+                relationships_are_told_as_they_change,
+                what_is_read_in_private_stays_with_its_reader,
+                a_log_out_closes_its_connections_and_no_others,
+                the_token_of_a_login_that_has_ended_opens_no_inbox;
+            presence: friends_are_seen_to_come_and_go,
+                who_is_a_friend_no_more_is_not_seen,
+                a_watch_has_a_bound_and_needs_an_inbox;
             ending: a_drain_tells_clients_to_reconnect,
                 who_ignores_a_drain_is_told_why_it_ends;
         } on
@@ -179,6 +320,26 @@ mod every_wire {
         epoll_tcp: Epoll, Tcp;
         epoll_websocket: Epoll, WebSocket;
         epoll_json: Epoll, Json;
+    }
+}
+
+mod every_store {
+    suite! {
+        {
+            chat: friends_write_to_each_other_online_and_offline,
+                a_retry_gets_the_same_answer_and_is_pushed_to_nobody_twice,
+                who_may_not_write_is_told_why_and_nothing_is_stored,
+                cursors_move_forward_and_are_shown;
+            groups: a_member_hears_and_reads_from_its_joining_to_its_leaving,
+                the_muted_are_told_and_a_group_that_ended_is_none,
+                a_sender_learns_how_many_have_read_and_who;
+            people: strangers_become_friends_and_write,
+                a_log_out_closes_its_connections_and_no_others;
+            presence: friends_are_seen_to_come_and_go,
+                who_is_a_friend_no_more_is_not_seen,
+                a_watch_has_a_bound_and_needs_an_inbox;
+        } on
+        mariadb: Epoll, Json, MariaDb;
     }
 }
 
@@ -227,7 +388,20 @@ mod every_driver {
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;
-            chat: what_was_acknowledged_outlives_a_kill;
+            chat: what_was_acknowledged_outlives_a_kill,
+                who_reads_no_pushes_delays_nobody;
+            split: control_is_killed_under_load_and_nothing_acknowledged_is_lost,
+                an_engine_is_killed_and_comes_back,
+                two_engines_share_one_control,
+                who_was_removed_unheard_hears_nothing_more,
+                who_was_logged_out_unheard_is_closed,
+                another_key_or_version_is_refused,
+                each_process_tells_where_the_rest_is,
+                both_processes_end_when_told_to;
+            operator: a_banned_user_is_closed_within_a_second_and_stays_out,
+                an_erased_user_is_gone_for_whoever_is_online_and_whoever_comes_later,
+                an_erasure_that_was_cut_off_is_finished_after_a_restart,
+                the_terminal_does_what_http_does;
         } on
         uring: Uring, Tcp;
         epoll: Epoll, Tcp;
