@@ -38,12 +38,15 @@ pub fn thread_cpu_ns() -> u64 {
     read_clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-fn core_set(core: usize) -> libc::cpu_set_t {
+fn core_set(cores: &[usize]) -> libc::cpu_set_t {
     // SAFETY: cpu_set_t is a plain array of words; all zero is the empty set. Test:
     // a_pinned_thread_may_use_one_core.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: CPU_SET checks `core` against the size of the set before it writes. Test: as above.
-    unsafe { libc::CPU_SET(core, &mut set) };
+    for &core in cores {
+        // SAFETY: CPU_SET checks `core` against the size of the set before it writes. Test: as
+        // above.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
     set
 }
 
@@ -52,7 +55,7 @@ fn core_set(core: usize) -> libc::cpu_set_t {
 /// # Errors
 /// The core does not exist or is not in the process's cpuset.
 pub fn pin_thread(core: usize) -> io::Result<()> {
-    let set = core_set(core);
+    let set = core_set(&[core]);
     // SAFETY: the kernel reads `size_of` bytes of `set`, which lives through the call; pid 0 is the
     // calling thread. Test: a_pinned_thread_may_use_one_core.
     checked(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })?;
@@ -113,9 +116,9 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `command` start on `core` only (all its threads inherit that), and end with this process.
-pub fn confine(command: &mut Command, core: usize) {
-    let set = core_set(core);
+/// Makes `command` start on `cores` only (all its threads inherit that), and end with this process.
+pub fn confine(command: &mut Command, cores: &[usize]) {
+    let set = core_set(cores);
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
     // allowed: sched_setaffinity and prctl are plain system calls, nothing is allocated (the error
     // is built from errno alone), and `set` was copied in. Test: a_child_starts_on_its_core.
@@ -417,7 +420,7 @@ mod tests {
     #[test]
     fn a_child_starts_on_its_core() {
         let mut command = Command::new("nproc");
-        confine(&mut command, cores_allowed().expect("affinity")[0]);
+        confine(&mut command, &cores_allowed().expect("affinity")[..1]);
         let out = command.output().expect("nproc runs");
         assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "1");
     }

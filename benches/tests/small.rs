@@ -10,8 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(program: &str, arguments: &str) -> Child {
     let arguments: Vec<String> = arguments.split_ascii_whitespace().map(str::to_owned).collect();
-    let core = uproar_benches::sys::cores_allowed().expect("affinity")[0];
-    Child::start(Path::new(program), &arguments, core).expect("the program starts")
+    let cores = uproar_benches::sys::cores_allowed().expect("affinity");
+    Child::start(Path::new(program), &arguments, &cores[..1]).expect("the program starts")
 }
 
 fn bare(arguments: &str) -> (Child, u64) {

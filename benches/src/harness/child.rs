@@ -1,4 +1,4 @@
-//! A process that the harness started: on its core, steered over stdin, heard over stdout, gone
+//! A process that the harness started: on its cores, steered over stdin, heard over stdout, gone
 //! when dropped. Owns the process; knows nothing of what it measures.
 
 use crate::sys;
@@ -22,15 +22,15 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program` on `core`; its stderr goes to ours.
+    /// Starts `program` on `cores`; its stderr goes to ours.
     ///
     /// # Errors
     /// No such program.
-    pub fn start(program: &Path, arguments: &[String], core: usize) -> io::Result<Child> {
+    pub fn start(program: &Path, arguments: &[String], cores: &[usize]) -> io::Result<Child> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        sys::confine(&mut command, core);
+        sys::confine(&mut command, cores);
         let mut process = command.spawn().map_err(|e| {
             io::Error::new(e.kind(), format!("{}: {e}; build it first", program.display()))
         })?;
@@ -160,8 +160,8 @@ mod tests {
 
     fn shell(script: &str) -> Child {
         let arguments = ["-c".to_owned(), script.to_owned()];
-        let core = sys::cores_allowed().expect("affinity")[0];
-        Child::start(Path::new("/bin/sh"), &arguments, core).expect("sh")
+        let cores = sys::cores_allowed().expect("affinity");
+        Child::start(Path::new("/bin/sh"), &arguments, &cores[..1]).expect("sh")
     }
 
     const PATIENCE: Duration = Duration::from_secs(10);

@@ -82,9 +82,9 @@ pub struct Run {
 }
 
 /// The order of the rows in the table.
-pub const ORDER: [&str; 9] = [
+pub const ORDER: [&str; 10] = [
     "fanout", "delivery", "capacity", "memory", "connect", "churn", "overload", "frozen",
-    "runtimes",
+    "scaling", "runtimes",
 ];
 
 impl Run {

@@ -16,7 +16,7 @@ const HTTP_PATIENCE: Duration = Duration::from_secs(20);
 /// What a row changes about the defaults: `key=value`, as `--set` takes them.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Shard threads, all on the server core.
+    /// Shard threads, pinned to the server's cores in turn.
     pub shards: u16,
     /// Everything else.
     pub set: Vec<String>,
@@ -59,26 +59,27 @@ fn free_port() -> io::Result<u16> {
 }
 
 impl Server {
-    /// Starts `uproar serve` on `core` and waits until it is ready.
+    /// Starts `uproar serve` on `cores`, shards in turn, and waits until it is ready.
     ///
     /// # Errors
     /// It ended, or was not ready in time.
-    pub fn start(program: &Path, settings: &Settings, core: usize) -> io::Result<Server> {
+    pub fn start(program: &Path, settings: &Settings, cores: &[usize]) -> io::Result<Server> {
         let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
         let http = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
+        let named: Vec<String> = cores.iter().map(usize::to_string).collect();
         let mut arguments = vec!["serve".to_owned()];
         for (flag, value) in [
             ("--listen", target.to_string()),
             ("--http", http.to_string()),
             ("--shards", settings.shards.to_string()),
-            ("--cores", core.to_string()),
+            ("--cores", named.join(",")),
         ] {
             arguments.extend([flag.to_owned(), value]);
         }
         for set in &settings.set {
             arguments.extend(["--set".to_owned(), set.clone()]);
         }
-        let child = Child::start(program, &arguments, core)?;
+        let child = Child::start(program, &arguments, cores)?;
         let mut server = Server { child, http, target };
         let until = Instant::now() + READY_PATIENCE;
         while server.get("/readyz").is_err() {
@@ -228,8 +229,9 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_start_is_an_error() {
-        let core = crate::sys::cores_allowed().expect("affinity")[0];
-        let e = Server::start(Path::new("/bin/false"), &Settings::new(1), core).expect_err("false");
+        let cores = crate::sys::cores_allowed().expect("affinity");
+        let started = Server::start(Path::new("/bin/false"), &Settings::new(1), &cores[..1]);
+        let e = started.expect_err("false");
         assert!(e.to_string().contains("ended"), "{e}");
     }
 }

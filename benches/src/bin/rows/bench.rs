@@ -50,6 +50,8 @@ pub(crate) struct Measured {
 pub(crate) struct Bench {
     pub(crate) server_core: usize,
     pub(crate) load_core: usize,
+    /// All that this process may use; of rows that need more than two.
+    pub(crate) cores: Vec<usize>,
     pub(crate) interval: Duration,
     pub(crate) repeats: usize,
     scale: f64,
@@ -72,10 +74,12 @@ impl Bench {
                 "--server-core and --load-core must differ; --repeats and --seconds begin at 1",
             ));
         }
+        let cores = uproar_benches::sys::cores_allowed()?;
         uproar_benches::sys::pin_thread(args.load_core)?;
         Ok(Bench {
             server_core: args.server_core,
             load_core: args.load_core,
+            cores,
             interval: Duration::from_secs(args.seconds),
             repeats: args.repeats,
             scale: args.scale,
@@ -96,8 +100,13 @@ impl Bench {
 
     /// A server of ours, with the driver that was asked for.
     pub(crate) fn uproar(&self, settings: &Settings) -> io::Result<Server> {
+        self.uproar_on(settings, &[self.server_core])
+    }
+
+    /// The same on several cores.
+    pub(crate) fn uproar_on(&self, settings: &Settings, cores: &[usize]) -> io::Result<Server> {
         let settings = settings.clone().with("engine.io", &self.io);
-        Server::start(&child::beside("uproar")?, &settings, self.server_core)
+        Server::start(&child::beside("uproar")?, &settings, cores)
     }
 
     /// A small server: `bare`, or one of the runtimes; and where it listens.
@@ -110,7 +119,7 @@ impl Bench {
             if name == "bare" { child::beside("bare")? } else { self.runtimes.join(name) };
         let core = self.server_core;
         let all = format!("--listen 127.0.0.1:0 --steered --rounds 0 --core {core} {arguments}");
-        let mut server = Child::start(&program, &words(&all), core)?;
+        let mut server = Child::start(&program, &words(&all), &[core])?;
         let said = server.hear("listening", Duration::from_secs(20))?;
         let port = said["value"].as_u64().and_then(|port| u16::try_from(port).ok());
         let port = port.ok_or_else(|| io::Error::other(format!("{name} said {said}")))?;
@@ -119,9 +128,18 @@ impl Bench {
 
     /// The sink against `target`; its stages are heard by the caller.
     pub(crate) fn sink(&self, target: SocketAddrV4, arguments: &str) -> io::Result<Child> {
-        let core = self.load_core;
+        self.sink_on(target, arguments, self.load_core)
+    }
+
+    /// The same on a core of its own.
+    pub(crate) fn sink_on(
+        &self,
+        target: SocketAddrV4,
+        arguments: &str,
+        core: usize,
+    ) -> io::Result<Child> {
         let all = format!("--target {target} --steered --core {core} {arguments}");
-        Child::start(&child::beside("sink")?, &words(&all), core)
+        Child::start(&child::beside("sink")?, &words(&all), &[core])
     }
 
     /// Begins to watch the server's core.

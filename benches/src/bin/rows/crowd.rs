@@ -129,7 +129,8 @@ fn start_tester(
         crowd.flags,
     );
     let arguments: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
-    Ok((Child::start(&child::beside("uproar-loadgen")?, &arguments, bench.load_core)?, json))
+    let program = child::beside("uproar-loadgen")?;
+    Ok((Child::start(&program, &arguments, &[bench.load_core])?, json))
 }
 
 /// One run of the tester against a fresh server.

@@ -9,6 +9,7 @@ mod connect;
 mod crowd;
 mod fanout;
 mod memory;
+mod scaling;
 
 use bench::{Bench, Measured};
 use clap::Parser;
@@ -24,7 +25,7 @@ use uproar_benches::proc;
 #[command(name = "rows", version)]
 struct Args {
     /// Which rows, in this order: fanout delivery capacity memory connect churn overload frozen
-    /// runtimes.
+    /// scaling runtimes.
     #[arg(required = true, value_parser = report::ORDER)]
     rows: Vec<String>,
     #[command(flatten)]
@@ -55,6 +56,7 @@ fn measure(name: &str, bench: &Bench) -> io::Result<Measured> {
         "frozen" => crowd::frozen(bench),
         "memory" => memory::memory(bench),
         "connect" => connect::connect(bench),
+        "scaling" => scaling::scaling(bench),
         _ => Err(io::Error::other(format!("there is no row {name}"))),
     }
 }
