@@ -116,15 +116,28 @@ pub(crate) fn from_environment(
     settings
 }
 
+/// The names of all sections, as variables spell them.
+fn sections() -> Vec<String> {
+    // The defaults have a form in TOML: `uproar config show` is tested to print them.
+    let table = Table::try_from(Config::default()).unwrap_or_default();
+    table.keys().map(|section| section.to_uppercase()).collect()
+}
+
 /// A warning for each variable that looks like a setting and, for want of an underscore, is none.
 /// (No error: `UPROAR_HTTP_SERVICE_HOST` may be a container platform's own.)
 pub(crate) fn misspelt(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let sections = sections();
     let warning = |name: &str| {
         let rest = name.strip_prefix("UPROAR_").filter(|rest| !rest.starts_with('_'))?;
-        let sections = ["ENGINE_", "HTTP_", "STORE_", "ACCOUNTS_", "GROUPS_", "LINK_", "LOG_"];
-        let (section, key) = sections.iter().find_map(|s| Some((s, rest.strip_prefix(s)?)))?;
-        let meant = format!("{VARIABLE_PREFIX}{section}_{}", key.trim_start_matches('_'));
-        Some(format!("{name} sets nothing; two underscores stand for a dot, as in {meant}"))
+        let after = |section: &String| rest.strip_prefix(section.as_str());
+        let (section, key) = sections.iter().find_map(|s| Some((s, after(s)?)))?;
+        let meant = match key.trim_start_matches('_') {
+            "" => format!("{VARIABLE_PREFIX}{section}"),
+            key => format!("{VARIABLE_PREFIX}{section}__{key}"),
+        };
+        let alike = key.is_empty() || key.starts_with('_');
+        let told = format!("{name} sets nothing; two underscores stand for a dot, as in {meant}");
+        alike.then_some(told)
     };
     let mut warnings: Vec<String> =
         variables.filter_map(|(name, _)| warning(name.to_str()?)).collect();

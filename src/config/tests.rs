@@ -96,6 +96,13 @@ fn only_what_looks_like_a_setting_is_taken_for_a_misspelt_one() {
         assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
     }
     assert!(warnings("UPROAR_HTTP__API_KEY")[0].ends_with("UPROAR__HTTP__API_KEY"));
+    for section in Table::try_from(Config::default()).unwrap().keys() {
+        let section = section.to_uppercase();
+        let told = warnings(&format!("UPROAR_{section}_KEY"));
+        assert!(told[0].ends_with(&format!("UPROAR__{section}__KEY")), "{told:?}");
+        let told = warnings(&format!("UPROAR_{section}"));
+        assert!(told[0].ends_with(&format!("UPROAR__{section}")), "{told:?}");
+    }
 }
 
 #[test]
