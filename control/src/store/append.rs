@@ -5,7 +5,7 @@
 //! after an unfriend is still answered with the old seq. One bad item never fails the others.
 
 use super::conversations::Voice;
-use super::{Dialect, StoreError, conversations, events, parts};
+use super::{Dialect, StoreError, conversations, events, parts, parts_within};
 use crate::relations::{Edge, Pair, Policy, check_write};
 use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -572,7 +572,10 @@ impl Written {
     async fn flush(&mut self, conn: &mut AnyConnection) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.waiting);
         for part in parts(&rows) {
-            insert(conn, part).await?;
+            insert_index(conn, part).await?;
+        }
+        for part in parts_within(&rows, |row| row.item.body.len()) {
+            insert_content(conn, part).await?;
         }
         Ok(())
     }
@@ -582,20 +585,26 @@ const INDEX: &str = "INSERT INTO message_index
     (conv, seq, sender, id_high, id_low, hash, time_ms, n, kind, target) VALUES ";
 const CONTENT: &str = "INSERT INTO message_content (conv, seq, time_ms, edited, body) VALUES ";
 
-async fn insert(conn: &mut AnyConnection, rows: &[Waiting]) -> Result<(), StoreError> {
-    let values = |columns: usize| {
-        let row = format!("({})", vec!["?"; columns].join(", "));
-        vec![row; rows.len()].join(", ")
-    };
-    let mut query = sqlx::query(AssertSqlSafe(format!("{INDEX}{}", values(10))));
+/// Marks for `rows` rows of `columns` values.
+fn values(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    vec![row; rows].join(", ")
+}
+
+async fn insert_index(conn: &mut AnyConnection, rows: &[Waiting]) -> Result<(), StoreError> {
+    let mut query = sqlx::query(AssertSqlSafe(format!("{INDEX}{}", values(rows.len(), 10))));
     for Waiting { conv, seq, n, time_ms, item } in rows {
         let (high, low) = halves(item.client_msg_id);
         query = query.bind(*conv).bind(*seq).bind(item.sender).bind(high).bind(low);
         query = query.bind(item.hash).bind(*time_ms).bind(*n);
         query = query.bind(item.kind as i64).bind(item.target_seq);
     }
-    query.execute(&mut *conn).await?;
-    let mut query = sqlx::query(AssertSqlSafe(format!("{CONTENT}{}", values(5))));
+    query.execute(conn).await?;
+    Ok(())
+}
+
+async fn insert_content(conn: &mut AnyConnection, rows: &[Waiting]) -> Result<(), StoreError> {
+    let mut query = sqlx::query(AssertSqlSafe(format!("{CONTENT}{}", values(rows.len(), 5))));
     for Waiting { conv, seq, time_ms, item, .. } in rows {
         query = query.bind(*conv).bind(*seq).bind(*time_ms).bind(0_i64).bind(item.body.clone());
     }

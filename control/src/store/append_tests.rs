@@ -59,6 +59,23 @@ async fn bodies(store: &Store, conv: i64) -> Vec<(i64, Option<Vec<u8>>)> {
 }
 
 #[test]
+fn many_large_messages_at_once_are_more_than_one_statement() {
+    on_both(|store| async move {
+        let [alice, bob, _] = people(&store).await;
+        // 72 MiB: more than a MySQL server takes in one statement, whatever its default is.
+        let item = |i: u128| Append { body: vec![i as u8; 1 << 20], ..text(alice, bob, i + 1, "") };
+        let answers = write(&store, (0..72).map(item).collect(), 10).await;
+        let seqs: Vec<i64> = answers.iter().map(|a| a.unwrap().seq).collect();
+        assert_eq!(seqs, (1..=72).collect::<Vec<i64>>());
+        let kept = bodies(&store, answers[0].unwrap().conv).await;
+        assert_eq!(kept.len(), 72);
+        for (seq, body) in kept {
+            assert_eq!(body.unwrap(), vec![(seq - 1) as u8; 1 << 20], "{seq}");
+        }
+    });
+}
+
+#[test]
 fn seqs_are_contiguous_from_one_and_a_retry_gets_the_same() {
     on_both(|store| async move {
         let [alice, bob, _] = people(&store).await;

@@ -20,8 +20,6 @@ pub(super) const FORMAT: i64 = 1;
 const COMMIT_ROWS: u64 = 4_096;
 /// Bytes of one transaction, about.
 const COMMIT_BYTES: usize = 8 << 20;
-/// Bytes of one statement, about: servers take 16 MiB at once.
-const STATEMENT_BYTES: usize = 1 << 20;
 
 /// A table that is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,7 +196,8 @@ pub(super) async fn copy(
         let (until, mut bytes) = (sum.rows + COMMIT_ROWS, 0);
         while more && sum.rows < until && bytes < COMMIT_BYTES {
             let mut batch = Batch::default();
-            while more && batch.rows.len() < super::PART_MAX && batch.bytes < STATEMENT_BYTES {
+            while more && batch.rows.len() < super::PART_MAX && batch.bytes < super::STATEMENT_BYTES
+            {
                 match rows.next().await? {
                     Some(row) => batch.add(table.read(&row)?, &mut sum),
                     None => more = false,

@@ -383,9 +383,23 @@ const PART_MAX: usize = 64;
 /// A list in pieces of 64, 8 or 1: any number of rows with few distinct statements to prepare, and
 /// few enough arguments for every server.
 fn parts<T>(list: &[T]) -> impl Iterator<Item = &[T]> {
+    parts_within(list, |_| 0)
+}
+
+/// Bytes of one statement, about: servers take 16 MiB at once, and one row has 1 MiB at most.
+const STATEMENT_BYTES: usize = 1 << 20;
+
+/// The same where rows are large: no piece of several rows has more than [`STATEMENT_BYTES`].
+fn parts_within<T>(list: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut rest = list;
     std::iter::from_fn(move || {
-        let size = [PART_MAX, 8, 1].into_iter().find(|size| *size <= rest.len())?;
+        let fits = |size: &usize| {
+            let part = rest.get(..*size);
+            part.is_some_and(|p| {
+                *size == 1 || p.iter().map(&bytes).sum::<usize>() <= STATEMENT_BYTES
+            })
+        };
+        let size = [PART_MAX, 8, 1].into_iter().find(fits)?;
         let (part, others) = rest.split_at(size);
         rest = others;
         Some(part)
