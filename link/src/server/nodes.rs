@@ -357,11 +357,12 @@ impl Engine for Nodes {
         };
         let is_first = matches!(tell, Tell::Generation(_));
         if let Some(words) = from_tell(tell) {
-            let word = words.encode_to_vec().into();
-            self.put(to, &word);
+            let word: Bytes = words.encode_to_vec().into();
             if is_first {
-                self.state().first = Some(word);
+                // Before it is put: whoever is linked in between hears it twice, not never.
+                self.state().first = Some(Bytes::clone(&word));
             }
+            self.put(to, &word);
         }
         Ok(())
     }
