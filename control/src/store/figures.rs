@@ -17,13 +17,19 @@ pub(crate) enum Removed {
     Links,
     /// Idempotency keys older than a day.
     Keys,
+    /// Reactions to messages that are kept no longer, and their counts.
+    Reactions,
+    /// Pins of messages that are kept no longer.
+    Pins,
 }
 
-const FROM: [(Removed, &str); 4] = [
+const FROM: [(Removed, &str); 6] = [
     (Removed::Messages, "messages"),
     (Removed::Sessions, "sessions"),
     (Removed::Links, "links"),
     (Removed::Keys, "idempotency_keys"),
+    (Removed::Reactions, "reactions"),
+    (Removed::Pins, "pins"),
 ];
 
 /// What is done in the background.

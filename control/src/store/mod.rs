@@ -14,6 +14,7 @@ mod backup;
 #[cfg(test)]
 mod backup_tests;
 pub(crate) mod bans;
+mod beside;
 mod checkpoint;
 pub(crate) mod conversations;
 mod copy;

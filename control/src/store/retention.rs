@@ -2,15 +2,17 @@
 //!
 //! Owns the order in which the old ones go. Content first: on a server with its partitions, whole.
 //! Then, in small paced steps, each conversation's floor moves up to what is kept, and index rows
-//! below it go (in SQLite their content with them). The row at the floor stays: unread messages are
-//! counted from it. Until its index row is gone, a message is shown `gone` and its id is known;
-//! after that neither.
+//! below it go (in SQLite their content with them), and pins of what is not above it. The row at
+//! the floor stays: unread messages are counted from it. Until its index row is gone, a message is
+//! shown `gone` and its id is known; after that neither. Last go reactions to what is not above a
+//! floor ([`beside`]).
 
 use super::figures::Removed;
 use super::upkeep::Upkeep;
-use super::{Dialect, StoreError, migrate, partitions};
+use super::{Dialect, StoreError, beside, migrate, partitions};
 use sqlx::AnyConnection;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Conversations looked at with one statement.
 const PAGE: i64 = 64;
@@ -21,7 +23,7 @@ const MOVES_MAX: usize = 16;
 
 /// A fact: content from before this moment is gone.
 const CONTENT_FROM: &str = "content_from_ms";
-/// A fact: all floors have followed it up to this moment.
+/// A fact: all floors have followed it up to this moment, and nothing stands beside what is gone.
 const FLOORS_FROM: &str = "floors_from_ms";
 
 /// A conversation's floor moves to this seq.
@@ -51,7 +53,10 @@ pub(super) async fn run(upkeep: &Upkeep, keep_ms: i64, now_ms: i64) -> Result<()
             return Ok(());
         }
     }
-    set_fact(upkeep, FLOORS_FROM, before_ms).await
+    if beside::run(upkeep).await? {
+        set_fact(upkeep, FLOORS_FROM, before_ms).await?;
+    }
+    Ok(())
 }
 
 async fn set_fact(upkeep: &Upkeep, name: &'static str, value: i64) -> Result<(), StoreError> {
@@ -146,21 +151,27 @@ async fn floor_of(
     Ok(to)
 }
 
-/// Moves floors and removes what is below them, in one transaction; how many rows.
+/// Moves floors and removes what is below them, in one transaction; how many messages.
 async fn move_floors(upkeep: &Upkeep, moves: Vec<Move>, now_ms: i64) -> Result<u64, StoreError> {
     let (dialect, moves) = (upkeep.store.dialect(), Arc::new(moves));
     let moved = upkeep.store.write(move |conn| {
         let moves = Arc::clone(&moves);
         Box::pin(async move {
-            let mut rows = 0;
+            let (mut rows, mut pins) = (0, 0);
             for (conv, floor) in moves.iter() {
-                rows += move_floor(conn, dialect, *conv, *floor, now_ms).await?;
+                let moved = move_floor(conn, dialect, *conv, *floor, now_ms).await?;
+                (rows, pins) = (rows + moved.0, pins + moved.1);
             }
-            Ok(rows)
+            Ok((rows, pins))
         })
     });
-    moved.await
+    let (rows, pins) = moved.await?;
+    upkeep.store.figures.count_removed(Removed::Pins, pins, Duration::ZERO);
+    Ok(rows)
 }
+
+/// Messages and pins that went.
+type Gone = (u64, u64);
 
 async fn move_floor(
     conn: &mut AnyConnection,
@@ -168,20 +179,22 @@ async fn move_floor(
     conv: i64,
     floor: i64,
     now_ms: i64,
-) -> Result<u64, StoreError> {
+) -> Result<Gone, StoreError> {
     // First, since it locks the conversation, as an append does. What a sync tells has changed.
     let update = sqlx::query(
         "UPDATE conversations SET floor = ?, changed_ms = ? WHERE conv = ? AND floor < ?",
     );
     let update = update.bind(floor).bind(now_ms).bind(conv).bind(floor);
     if update.execute(&mut *conn).await?.rows_affected() == 0 {
-        return Ok(0); // another process did
+        return Ok((0, 0)); // another process did
     }
     let index = sqlx::query("DELETE FROM message_index WHERE conv = ? AND seq < ?");
     let rows = index.bind(conv).bind(floor).execute(&mut *conn).await?.rows_affected();
     if dialect == Dialect::Sqlite {
         let content = sqlx::query("DELETE FROM message_content WHERE conv = ? AND seq <= ?");
-        content.bind(conv).bind(floor).execute(conn).await?;
+        content.bind(conv).bind(floor).execute(&mut *conn).await?;
     }
-    Ok(rows)
+    let pins = sqlx::query("DELETE FROM pins WHERE conv = ? AND seq <= ?");
+    let pins = pins.bind(conv).bind(floor).execute(conn).await?.rows_affected();
+    Ok((rows, pins))
 }

@@ -117,6 +117,97 @@ fn old_messages_go_and_what_a_reader_sees_stays_right() {
     });
 }
 
+/// As whoever reacts to a message leaves rows: this many reactions, and what is counted of them.
+async fn leave_reactions(store: &Store, (conv, seq): (i64, i64), many: i64) {
+    let written = store.write(move |conn| {
+        Box::pin(async move {
+            for user in 0..many {
+                let insert = sqlx::query(
+                    "INSERT INTO reactions (conv, seq, user, reaction, made_ms)
+                        VALUES (?, ?, ?, ?, 1)",
+                );
+                // Two of each user.
+                let reaction = if user % 2 == 0 { b"a".to_vec() } else { b"b".to_vec() };
+                let insert = insert.bind(conv).bind(seq).bind(user / 2).bind(reaction);
+                insert.execute(&mut *conn).await?;
+            }
+            for insert in [
+                "INSERT INTO reaction_heads (conv, seq, event, user, totals)
+                    VALUES (?, ?, 0, 1, '')",
+                "INSERT INTO reaction_pending (conv, seq) VALUES (?, ?)",
+            ] {
+                sqlx::query(insert).bind(conv).bind(seq).execute(&mut *conn).await?;
+            }
+            Ok(())
+        })
+    });
+    written.await.unwrap();
+}
+
+#[test]
+fn what_stands_beside_old_messages_goes_with_them() {
+    on_both(|store| async move {
+        let (alice, bob) = (user(&store, "alice").await, user(&store, "bob").await);
+        let upkeep = upkeep(&store).await;
+        say(&store, (alice, bob), 0..3, START + 1).await;
+        say(&store, (alice, bob), 3..6, START + 2 * PERIOD + 1).await;
+        let conv = conversations::pair_id((alice, bob), 0);
+        // More than two steps' worth at one message, and at the floor's own; some at a kept one.
+        for (seq, many) in [(2, 701), (3, 3), (4, 5)] {
+            leave_reactions(&store, (conv, seq), many).await;
+        }
+        let pinned = store.write(move |conn| {
+            Box::pin(async move {
+                for seq in [1, 3, 5] {
+                    let pin = sqlx::query("INSERT INTO pins (conv, seq, event) VALUES (?, ?, 6)");
+                    pin.bind(conv).bind(seq).execute(&mut *conn).await?;
+                }
+                // More than a page of conversations, where an earlier walk was interrupted.
+                for conv in 1..=70 {
+                    let row = sqlx::query(
+                        "INSERT INTO conversations
+                            (conv, kind, user_a, user_b, head, counted, floor, changed_ms)
+                            VALUES (?, 1, 1, 2, 1, 1, 1, 1)",
+                    );
+                    row.bind(conv).execute(&mut *conn).await?;
+                }
+                Ok(())
+            })
+        });
+        pinned.await.unwrap();
+        for other in [1, 64, 65, 70] {
+            leave_reactions(&store, (other, 1), 1).await;
+        }
+        const ALL: [&str; 4] = [
+            "SELECT COUNT(*) FROM reactions",
+            "SELECT COUNT(*) FROM reaction_heads",
+            "SELECT COUNT(*) FROM reaction_pending",
+            "SELECT COUNT(*) FROM pins",
+        ];
+        let rows = async || {
+            let mut rows = [0; ALL.len()];
+            for (at, statement) in ALL.into_iter().enumerate() {
+                rows[at] = count(&store, statement).await;
+            }
+            rows
+        };
+        assert_eq!(rows().await, [713, 7, 7, 3]);
+        retention::run(&upkeep, 2 * PERIOD, START + 3 * PERIOD - 1).await.unwrap();
+        // Where it is time to look, it finds what was left; nothing else is old yet.
+        let early = rows().await;
+        assert!([[713, 7, 7, 3], [709, 3, 3, 3]].contains(&early), "{early:?}");
+        retention::run(&upkeep, 2 * PERIOD, START + 3 * PERIOD).await.unwrap();
+        assert_eq!(rows().await, [5, 1, 1, 1], "what stands at a kept message");
+        let kept = "SELECT MIN(seq) + MIN(conv) - MAX(conv) FROM reactions";
+        assert_eq!(count(&store, kept).await, 4);
+        assert_eq!(count(&store, "SELECT MAX(seq) FROM pins").await, 5);
+        let figures = &store.figures;
+        assert_eq!(figures.removed(Removed::Reactions), 708 + 6 + 6);
+        assert_eq!(figures.removed(Removed::Pins), 2);
+        assert_eq!(figures.removed(Removed::Messages), 2);
+    });
+}
+
 #[test]
 fn content_that_went_before_its_index_row_is_told_as_gone() {
     on_both(|store| async move {
