@@ -24,8 +24,9 @@ const ERASURES_AT_ONCE: i64 = 100;
 const STEP_PAUSE: Duration = Duration::from_millis(10);
 /// Pause after a step that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// Relations, groups and requests of one step.
+/// Relations, what has ended, groups and requests of one step.
 const STEP_RELATIONS: i64 = 50;
+const STEP_ENDED: i64 = 1_000;
 const STEP_GROUPS: i64 = 50;
 const STEP_REQUESTS: i64 = 1_000;
 
@@ -113,7 +114,12 @@ impl Shared {
         let mut conn = self.store.reader().await?;
         let peers = Arc::new(erasures::peers(&mut conn, user, STEP_RELATIONS).await?);
         if peers.is_empty() {
-            return Ok(At { phase: Phase::Groups, ..At::default() });
+            drop(conn);
+            let ended = self
+                .store
+                .write(move |conn| Box::pin(erasures::delete_ended(conn, user, STEP_ENDED)));
+            let phase = if ended.await? == 0 { Phase::Groups } else { Phase::Relations };
+            return Ok(At { phase, ..At::default() });
         }
         let mut names = Vec::with_capacity(peers.len());
         for peer in peers.iter() {
@@ -209,3 +215,5 @@ fn is_gone(fault: &Fault) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;

@@ -96,6 +96,8 @@ struct Shared {
     reads: Arc<Semaphore>,
     /// An erasure has begun.
     erasing: Notify,
+    /// It has changed counts of reactions, which are to be told.
+    untold: Notify,
 }
 
 impl Conversations {
@@ -117,6 +119,7 @@ impl Conversations {
             tells: OnceLock::new(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             erasing: Notify::new(),
+            untold: Notify::new(),
         };
         Arc::new(Conversations { shared: Arc::new(shared), runtime: Handle::current() })
     }

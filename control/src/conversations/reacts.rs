@@ -3,7 +3,8 @@
 //! Owns the pace. All reactions pass one worker, which writes what has come in since its last
 //! transaction in one; which messages they were to is remembered, and the events that tell their
 //! counts are handed to the workers that store messages, so that they stand among those in order.
-//! What a crash leaves untold is told at the next start.
+//! What a crash leaves untold is told at the next start, what an erasure has taken back like any
+//! other.
 
 use super::words::{self, Named};
 use super::{Shared, told};
@@ -136,6 +137,7 @@ async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Ask>) {
                 let places: Vec<Place> = places;
                 pace.told(&places, done, Instant::now());
             }
+            () = shared.untold.notified() => shared.resume(&mut pace).await,
             () = tokio::time::sleep_until(due.unwrap_or(begun)), if due.is_some() => {
                 shared.hand_on(pace.take_due(Instant::now()), &done);
             }
@@ -144,7 +146,8 @@ async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Ask>) {
 }
 
 impl Shared {
-    /// What the last run left untold.
+    /// What the last run left untold, or an erasure has changed. What is told already, or on its
+    /// way, is told again only where it has changed since: the store knows.
     async fn resume(&self, pace: &mut Pace) {
         let left = async {
             let mut conn = self.store.reader().await?;
@@ -170,7 +173,7 @@ impl Shared {
         match left.await {
             Ok(left) => left.into_iter().for_each(|(at, of)| pace.changed(at, of, Instant::now())),
             // They are told with the next reaction to them.
-            Err(error) => tracing::warn!(%error, "reactions of the last run stay untold"),
+            Err(error) => tracing::warn!(%error, "reactions stay untold that wait in the store"),
         }
     }
 

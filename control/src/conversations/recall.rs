@@ -12,7 +12,7 @@ use crate::store::admin::{self, Span};
 use crate::store::append::{Append, Target, append};
 use crate::store::conversations::{self, GROUP, Kept};
 use crate::store::erasures::{self, At, Phase};
-use crate::store::{Dialect, StoreError};
+use crate::store::{Dialect, StoreError, reactions};
 use sha2::{Digest, Sha256};
 use sqlx::AnyConnection;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub(super) struct Outcome {
     pub(super) recalled: Vec<Recalled>,
     /// How far an erasure has come.
     pub(super) at: At,
+    /// Counts of reactions have changed, which no event tells yet.
+    untold: bool,
 }
 
 /// A message that was recalled now.
@@ -137,7 +139,11 @@ impl Shared {
                 }
             })
         });
-        let done = match done.await {
+        let done = done.await;
+        if matches!(&done, Ok(Ok(outcome)) if outcome.untold) {
+            self.untold.notify_one();
+        }
+        let done = match done {
             Ok(Ok(outcome)) => self.push_recalls(span, &meant, &outcome).await.map(|()| outcome),
             Ok(Err(code)) | Err(StoreError::Refused(code)) => Err(code.into()),
             Err(error) => Err(Fault::Store(error)),
@@ -197,7 +203,7 @@ impl Work<'_> {
             return Ok(Err(Code::NotFound));
         }
         let recalled = self.recall_all(&found).await?;
-        Ok(Ok(Outcome { recalled, at: At::default() }))
+        Ok(Ok(Outcome { recalled, ..Outcome::default() }))
     }
 
     async fn next(
@@ -217,13 +223,17 @@ impl Work<'_> {
         let mut own = found.clone();
         own.retain(|kept| kept.sender == user);
         let recalled = self.recall_all(&own).await?;
+        // What is recalled has no reactions any more, nobody's.
+        let reacted = found.iter().filter(|kept| kept.kind == Kind::Message as i64);
+        let reacted: Vec<i64> = reacted.map(|kept| kept.seq).collect();
+        let untold = reactions::forget(self.conn, self.dialect, (conv, user), &reacted).await?;
         let mut at = At { phase: Phase::Messages, conv, seq: i64::MAX };
         match found.last().filter(|last| last.seq < to || !recalled.is_empty()) {
             Some(last) => at.seq = last.seq,
             None => erasures::forget_cursors(self.conn, (conv, user), self.now_ms).await?,
         }
         erasures::advance(self.conn, user, at).await?;
-        Ok(Outcome { recalled, at })
+        Ok(Outcome { recalled, at, untold })
     }
 
     /// Recalls those of these messages that still say something.

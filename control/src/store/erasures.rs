@@ -2,6 +2,16 @@
 //!
 //! Owns the moment from which a user is nobody ([`begin`]) and the place an erasure goes on from.
 //! What each step does is `conversations::erase`'s.
+//!
+//! What is left in the end is the user's number, which means a tombstone and nobody: in its row
+//! among users and the erasure's own; as author, member or other side of what others have too
+//! (index rows, memberships, conversations, who changed counts of reactions last); as maker of a
+//! group's links and of requests for others; and with its former peers, in what ended between them,
+//! until that is too old to be told: their devices learn from it that it is over. Rows of webhooks'
+//! outboxes stay: they name an entry of a log and nobody, and what they tell is read when they are
+//! told, so without the text and under the new name; without them receivers would not learn of the
+//! recalls. Answers that are kept for other callers' idempotency keys may name it until their day
+//! is over.
 
 use super::{Store, StoreError, admin, bans, users};
 use crate::conversations::words;
@@ -36,14 +46,15 @@ pub(crate) struct At {
 /// What is being done, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Friends, blocks, followers end.
+    /// Friends, blocks, followers end, and what ended before is forgotten.
     #[default]
     Relations = 0,
     /// It leaves its groups.
     Groups = 1,
     /// It waits for no group any more.
     Requests = 2,
-    /// Its messages are recalled, its cursors forgotten, and its name in notices is replaced.
+    /// Its messages are recalled, its reactions taken back, its cursors forgotten, and its name in
+    /// notices is replaced.
     Messages = 3,
 }
 
@@ -150,12 +161,19 @@ pub(crate) async fn advance(conn: &mut AnyConnection, user: i64, at: At) -> Resu
     Ok(())
 }
 
-/// It is done; the name is gone from the last place that had it.
+/// It is done; the name is gone from the last place that had it. Settings have held until now: what
+/// was read in private was not to be told while cursors were there.
 pub(crate) async fn finish(
     conn: &mut AnyConnection,
     user: i64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    for delete in [
+        "DELETE FROM user_settings WHERE user_id = ?",
+        "DELETE FROM relation_counts WHERE user_id = ?",
+    ] {
+        sqlx::query(delete).bind(user).execute(&mut *conn).await?;
+    }
     let update = sqlx::query("UPDATE erasures SET name = '', done_ms = ? WHERE user_id = ?");
     update.bind(now_ms).bind(user).execute(conn).await?;
     Ok(())
@@ -178,6 +196,22 @@ pub(crate) async fn peers(
     peers.sort_unstable();
     peers.dedup();
     Ok(peers)
+}
+
+/// Deletes what has ended between a user and others, on the user's side; how many rows, at most
+/// `limit`. The others' side stays: their devices are yet to learn of it.
+pub(crate) async fn delete_ended(
+    conn: &mut AnyConnection,
+    user: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let rows = sqlx::query_as::<_, (i64,)>(
+        "SELECT peer_id FROM ended_relations WHERE user_id = ? ORDER BY peer_id LIMIT ?",
+    );
+    let rows = rows.bind(user).bind(limit).fetch_all(&mut *conn).await?;
+    let Some((last,)) = rows.last() else { return Ok(0) };
+    let delete = sqlx::query("DELETE FROM ended_relations WHERE user_id = ? AND peer_id <= ?");
+    Ok(delete.bind(user).bind(*last).execute(conn).await?.rows_affected())
 }
 
 /// Looks through requests to be let into groups, in the order of (group, user) after `after`, and
@@ -217,15 +251,17 @@ pub(crate) async fn rename(
     Ok(())
 }
 
-/// Forgets what a user has read and received in a conversation, in all its memberships, and tells
-/// who syncs that the conversation has changed: the user is called otherwise.
+/// Forgets what a user has read and received in a conversation, and that it wanted no notifications
+/// of it, in all its memberships, and tells who syncs that the conversation has changed: the user
+/// is called otherwise.
 pub(crate) async fn forget_cursors(
     conn: &mut AnyConnection,
     (conv, user): (i64, i64),
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let cursors = sqlx::query(
-        "UPDATE memberships SET read_seq = since, delivered_seq = 0, changed_ms = ?
+        "UPDATE memberships SET read_seq = since, delivered_seq = 0, hidden_seq = 0, silent = 0,
+            changed_ms = ?
          WHERE conv = ? AND user = ?",
     );
     cursors.bind(now_ms).bind(conv).bind(user).execute(&mut *conn).await?;

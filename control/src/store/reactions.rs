@@ -7,7 +7,7 @@
 
 use super::append::{Append, Row, Target, append, lock};
 use super::conversations::{self, Kept};
-use super::{Dialect, StoreError, parts};
+use super::{Dialect, StoreError, parts, users};
 use crate::relations::{Edge, Pair, Policy, check_write};
 use prost::Message as _;
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -57,6 +57,9 @@ pub(crate) async fn react(
 /// What one transaction works on.
 struct Batch {
     convs: BTreeMap<i64, Row>,
+    /// Users that were erased since they were looked up. Read behind the locks: an erasure comes by
+    /// with the same ones ([`forget`]), and leaves nothing that is written after it.
+    erased: BTreeSet<i64>,
     edges: BTreeMap<(i64, i64), Edge>,
     voices: BTreeMap<(i64, i64), conversations::Voice>,
     /// What of a group a user may read, by (conversation, user): (since, until).
@@ -86,7 +89,9 @@ impl Batch {
         let convs: Vec<i64> = items.iter().map(|item| item.conv).collect();
         let convs = lock(conn, dialect, &convs).await?;
         let (mut pairs, mut members) = (BTreeSet::new(), BTreeSet::new());
+        let mut by = BTreeSet::new();
         for item in items {
+            by.insert(item.user);
             match item.target {
                 Target::Direct(peer) => pairs.insert((item.user, peer)),
                 Target::Group(conv) => members.insert((conv, item.user)),
@@ -100,6 +105,7 @@ impl Batch {
             items.iter().map(|item| ((item.conv, item.seq), item.user)).collect();
         Ok(Batch {
             convs,
+            erased: users::erased(conn, &by.into_iter().collect::<Vec<_>>()).await?,
             edges: super::relations::edges(conn, dialect, &pairs).await?,
             voices: conversations::members(conn, &members).await?,
             spans: spans(conn, &members).await?,
@@ -146,6 +152,9 @@ impl Batch {
     }
 
     fn place(&mut self, policy: Policy, item: &React, now_ms: i64) -> Result<bool, Code> {
+        if self.erased.contains(&item.user) {
+            return Err(Code::TokenInvalid);
+        }
         let place = (item.conv, item.seq);
         let (_, own) = self.own.entry((place, item.user)).or_default();
         let is_there = own.contains(&item.reaction);
@@ -357,7 +366,33 @@ fn text(reaction: Vec<u8>) -> Result<String, StoreError> {
     text.map_err(|_| StoreError::Corrupt("a reaction that is no text".into()))
 }
 
-/// Messages whose counts no event tells yet: what the last run left.
+/// Takes back the reactions of a user that was erased to these messages of a conversation; whether
+/// there were any: then counts are to be told.
+pub(crate) async fn forget(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    (conv, user): (i64, i64),
+    seqs: &[i64],
+) -> Result<bool, StoreError> {
+    // As whoever reacts: what is under way is written before this, or not at all.
+    lock(conn, dialect, &[conv]).await?;
+    let of: Vec<(Place, i64)> = seqs.iter().map(|seq| ((conv, *seq), user)).collect();
+    let own = own_of(conn, &of).await?;
+    let places: Vec<Place> = own.keys().map(|(place, _)| *place).collect();
+    let mut heads = heads(conn, &places).await?;
+    for ((place, _), (made, _)) in &own {
+        let delete = sqlx::query("DELETE FROM reactions WHERE conv = ? AND seq = ? AND user = ?");
+        delete.bind(conv).bind(place.1).bind(user).execute(&mut *conn).await?;
+        if let Some(head) = heads.get_mut(place) {
+            made.iter().for_each(|reaction| head.count(reaction, false));
+            head.write(conn, *place, user).await?;
+            await_event(conn, dialect, *place).await?;
+        }
+    }
+    Ok(!own.is_empty())
+}
+
+/// Messages whose counts no event tells yet: what the last run left, or an erasure has changed.
 pub(crate) async fn pending(conn: &mut AnyConnection) -> Result<Vec<Place>, StoreError> {
     Ok(sqlx::query_as("SELECT conv, seq FROM reaction_pending").fetch_all(conn).await?)
 }

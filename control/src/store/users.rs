@@ -7,6 +7,7 @@
 use super::{Dialect, StoreError, parts};
 use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe};
+use std::collections::BTreeSet;
 use uproar_proto::names::{self, ERASED};
 
 /// A user to write.
@@ -82,6 +83,24 @@ pub(crate) async fn find_all(
                 found.push((id, wire));
             }
         }
+    }
+    Ok(found)
+}
+
+/// Of these users those that were erased.
+pub(crate) async fn erased(
+    conn: &mut AnyConnection,
+    ids: &[i64],
+) -> Result<BTreeSet<i64>, StoreError> {
+    let mut found = BTreeSet::new();
+    for part in parts(ids) {
+        let marks = vec!["?"; part.len()].join(", ");
+        let select = format!("SELECT id FROM users WHERE erased = 1 AND id IN ({marks})");
+        let mut query = sqlx::query_as::<_, (i64,)>(AssertSqlSafe(select));
+        for id in part {
+            query = query.bind(*id);
+        }
+        found.extend(query.fetch_all(&mut *conn).await?.into_iter().map(|(id,)| id));
     }
     Ok(found)
 }

@@ -275,7 +275,7 @@ fn an_erasure_goes_on_after_a_restart() {
         let sends = super::super::send::Sends::start(&shared.shared, &shared.runtime);
         assert!(shared.shared.sends.set(sends).is_ok());
         let mut at = erasure.at;
-        for _ in 0..2 {
+        for _ in 0..3 {
             at = shared.shared.end_relations(id, &name).await.unwrap();
         }
         assert_eq!(at.phase, Phase::Groups);
