@@ -129,6 +129,7 @@ const OMITTED: &[&str] = &[
     "StoredMessage.pinned_seq",
     "Synced.relations",
     "Synced.settings",
+    "Synced.relations_anew_ms",
     "ConversationState.pinned",
     "ConversationState.silent",
     "React.remove",

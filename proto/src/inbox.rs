@@ -15,7 +15,7 @@ use bytes::Bytes;
 use marks::Cursors;
 pub use marks::MARK_EVERY_MS;
 use reacts::Reacts;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A push that is ahead of its turn waits this long for those before it, then they are pulled.
 pub const AHEAD_MS: u64 = 500;
@@ -91,6 +91,9 @@ pub struct Inbox {
     /// By user: the moment of what was last said of it.
     related_ms: BTreeMap<String, u64>,
     settings_ms: u64,
+    /// A sync under way names all others there are: since which moment that is so, and whom it has
+    /// named.
+    anew: Option<(u64, BTreeSet<String>)>,
     /// Requests of a kind that were answered: syncs and pulls.
     requests: u64,
     duplicates: u64,
@@ -110,6 +113,7 @@ impl Inbox {
         }
         self.reacts.tell_again(now_ms);
         self.page = self.cursor.clone();
+        self.anew = None;
         self.sync_due_ms = Some(now_ms);
         self.is_of(welcome.generation, now_ms, said);
     }
@@ -130,6 +134,7 @@ impl Inbox {
         self.pulls.clear();
         self.related_ms.clear();
         self.settings_ms = 0;
+        self.anew = None;
         for conversation in self.conversations.values_mut() {
             let sends = std::mem::take(&mut conversation.sends);
             *conversation = Conversation { sends, ..Conversation::default() };
@@ -248,6 +253,24 @@ impl Inbox {
         }
     }
 
+    /// Where a sync names all others there are, those it has not named once it is done are over.
+    fn end_unnamed(&mut self, synced: &v1::Synced, said: &mut Vec<Said>) {
+        let Some((anew_ms, named)) = &mut self.anew else { return };
+        named.extend(synced.relations.iter().map(|state| state.user.clone()));
+        if !synced.done {
+            return;
+        }
+        self.related_ms.retain(|user, known_ms| {
+            let stands = *known_ms >= *anew_ms || named.contains(user);
+            if !stands {
+                let state = v1::RelationState { user: user.clone(), ..<_>::default() };
+                said.push(Said::Related(v1::RelationState { changed_ms: *known_ms, ..state }));
+            }
+            stands
+        });
+        self.anew = None;
+    }
+
     fn set(&mut self, settings: &v1::Settings, said: &mut Vec<Said>) {
         if settings.changed_ms >= self.settings_ms {
             self.settings_ms = settings.changed_ms;
@@ -289,7 +312,11 @@ impl Inbox {
         if !self.is_of(synced.generation, now_ms, said) {
             return;
         }
+        if synced.relations_anew_ms > 0 {
+            self.anew = Some((synced.relations_anew_ms, BTreeSet::new()));
+        }
         self.related(&synced.relations, said);
+        self.end_unnamed(synced, said);
         if let Some(settings) = &synced.settings {
             self.set(settings, said);
         }

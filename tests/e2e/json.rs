@@ -204,6 +204,7 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             conversations: f.list("conversations", conversation),
             relations: if f.has("relations") { f.list("relations", relation) } else { Vec::new() },
             settings: f.has("settings").then(|| settings(&mut Fields::of(&f.take("settings")))),
+            relations_anew_ms: f.maybe_number("relations_anew_ms").unwrap_or_default(),
         }),
         "pulled" => server_frame::Body::Pulled(v1::Pulled {
             id: f.small("id"),

@@ -17,6 +17,8 @@ use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
 /// Conversations and relationships on a page of a sync.
 const PAGE_MAX: u32 = 200;
+/// Since when a sync tells all there is, what has ended among it.
+const EVER_MS: i64 = 1;
 /// Ranges of one pull.
 const RANGES_MAX: usize = 64;
 /// Messages and bytes of one answer: what is left is named, and asked for next. The bytes leave
@@ -64,11 +66,20 @@ impl Shared {
             }
             from = 0;
         }
-        let related = relations::changed(&mut conn, me, cursor.since_ms, from, left as i64).await?;
+        let (mut part, mut since_ms) = (cursor.part.max(Part::Relations), cursor.since_ms);
+        // What ended so long ago may be known no longer; a first sync knows of nothing.
+        if part == Part::Relations && since_ms > 0 && now_ms - since_ms > relations::ENDED_TOLD_MS {
+            (part, from) = (Part::Whole, 0);
+            answer.relations_anew_ms = u64::try_from(cursor.next_ms).unwrap_or(0);
+        }
+        if part == Part::Whole {
+            since_ms = EVER_MS;
+        }
+        let related = relations::changed(&mut conn, me, since_ms, from, left as i64).await?;
         answer.relations = related.iter().map(words::related).collect();
         answer.done = related.len() < left;
         answer.cursor = match related.last() {
-            Some(last) if !answer.done => cursor.next_page(Part::Relations, last.peer),
+            Some(last) if !answer.done => cursor.next_page(part, last.peer),
             _ => cursor.next_sync(),
         };
         Ok(vec![Body::Synced(answer)])

@@ -363,6 +363,44 @@ async fn id(store: &Store, name: &str) -> i64 {
 }
 
 #[test]
+fn who_was_away_for_longer_than_what_ended_is_kept_is_told_all_relations() {
+    on_both(|store| async move {
+        let desk = Desk::new(&store);
+        for peer in ["bob", "cleo", "dan", "eve"] {
+            desk.friends("alice", peer).await;
+        }
+        desk.relate("alice", "cleo", part).await;
+        let day_ms = 86_400_000;
+        let ago = |days: i64| (desk.store.now_ms() - days * day_ms).to_string();
+        for known in [String::new(), ago(1), ago(89)] {
+            let synced = desk.syncs("alice", &known, 0).await;
+            let named = if known.is_empty() { 3 } else { 4 };
+            assert_eq!((synced.relations.len(), synced.relations_anew_ms), (named, 0), "{known}");
+        }
+        // The first page tells that it is so, and all together name all, whatever the moments.
+        let begun_ms = desk.store.now_ms() as u64;
+        let mut page = desk.syncs("alice", &ago(91), 1).await;
+        assert!((begun_ms - 30_000..=begun_ms).contains(&page.relations_anew_ms), "{page:?}");
+        let mut named = page.relations.clone();
+        while !page.done {
+            page = desk.syncs("alice", &page.cursor, 1).await;
+            assert_eq!(page.relations_anew_ms, 0, "once");
+            named.extend(page.relations.clone());
+        }
+        named.sort_by(|one, other| one.user.cmp(&other.user));
+        let named: Vec<(&str, bool)> = named.iter().map(|r| (&*r.user, r.friend)).collect();
+        let all = [("bob", true), ("cleo", false), ("dan", true), ("eve", true)];
+        assert_eq!(named, all, "what ended lately too: a device may have heard of it before");
+        assert_eq!(desk.syncs("alice", &page.cursor, 0).await.relations_anew_ms, 0);
+        // A device that rests in the middle of it for so long begins again.
+        let rested = format!("{}-{}-{}-r", ago(91), ago(91), i64::MAX);
+        let page = desk.syncs("alice", &rested, 0).await;
+        assert_eq!((page.relations.len(), page.done), (4, true));
+        assert!(page.relations_anew_ms > 0);
+    });
+}
+
+#[test]
 fn a_message_is_told_of_at_once_then_once_a_second_and_again_where_it_failed() {
     let mut pace = Pace::default();
     let (place, begun) = ((1, 2), Instant::now());

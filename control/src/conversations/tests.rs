@@ -97,6 +97,8 @@ fn a_sync_looks_back_a_little_and_goes_on_where_it_was() {
     let third = SyncCursor::parse(&second.next_page(Part::Relations, 0), 500_000).unwrap();
     assert_eq!(third, at(0, 70_000, Part::Relations, 0));
     assert!(!second.is_first() && !third.is_first());
+    let whole = SyncCursor::parse(&third.next_page(Part::Whole, 5), 500_000).unwrap();
+    assert_eq!(whole, at(0, 70_000, Part::Whole, 5));
     let next = SyncCursor::parse(&third.next_sync(), 200_000).unwrap();
     assert_eq!(next, at(70_000, 170_000, Part::Conversations, 0));
     for bad in ["x", "1-2", "1-2-3-4", "1-2-3-r-r", "1-2-3-", "-1", "1--3", &"9".repeat(20)] {

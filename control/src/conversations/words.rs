@@ -345,11 +345,13 @@ const NOTICE: i64 = Kind::Notice as i64;
 const REACTIONS: i64 = Kind::Reactions as i64;
 
 /// What a sync lists, in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     #[default]
     Conversations,
     Relations,
+    /// All relations there are: the cursor the sync began with was too old.
+    Whole,
 }
 
 /// Where a sync goes on: from a moment on, to be asked again from `next_ms`, after this id.
@@ -377,6 +379,7 @@ impl SyncCursor {
                 let part = match part {
                     [] => Part::Conversations,
                     ["r"] => Part::Relations,
+                    ["a"] => Part::Whole,
                     _ => return None,
                 };
                 let (since_ms, next_ms) = (number(since)?, number(next)?);
@@ -398,7 +401,11 @@ impl SyncCursor {
 
     /// For the next page: after this id of a part.
     pub(super) fn next_page(&self, part: Part, after: i64) -> String {
-        let end = if part == Part::Relations { "-r" } else { "" };
+        let end = match part {
+            Part::Conversations => "",
+            Part::Relations => "-r",
+            Part::Whole => "-a",
+        };
         format!("{}-{}-{after}{end}", self.since_ms, self.next_ms)
     }
 }

@@ -21,15 +21,18 @@ pub(crate) enum Removed {
     Reactions,
     /// Pins of messages that are kept no longer.
     Pins,
+    /// What ended between two users so long ago that no sync tells it.
+    Ended,
 }
 
-const FROM: [(Removed, &str); 6] = [
+const FROM: [(Removed, &str); 7] = [
     (Removed::Messages, "messages"),
     (Removed::Sessions, "sessions"),
     (Removed::Links, "links"),
     (Removed::Keys, "idempotency_keys"),
     (Removed::Reactions, "reactions"),
     (Removed::Pins, "pins"),
+    (Removed::Ended, "ended_relations"),
 ];
 
 /// What is done in the background.

@@ -1,11 +1,12 @@
-//! What is over and would stay for ever: log-ins nobody uses, links, idempotency keys.
+//! What is over and would stay for ever: log-ins nobody uses, links, idempotency keys, and news of
+//! what ended between two users.
 //!
 //! Owns the walk through their tables, a page at a time by primary key, so that no index by time
 //! costs every write. (Requests to join a group end with the group, in its transaction.)
 
 use super::figures::Removed;
 use super::upkeep::Upkeep;
-use super::{StoreError, idempotency};
+use super::{StoreError, idempotency, relations};
 use sqlx::AnyConnection;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ const PAGE: i64 = 256;
 pub(super) async fn run(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> {
     keys(upkeep, now_ms).await?;
     sessions(upkeep, now_ms).await?;
-    links(upkeep, now_ms).await
+    links(upkeep, now_ms).await?;
+    ended(upkeep, now_ms - relations::ENDED_KEPT_MS).await
 }
 
 async fn keys(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> {
@@ -106,6 +108,52 @@ async fn links(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> {
         }
         match page.last() {
             Some((token, ..)) if page.len() == PAGE as usize => after.clone_from(token),
+            _ => return Ok(()),
+        }
+        if upkeep.is_ending() {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes what ended between two users before a moment: no sync tells it any more.
+async fn ended(upkeep: &Upkeep, before_ms: i64) -> Result<(), StoreError> {
+    let mut after = (-1, -1);
+    loop {
+        let page = sqlx::query_as::<_, (i64, i64, i64)>(
+            "SELECT user_id, peer_id, changed_ms FROM ended_relations
+                WHERE user_id > ? OR (user_id = ? AND peer_id > ?)
+                ORDER BY user_id, peer_id LIMIT ?",
+        );
+        let page = page.bind(after.0).bind(after.0).bind(after.1).bind(PAGE);
+        let page = page.fetch_all(&mut *upkeep.store.reader().await?).await?;
+        let old: Vec<(i64, i64)> = page
+            .iter()
+            .filter(|(.., changed_ms)| *changed_ms < before_ms)
+            .map(|(user, peer, _)| (*user, *peer))
+            .collect();
+        if !old.is_empty() {
+            let old = Arc::new(old);
+            let removed = upkeep.store.write(move |conn| {
+                let old = Arc::clone(&old);
+                Box::pin(async move {
+                    let mut rows = 0;
+                    for (user, peer) in old.iter() {
+                        // Something else may have ended between the two meanwhile.
+                        let delete = sqlx::query(
+                            "DELETE FROM ended_relations
+                                WHERE user_id = ? AND peer_id = ? AND changed_ms < ?",
+                        );
+                        let delete = delete.bind(*user).bind(*peer).bind(before_ms);
+                        rows += delete.execute(&mut *conn).await?.rows_affected();
+                    }
+                    Ok(rows)
+                })
+            });
+            upkeep.remove(Removed::Ended, removed).await?;
+        }
+        match page.last() {
+            Some((user, peer, _)) if page.len() == PAGE as usize => after = (*user, *peer),
             _ => return Ok(()),
         }
         if upkeep.is_ending() {

@@ -4,6 +4,7 @@
 //! Locks are taken in one order everywhere: the two edges by primary key, then the two users'
 //! counts by user.
 
+use super::upkeep::DAY_MS;
 use super::{Dialect, Store, StoreError, parts};
 use crate::relations::{Counts, Edge, Kind, Pair, Standing};
 use futures_core::future::BoxFuture;
@@ -11,6 +12,12 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 use uproar_proto::names;
+
+/// What has ended is told to syncs from up to this long ago: 90 days. Older ones are told the whole
+/// list instead, by which a device finds out what has ended.
+pub(crate) const ENDED_TOLD_MS: i64 = 90 * DAY_MS;
+/// It is kept for a day longer: the clocks of two processes differ.
+pub(super) const ENDED_KEPT_MS: i64 = ENDED_TOLD_MS + DAY_MS;
 
 /// What a rule makes of two users' standing; a refusal writes nothing.
 pub(crate) type Rule = fn(&Standing) -> Result<Pair, Code>;

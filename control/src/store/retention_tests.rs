@@ -209,6 +209,36 @@ fn what_stands_beside_old_messages_goes_with_them() {
 }
 
 #[test]
+fn what_ended_long_ago_is_kept_for_as_long_as_a_sync_tells_it() {
+    on_both(|store| async move {
+        let upkeep = upkeep(&store).await;
+        let filled = store.write(move |conn| {
+            Box::pin(async move {
+                for id in 0..600_i64 {
+                    let insert = sqlx::query(
+                        "INSERT INTO ended_relations (user_id, peer_id, changed_ms)
+                            VALUES (?, ?, ?)",
+                    );
+                    // Every third one is not that old.
+                    let changed_ms = START - 91 * DAY_MS - i64::from(id % 3 != 0);
+                    let insert = insert.bind(id / 5).bind(id).bind(changed_ms);
+                    insert.execute(&mut *conn).await?;
+                }
+                Ok(())
+            })
+        });
+        filled.await.unwrap();
+        leftovers::run(&upkeep, START - 1).await.unwrap();
+        assert_eq!(count(&store, "SELECT COUNT(*) FROM ended_relations").await, 600);
+        leftovers::run(&upkeep, START).await.unwrap();
+        assert_eq!(count(&store, "SELECT COUNT(*) FROM ended_relations").await, 200);
+        let oldest = "SELECT MIN(changed_ms) FROM ended_relations";
+        assert_eq!(count(&store, oldest).await, START - 91 * DAY_MS);
+        assert_eq!(store.figures.removed(Removed::Ended), 400);
+    });
+}
+
+#[test]
 fn content_that_went_before_its_index_row_is_told_as_gone() {
     on_both(|store| async move {
         let (alice, bob) = (user(&store, "alice").await, user(&store, "bob").await);

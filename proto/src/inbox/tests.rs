@@ -246,6 +246,33 @@ fn what_is_older_than_what_was_said_of_a_user_is_not_said() {
     assert_eq!(inbox.receive(&Body::Settings(settings(4)), 0), []);
 }
 
+#[test]
+fn whom_a_whole_list_does_not_name_is_over_once_it_is_done() {
+    let mut inbox = device();
+    let of = |user: &str, friend, changed_ms| v1::RelationState {
+        user: user.into(),
+        friend,
+        changed_ms,
+        ..v1::RelationState::default()
+    };
+    let pushed = |state| Body::Relations(v1::Relations { users: vec![state] });
+    for state in [of("b", true, 7), of("c", true, 7), of("d", true, 7), of("e", true, 90)] {
+        inbox.receive(&pushed(state), 0);
+    }
+    let page = |anew_ms, done, state| {
+        let Body::Synced(page) = synced(0, 1) else { unreachable!() };
+        let relations = vec![state];
+        Body::Synced(v1::Synced { relations_anew_ms: anew_ms, done, relations, ..page })
+    };
+    let said = inbox.receive(&page(50, false, of("b", true, 7)), 0);
+    assert_eq!(said, [Said::Related(of("b", true, 7))], "not before it is done");
+    let said = inbox.receive(&page(0, true, of("d", true, 8)), 0);
+    let over = Said::Related(of("c", false, 7));
+    assert_eq!(said, [Said::Related(of("d", true, 8)), over], "e came while it went on");
+    let said = inbox.receive(&page(0, true, of("d", true, 8)), 0);
+    assert_eq!(said, [Said::Related(of("d", true, 8))], "the next one names what has changed");
+}
+
 fn send(id: u8) -> v1::Send {
     let client_msg_id = Bytes::copy_from_slice(&[id; 16]);
     v1::Send { conversation: "user:b".into(), client_msg_id, ..v1::Send::default() }

@@ -245,8 +245,8 @@ fn stored_body() -> impl Strategy<Value = server_frame::Body> {
             }
         ),
         stored().prop_map(Body::Stored),
-        (number(), text(), any::<bool>(), vec(state(), 0..3), others).prop_map(
-            |(generation, cursor, done, conversations, (relations, settings))| {
+        (number(), text(), any::<bool>(), vec(state(), 0..3), others, number()).prop_map(
+            |(generation, cursor, done, conversations, (relations, settings), anew_ms)| {
                 Body::Synced(v1::Synced {
                     generation,
                     cursor,
@@ -254,6 +254,7 @@ fn stored_body() -> impl Strategy<Value = server_frame::Body> {
                     conversations,
                     relations,
                     settings,
+                    relations_anew_ms: anew_ms,
                 })
             }
         ),
