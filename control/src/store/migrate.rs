@@ -277,19 +277,20 @@ pub(super) async fn generation(
     generation_now(conn).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
-/// The newest moment that clients were told of, as far as it is remembered.
-const MOMENT: &str = "moment";
+/// A fact: no moment in the store is later, nor one that a client was told of.
+const BOUND: &str = "moment_bound";
 
 /// The newest moment in the store: of what was changed, and of what clients were told.
 pub(super) async fn newest_ms(
     dialect: Dialect,
     conn: &mut AnyConnection,
 ) -> Result<i64, sqlx::Error> {
-    let kept_ms = fact(conn, MOMENT).await?;
-    if kept_ms.is_none() {
-        set_fact(conn, dialect, MOMENT, 0).await?;
+    if let Some(bound_ms) = fact(conn, BOUND).await? {
+        return Ok(bound_ms);
     }
-    let mut newest_ms = kept_ms.unwrap_or(0);
+    // Once: a new store, or one from before this was remembered, which had a fact for what was
+    // told and none for what was written.
+    let mut newest_ms = fact(conn, "moment").await?.unwrap_or(0);
     for newest in [
         "SELECT MAX(changed_ms) FROM conversations",
         "SELECT MAX(changed_ms) FROM relations",
@@ -300,13 +301,14 @@ pub(super) async fn newest_ms(
         let newest = sqlx::query_as::<_, (Option<i64>,)>(newest).fetch_one(&mut *conn).await?;
         newest_ms = newest_ms.max(newest.0.unwrap_or(0));
     }
+    set_fact(conn, dialect, BOUND, newest_ms).await?;
     Ok(newest_ms)
 }
 
-/// Remembers a moment over a restart.
-pub(super) async fn keep_ms(conn: &mut AnyConnection, now_ms: i64) -> Result<(), StoreError> {
+/// Remembers a bound of moments over a restart.
+pub(super) async fn keep_ms(conn: &mut AnyConnection, bound_ms: i64) -> Result<(), StoreError> {
     let update =
-        sqlx::query("UPDATE store_facts SET value = ? WHERE name = 'moment' AND value < ?");
-    update.bind(now_ms).bind(now_ms).execute(conn).await?;
+        sqlx::query("UPDATE store_facts SET value = ? WHERE name = 'moment_bound' AND value < ?");
+    update.bind(bound_ms).bind(bound_ms).execute(conn).await?;
     Ok(())
 }

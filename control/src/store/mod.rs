@@ -28,6 +28,7 @@ mod hold;
 pub(crate) mod idempotency;
 mod leftovers;
 mod migrate;
+mod moments;
 pub(crate) mod outbox;
 mod partitions;
 mod place;
@@ -58,12 +59,13 @@ use figures::Figures;
 use futures_core::future::BoxFuture;
 use hold::{Hold, Keeper, Use};
 pub use migrate::{Migrated, migrate};
+use moments::{Due, Moments};
 use place::Place;
 pub use restore::{Restored, check, restore};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use transaction::TRANSACTION_MAX;
@@ -71,9 +73,6 @@ use upkeep::{DAY_MS, Plan, Task};
 use uproar_proto::control::Sample;
 use uproar_proto::error::Code;
 
-/// A moment a client was told of is remembered at least this often: a third of what a sync looks
-/// back.
-const MOMENT_KEPT_MS: i64 = 10_000;
 /// Connections that only read.
 const READERS: u32 = 8;
 /// Connections that write to a MySQL server at once; SQLite has one writer.
@@ -176,15 +175,12 @@ pub struct Store {
     readers: AnyPool,
     writers: Writers,
     generation: i64,
-    /// The newest moment given out: moments never go back, whatever the clock does.
-    newest_ms: AtomicI64,
+    moments: Moments,
     figures: Arc<Figures>,
     upkeep: Mutex<Option<Task>>,
     keeper: Mutex<Option<Keeper>>,
     /// Somebody else has the store alone, or had: it is not this process's any more.
     lost: Arc<AtomicBool>,
-    /// The newest moment that is remembered over a restart.
-    kept_ms: tokio::sync::Mutex<i64>,
 }
 
 impl Store {
@@ -230,7 +226,7 @@ impl Store {
         let generation = migrate::generation(place.dialect, &mut conn).await;
         let generation = generation
             .map_err(|e| StoreError::Unusable(format!("the store cannot be written: {e}")))?;
-        let newest_ms = migrate::newest_ms(place.dialect, &mut conn).await?;
+        let moments = Moments::of(migrate::newest_ms(place.dialect, &mut conn).await?);
         let figures = Arc::new(Figures::default());
         let writers = match place.dialect {
             Dialect::Sqlite => {
@@ -250,8 +246,7 @@ impl Store {
             place: place.clone(),
             writers,
             generation,
-            newest_ms: AtomicI64::new(newest_ms),
-            kept_ms: tokio::sync::Mutex::new(0),
+            moments,
             figures,
             upkeep: Mutex::new(None),
             lost: keeper.lost(),
@@ -284,21 +279,51 @@ impl Store {
 
     /// The moment when the clock shows this.
     fn moment(&self, clock_ms: i64) -> i64 {
-        self.newest_ms.fetch_max(clock_ms, Ordering::Relaxed).max(clock_ms)
+        self.moments.at(clock_ms)
     }
 
-    /// Now, for a client that will ask later what has changed since: moments of later changes are
-    /// not more than [`MOMENT_KEPT_MS`] before it, not even after a restart with a clock that was
-    /// set back.
+    /// Now, for a client that will ask later what has changed since: no later change has a moment
+    /// before it, not even after a restart with a clock that was set back.
     pub(crate) async fn now_kept_ms(&self) -> Result<i64, StoreError> {
         let now_ms = self.now_ms();
-        // One writes it; who asks meanwhile waits for that.
-        let mut kept_ms = self.kept_ms.lock().await;
-        if now_ms - *kept_ms >= MOMENT_KEPT_MS {
-            self.write(move |conn| Box::pin(migrate::keep_ms(conn, now_ms))).await?;
-            *kept_ms = now_ms;
+        self.remembering(async move { Ok(now_ms) }).await
+    }
+
+    /// Does something that makes moments known, and remembers before how far they go.
+    async fn remembering<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self.moments.due() {
+            Due::No => work.await,
+            Due::Now => {
+                if let Some((_writing, bound_ms)) = self.moments.next_due().await {
+                    self.keep_bound(bound_ms).await?;
+                }
+                work.await
+            }
+            Due::Soon => {
+                let Some((writing, bound_ms)) = self.moments.try_next() else {
+                    return work.await;
+                };
+                let keep = async {
+                    let _writing = writing;
+                    self.keep_bound(bound_ms).await
+                };
+                let (kept, done) = tokio::join!(keep, work);
+                if let Err(error) = kept {
+                    // It is not needed yet; who needs it tries again.
+                    tracing::debug!(%error, "the newest moment could not be remembered");
+                }
+                done
+            }
         }
-        Ok(now_ms)
+    }
+
+    async fn keep_bound(&self, bound_ms: i64) -> Result<(), StoreError> {
+        self.write_only(move |conn| Box::pin(migrate::keep_ms(conn, bound_ms))).await?;
+        self.moments.kept(bound_ms);
+        Ok(())
     }
 
     /// A connection to read with: sees what was committed before.
@@ -316,6 +341,15 @@ impl Store {
     where
         T: Send + 'static,
         // As `Job`, spelled out: so the compiler knows what a closure given here is to be.
+        F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
+    {
+        self.remembering(self.write_only(job)).await
+    }
+
+    /// The same, whatever moments it writes.
+    async fn write_only<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
         F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
     {
         self.check_ours()?;
@@ -337,12 +371,15 @@ impl Store {
         T: Send + 'static,
         F: for<'c> Fn(&'c mut AnyConnection) -> Outcome<'c, T> + Send + Sync + 'static,
     {
-        self.check_ours()?;
-        match &self.writers {
-            // Inside the process, a commit that fails has been rolled back.
-            Writers::One(writer, _) => Ok((writer.write(job).await?, false)),
-            Writers::Many(pool) => transaction::run_by_ids(pool, &job).await,
-        }
+        let work = async {
+            self.check_ours()?;
+            match &self.writers {
+                // Inside the process, a commit that fails has been rolled back.
+                Writers::One(writer, _) => Ok((writer.write(job).await?, false)),
+                Writers::Many(pool) => transaction::run_by_ids(pool, &job).await,
+            }
+        };
+        self.remembering(work).await
     }
 
     fn check_ours(&self) -> Result<(), StoreError> {
@@ -528,6 +565,25 @@ mod tests {
         });
     }
 
+    /// What changes at this moment.
+    fn change(at_ms: i64) -> impl Job<()> {
+        move |conn: &mut AnyConnection| -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async move {
+                let insert = sqlx::query(
+                    "INSERT INTO ended_relations (user_id, peer_id, changed_ms) VALUES (?, ?, ?)",
+                );
+                let insert = insert.bind(crate::ids::random_id()).bind(1).bind(at_ms);
+                insert.execute(conn).await?;
+                Ok(())
+            })
+        }
+    }
+
+    async fn remembered(store: &Store) -> i64 {
+        let mut conn = store.reader().await.unwrap();
+        migrate::fact(&mut conn, "moment_bound").await.unwrap().unwrap()
+    }
+
     #[test]
     fn moments_never_go_back_with_the_clock_not_even_over_a_restart() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -542,14 +598,28 @@ mod tests {
                 assert!(test.now_ms() > clock_ms + hour_ms);
                 // A client was told of it, and nothing was written then but that.
                 let told_ms = test.now_kept_ms().await.unwrap();
-                let later_ms = test.moment(told_ms + MOMENT_KEPT_MS - 1);
+                let later_ms = test.moment(told_ms + 900);
                 assert_eq!(test.now_kept_ms().await.unwrap(), later_ms);
                 test.close().await;
                 let again = Store::open(&test.url, true).await.unwrap();
                 let now_ms = again.moment(clock_ms);
-                assert!(now_ms >= later_ms - MOMENT_KEPT_MS, "{now_ms}, told {later_ms}");
+                let ahead_ms = now_ms - later_ms;
+                assert!((0..=2_000).contains(&ahead_ms), "{now_ms}, told {later_ms}");
                 assert!(again.now_kept_ms().await.unwrap() >= now_ms);
+                // What was written counts like what was told, however often; no table is read.
+                let mut written_ms = now_ms;
+                for step_ms in [1, 1_500, 1, 9_000, 700, 700, 700, 700] {
+                    written_ms = again.moment(written_ms + step_ms);
+                    again.write(change(written_ms)).await.unwrap();
+                    again.write_by_ids(change(written_ms)).await.unwrap();
+                    let bound_ms = remembered(&again).await;
+                    let ahead_ms = bound_ms - written_ms;
+                    assert!((0..=2_000).contains(&ahead_ms), "{bound_ms}, written {written_ms}");
+                }
                 again.close().await;
+                let third = Store::open(&test.url, true).await.unwrap();
+                assert!(third.moment(clock_ms) >= written_ms);
+                third.close().await;
                 test.end().await;
             }
         });
