@@ -78,6 +78,8 @@ pub struct Inbox {
     /// The cursor of the page that comes next.
     page: String,
     syncing: bool,
+    /// The sync under way was asked of the store before this one: its answer is void.
+    sync_is_void: bool,
     sync_due_ms: Option<u64>,
     caught_up: bool,
     pull_id: u32,
@@ -103,7 +105,7 @@ impl Inbox {
     /// A new connection: whatever was under way on an older one is asked for again.
     fn welcomed(&mut self, welcome: &v1::Welcome, now_ms: u64, said: &mut Vec<Said>) {
         self.user.clone_from(&welcome.user);
-        self.syncing = false;
+        (self.syncing, self.sync_is_void) = (false, false);
         self.caught_up = false;
         self.pulls.clear();
         for conversation in self.conversations.values_mut() {
@@ -139,7 +141,9 @@ impl Inbox {
             let sends = std::mem::take(&mut conversation.sends);
             *conversation = Conversation { sends, ..Conversation::default() };
         }
-        (self.syncing, self.caught_up) = (false, false);
+        // What is under way asks on from a cursor of the store before: what it names is not all.
+        // The next one waits for its answer, since two could be answered in any order.
+        (self.sync_is_void, self.caught_up) = (self.syncing, false);
         self.sync_due_ms = Some(now_ms);
         said.push(Said::Anew);
         false
@@ -204,7 +208,7 @@ impl Inbox {
             // A refused sync, pull or mark is told again.
             Body::Error(error) if error.retry => {
                 let wait = u64::from(error.retry_after_ms).max(100);
-                self.syncing = false;
+                (self.syncing, self.sync_is_void) = (false, false);
                 self.pulls.clear();
                 for conversation in self.conversations.values_mut() {
                     conversation.pulling = false;
@@ -309,7 +313,8 @@ impl Inbox {
 
     fn synced(&mut self, synced: &v1::Synced, now_ms: u64, said: &mut Vec<Said>) {
         self.syncing = false;
-        if !self.is_of(synced.generation, now_ms, said) {
+        let is_void = std::mem::take(&mut self.sync_is_void);
+        if !self.is_of(synced.generation, now_ms, said) || is_void {
             return;
         }
         if synced.relations_anew_ms > 0 {
@@ -335,7 +340,8 @@ impl Inbox {
     }
 
     fn pulled(&mut self, pulled: &v1::Pulled, now_ms: u64, said: &mut Vec<Said>) {
-        let asked = self.pulls.remove(&pulled.id).unwrap_or_default();
+        // Not asked for any more: its seqs may be of the store before.
+        let Some(asked) = self.pulls.remove(&pulled.id) else { return };
         for part in &pulled.parts {
             self.stored(part, now_ms, said);
         }

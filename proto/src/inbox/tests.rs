@@ -126,7 +126,7 @@ fn a_backlog_is_pulled_at_once_and_a_new_generation_begins_anew() {
 fn whatever_names_another_store_begins_anew_and_keeps_what_was_to_be_sent() {
     let resync = Body::Resync(v1::Resync { spread_ms: 1, generation: 2 });
     let sent = Body::Sent(v1::Sent { generation: 2, seq: 9, ..Default::default() });
-    for word in [welcome(2), resync, sent] {
+    for word in [welcome(2), resync, sent, synced(0, 2)] {
         let mut inbox = device();
         inbox.receive(&push(&[1, 2]), 0);
         inbox.mark("user:b", 2, 0);
@@ -136,7 +136,33 @@ fn whatever_names_another_store_begins_anew_and_keeps_what_was_to_be_sent() {
         let again = client_frame::Body::Send(send(1));
         let sync = v1::Sync { cursor: String::new(), limit: 0 };
         assert_eq!(inbox.due(10), [client_frame::Body::Sync(sync), again], "{word:?}");
-        assert_eq!(inbox.receive(&word, 11), [], "it is known now: {word:?}");
+        let again = inbox.receive(&word, 11);
+        assert!(!again.contains(&Said::Anew), "it is known now: {word:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_of_the_store_before_says_nothing_of_the_new_one() {
+    let stored = Body::Sent(v1::Sent { generation: 2, seq: 9, ..Default::default() });
+    let resync = Body::Resync(v1::Resync { spread_ms: 1, generation: 2 });
+    for word in [stored, resync] {
+        let mut inbox = device();
+        inbox.receive(&push(&[1, 3]), 0);
+        let (pull, ..) = pull_of(&inbox.due(AHEAD_MS));
+        let told = v1::Resync { spread_ms: 1, generation: 1 };
+        inbox.receive(&Body::Resync(told), 600);
+        let sync =
+            |cursor: &str| [client_frame::Body::Sync(v1::Sync { cursor: cursor.into(), limit: 0 })];
+        assert_eq!(but_marks(inbox.due(600)), sync("9"));
+        assert_eq!(inbox.receive(&word, 610), [Said::Anew], "{word:?}");
+        // A pull of before, and a sync on from the cursor of before, which names what is new alone.
+        let Body::Stored(part) = push(&[2]) else { unreachable!() };
+        let late = Body::Pulled(v1::Pulled { id: pull, parts: vec![part], rest: Vec::new() });
+        assert_eq!(inbox.receive(&late, 620), [], "{word:?}");
+        assert_eq!(inbox.due(620), [], "two syncs could be answered in any order");
+        assert_eq!(inbox.receive(&synced(0, 2), 630), [], "it has not caught up by this");
+        assert_eq!(inbox.due(630), sync(""), "from the beginning: {word:?}");
+        assert_eq!(inbox.receive(&synced(0, 2), 640), [Said::CaughtUp]);
     }
 }
 
