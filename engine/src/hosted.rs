@@ -46,10 +46,12 @@ impl Machine for Hosted {
     ) {
         self.shard.turn(now, events, inbox, actions, outbox);
         let Some(control) = &self.control else { return };
-        for ask in self.shard.take_asks() {
-            if let Err(Upward::Ask(ask)) = control.hand(Upward::Ask(ask)) {
-                self.shard.refuse_ask(&ask);
-            }
+        let asks = self.shard.take_asks();
+        for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {
+            Err(Upward::Ask(ask)) => Some(ask),
+            _ => None,
+        }) {
+            self.shard.refuse_ask(&ask);
         }
         if let Some(seen) = self.shard.take_seen()
             && control.hand(Upward::Seen(seen)).is_err()
@@ -72,5 +74,43 @@ impl Machine for Hosted {
 
     fn undeliverable(&mut self, to: u16, message: Message) {
         self.shard.undeliverable(to, message);
+    }
+}
+
+/// Hands over what one turn asks (`hand` gives back what found no room); what is to be refused. Once the queue was full, nothing more of this
+/// turn goes: it may have room again a moment later, and what a connection sent behind a refused
+/// message must not be taken. What comes later, the shard stops by itself.
+fn hand_over(asks: Vec<Ask>, mut hand: impl FnMut(Ask) -> Option<Ask>) -> Vec<Ask> {
+    let mut refused = Vec::new();
+    for ask in asks {
+        match refused.is_empty() {
+            true => refused.extend(hand(ask)),
+            false => refused.push(ask),
+        }
+    }
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uproar_proto::control::{Asked, ConnectionId};
+
+    #[test]
+    fn nothing_of_a_turn_passes_what_found_no_room() {
+        let from = ConnectionId { node: 0, shard: 0, conn: 1, serial: 1 };
+        let what = Asked::Open { login: None };
+        let asks = (1..=4).map(|number| Ask { from, number, user: "u".into(), what: what.clone() });
+        let mut taken = Vec::new();
+        // It is full for the second one alone.
+        let refused = hand_over(asks.collect(), |ask| match ask.number {
+            2 => Some(ask),
+            number => {
+                taken.push(number);
+                None
+            }
+        });
+        let refused: Vec<u32> = refused.iter().map(|ask| ask.number).collect();
+        assert_eq!((taken, refused), (vec![1], vec![2, 3, 4]));
     }
 }
