@@ -11,10 +11,13 @@ pub mod conversations;
 mod export;
 mod fault;
 mod groups;
+mod guard;
 mod http;
 mod ids;
 pub mod jwks;
 mod limits;
+#[cfg(test)]
+mod listener;
 mod passwords;
 mod process;
 mod refresh;

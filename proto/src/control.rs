@@ -287,7 +287,7 @@ pub trait Control: Send + Sync {
 }
 
 /// When a frame that was refused for want of room may be tried again.
-const RETRY_AFTER_MS: u32 = 250;
+pub(crate) const RETRY_AFTER_MS: u32 = 250;
 /// The same where the store or the way to it is down.
 const DOWN_AFTER_MS: u32 = 1_000;
 

@@ -69,7 +69,8 @@ impl Shared {
         let change = Change { conv, actor, act, once, reply };
         let offered = self.sends.get().map(|sends| sends.offer_change(change));
         match offered {
-            Some(Ok(())) => answer.await.unwrap_or(Err(Fault::Store(StoreError::Ended))),
+            // Gone without an answer: a defect, or the process is ending.
+            Some(Ok(())) => answer.await.unwrap_or(Err(Code::StoreDown.into())),
             Some(Err(())) => Err(Code::QueueFull.into()),
             None => Err(Fault::Store(StoreError::Ended)),
         }

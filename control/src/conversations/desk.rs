@@ -1,73 +1,30 @@
-//! A service with a store of its own and an engine that writes down what it is told: for tests.
+//! A service with a store of its own, and whoever asks it: for tests.
 
 use super::{Conversations, Rules};
 use crate::config::GroupsConfig;
 use crate::groups::{Act, Joining, User};
+use crate::listener::Listener;
 use crate::relations::{Policy, befriend};
 use crate::store::{Dialect, Store, relations, users};
 use crate::webhooks::Webhooks;
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::Notify;
-use uproar_proto::control::{
-    Ask, Asked, Command, ConnectionId, Control as _, Engine, NodeInfo, NodeLoad, Reply, RoomInfo,
-    Sample, Tell,
-};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, Engine, Tell};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
 use uproar_proto::names;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
-/// The longest wait for an answer: no test waits for it unless it fails.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// The largest payload of these tests.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 2_000;
-
-/// What the engine was told.
-#[derive(Default)]
-struct Told {
-    all: Mutex<Vec<Tell>>,
-    news: Notify,
-}
-
-impl Engine for Told {
-    fn command(&self, _: Command) {}
-
-    fn list(&self, _: String, _: usize, reply: Reply<Vec<RoomInfo>>) {
-        reply(Ok(Vec::new()));
-    }
-
-    fn tell(&self, tell: Tell) -> Result<(), Tell> {
-        self.all.lock().unwrap().push(tell);
-        self.news.notify_waiters();
-        Ok(())
-    }
-
-    fn metrics(&self) -> Vec<Sample> {
-        Vec::new()
-    }
-
-    fn node(&self) -> NodeInfo {
-        NodeInfo::default()
-    }
-
-    fn nodes(&self) -> Vec<NodeLoad> {
-        Vec::new()
-    }
-
-    fn ready(&self) -> bool {
-        true
-    }
-}
 
 /// The service and who asks it.
 pub(super) struct Desk {
     pub(super) conversations: Arc<Conversations>,
     pub(super) store: Arc<Store>,
-    told: Arc<Told>,
+    told: Arc<Listener>,
     serial: AtomicU64,
 }
 
@@ -77,10 +34,10 @@ impl Desk {
         let rules = Rules {
             policy: Policy::Friends,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
-            groups: GroupsConfig { members_max: 10_000, groups_per_user_max: 100 },
+            groups: GroupsConfig { members_max: 20_000, groups_per_user_max: 100 },
         };
         let conversations = Conversations::new(Arc::clone(store), rules, Webhooks::default());
-        let told = Arc::new(Told::default());
+        let told = Arc::new(Listener::default());
         conversations.serve(Arc::clone(&told) as Arc<dyn Engine>);
         Desk { conversations, store: Arc::clone(store), told, serial: AtomicU64::new(1) }
     }
@@ -123,6 +80,34 @@ impl Desk {
         super::words::with_group(conv)
     }
 
+    /// So many users, and a group of them all; the first one owns it.
+    pub(super) async fn crowd(&self, conv: i64, size: usize) -> Vec<User> {
+        let dialect = self.store.dialect();
+        let names: Vec<String> = (0..size).map(|n| format!("fan{n}")).collect();
+        let mut members = Vec::with_capacity(size);
+        for part in names.chunks(500) {
+            let meant = Arc::new(part.to_vec());
+            let ids = self.store.write(move |conn| {
+                let meant = Arc::clone(&meant);
+                Box::pin(async move {
+                    let mut ids = Vec::with_capacity(meant.len());
+                    for name in meant.iter() {
+                        let name = ("", name.as_str());
+                        ids.push(users::find_or_insert(&mut *conn, dialect, name, 1).await?);
+                    }
+                    Ok(ids)
+                })
+            });
+            let ids = ids.await.unwrap().into_iter().map(|id| id.expect("not erased"));
+            members.extend(ids.zip(part.iter().cloned()));
+        }
+        let (owner, all) = (members[0].clone(), members.clone());
+        let (name, announcement) = ("Crowd".to_owned(), String::new());
+        let what = Act::Upsert { name, announcement, joining: Joining::Open, members: all };
+        self.conversations.change(conv, owner, what).await.unwrap();
+        members
+    }
+
     /// Does something to a group.
     pub(super) async fn act(&self, conv: i64, actor: &str, act: Act) {
         let actor = self.user(actor).await;
@@ -144,26 +129,19 @@ impl Desk {
 
     /// The first thing told that fits, from the beginning or to come.
     pub(super) async fn until<T>(&self, fits: impl Fn(&Tell) -> Option<T>) -> T {
-        let wait = async {
-            loop {
-                let news = self.told.news.notified();
-                tokio::pin!(news);
-                news.as_mut().enable();
-                if let Some(found) = self.told.all.lock().unwrap().iter().find_map(&fits) {
-                    return found;
-                }
-                news.await;
-            }
-        };
-        let found = tokio::time::timeout(DEADLINE, wait).await;
-        found.unwrap_or_else(|_| panic!("never told; but {:?}", self.told.all.lock().unwrap()))
+        self.told.until(fits).await
+    }
+
+    /// What was told so far, answers too.
+    pub(super) fn told(&self) -> Vec<Tell> {
+        self.told.told().clone()
     }
 
     /// What was told since, but answers.
     pub(super) async fn take_told(&self) -> Vec<Tell> {
         // Things are told in order: what was told before this answer has arrived.
         self.ask("nobody", client_frame::Body::Signal(v1::Signal::default())).await;
-        let mut told = std::mem::take(&mut *self.told.all.lock().unwrap());
+        let mut told = std::mem::take(&mut *self.told.told());
         told.retain(|tell| !matches!(tell, Tell::Answer { .. } | Tell::Generation(_)));
         told
     }

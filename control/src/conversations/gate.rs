@@ -10,9 +10,10 @@
 //! thinks now), what would be refused anyway, and what says nothing: recalls and pins. All of it
 //! keeps its place in its lane.
 
-use super::send::{Passed, refused};
+use super::send::{Passed, refused, stopped};
 use super::words::{self, Named};
 use super::{Shared, told};
+use crate::guard::caught;
 use crate::store::StoreError;
 use crate::store::append::{Append, Appended, look};
 use crate::webhooks::config::OnFailure;
@@ -59,7 +60,14 @@ impl Gates {
         Gates { direct, group }
     }
 
-    fn of(&self, conversation: &str) -> Option<&mpsc::Sender<Ask>> {
+    /// One queue for messages between two, which nobody empties but the test.
+    #[cfg(test)]
+    pub(super) fn idle(waiting_max: usize) -> (Gates, mpsc::Receiver<Ask>) {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        (Gates { direct: Some(sender), group: None }, receiver)
+    }
+
+    pub(super) fn of(&self, conversation: &str) -> Option<&mpsc::Sender<Ask>> {
         match conversation.split_once(':') {
             Some(("user", _)) => self.direct.as_ref(),
             Some(("group", _)) => self.group.as_ref(),
@@ -162,7 +170,7 @@ enum Verdict {
 
 async fn work(shared: Arc<Shared>, hook: Arc<Hook>, mut queue: mpsc::Receiver<Ask>) {
     let mut desk = Desk::default();
-    let mut broken = Lanes::default();
+    let mut broken = Lanes::counting(Arc::clone(&shared.unremembered));
     let mut requests = JoinSet::new();
     let mut asks = Vec::with_capacity(TAKEN_AT_ONCE);
     loop {
@@ -172,23 +180,26 @@ async fn work(shared: Arc<Shared>, hook: Arc<Hook>, mut queue: mpsc::Receiver<As
                 break;
             }
             // What failed before them is known already: nobody need be asked.
-            let stopped =
-                |one: &Waiting| broken.stops(&one.lane, &one.send.client_msg_id, Instant::now());
-            let (stopped, taken): (Vec<Waiting>, Vec<Waiting>) =
-                taken.into_iter().partition(stopped);
-            let lanes = lanes_of(stopped.iter().chain(&taken));
-            for Waiting { lane, number, send, .. } in stopped {
-                shared.tell(refused((lane.0, number), send, Code::SlowDown)).await;
+            let lanes = lanes_of(taken.iter());
+            let (mut passing, now) = (Vec::with_capacity(taken.len()), Instant::now());
+            for one in taken {
+                match broken.stops(one.lane.0, &one.send, now) {
+                    None => passing.push(one),
+                    Some(stop) => {
+                        shared.tell(stopped((one.lane.0, one.number), one.send, stop)).await;
+                    }
+                }
             }
+            let taken = passing;
             requests.spawn(decided(Arc::clone(&shared), Arc::clone(&hook), lanes, taken));
         }
         tokio::select! {
             Some(done) = requests.join_next() => match done {
                 Ok((lanes, verdicts)) => {
-                    shared.pass(verdicts, &mut broken).await;
+                    shared.pass_all(verdicts, &mut broken).await;
                     lanes.iter().for_each(|lane| desk.done(lane));
                 }
-                // A defect; its lanes wait for ever, and the log tells of it.
+                // Only where the runtime ends: what panics in there is caught in there.
                 Err(error) => tracing::error!(%error, "a decision did not end"),
             },
             taken = queue.recv_many(&mut asks, TAKEN_AT_ONCE), if desk.waiting < WAITING_MAX => {
@@ -219,22 +230,16 @@ async fn decided(
     lanes: Vec<Lane>,
     taken: Vec<Waiting>,
 ) -> Decided {
-    let verdicts = shared.decide(&hook, &taken).await;
+    // A defect is no decision, and none that `on_failure` speaks of.
+    let verdicts = caught("decision", shared.decide(&hook, &taken)).await;
+    let verdicts = verdicts
+        .unwrap_or_else(|| vec![Verdict::Refuse(Code::HookDown, String::new()); taken.len()]);
     (lanes, taken.into_iter().zip(verdicts).collect())
 }
 
 impl Shared {
-    /// Puts a send where its turn comes: at the gate, or at its worker where nobody decides.
-    pub(super) fn offer_send(&self, ask: &Ask) -> Result<(), ()> {
-        let Asked::Frame(client_frame::Body::Send(send)) = &ask.what else { return Err(()) };
-        let gate = self.gates.get().and_then(|gates| gates.of(&send.conversation));
-        match gate {
-            Some(queue) => queue.try_send(ask.clone()).map_err(|_| ()),
-            None => self.to_worker(Passed { ask: ask.clone(), text: None }),
-        }
-    }
-
-    fn to_worker(&self, passed: Passed) -> Result<(), ()> {
+    /// Puts a send that may be stored in its worker's queue.
+    pub(super) fn to_worker(&self, passed: Passed) -> Result<(), ()> {
         self.sends.get().ok_or(())?.offer(passed)
     }
 
@@ -245,6 +250,8 @@ impl Shared {
         let mut asked = Vec::new();
         let mut questions = Vec::new();
         for (at, waiting) in taken.iter().enumerate() {
+            #[cfg(test)]
+            crate::guard::trap("decision", &waiting.send.text);
             if verdicts[at].is_none() && waiting.since.elapsed() <= patience {
                 asked.push(at);
                 questions.push(question(waiting, self.store.now_ms()));
@@ -331,29 +338,44 @@ impl Shared {
     }
 
     /// Hands on what passes and answers what does not, in order.
-    async fn pass(&self, verdicts: Vec<(Waiting, Verdict)>, broken: &mut Lanes<Lane>) {
-        for (Waiting { lane, number, user, send, .. }, verdict) in verdicts {
-            let (from, id) = (lane.0, send.client_msg_id.clone());
-            let verdict = match broken.stops(&lane, &id, Instant::now()) {
-                true => Verdict::Refuse(Code::SlowDown, String::new()),
-                false => verdict,
+    async fn pass_all(&self, verdicts: Vec<(Waiting, Verdict)>, broken: &mut Lanes) {
+        for (waiting, verdict) in verdicts {
+            let (from, number) = (waiting.lane.0, waiting.number);
+            let send = v1::Send {
+                conversation: waiting.send.conversation.clone(),
+                client_msg_id: waiting.send.client_msg_id.clone(),
+                ..v1::Send::default()
             };
-            let (code, reason) = match verdict {
-                Verdict::Refuse(code, reason) => (code, reason),
-                Verdict::Pass(text) => {
-                    let what = Asked::Frame(client_frame::Body::Send(send.clone()));
-                    let ask = Ask { from, number, user, what };
-                    match self.to_worker(Passed { ask, text }) {
-                        Ok(()) => continue,
-                        Err(()) => (Code::QueueFull, String::new()),
-                    }
-                }
-            };
-            if code.retry() {
-                broken.breaks(lane, &id, Instant::now());
+            if caught("gate", self.pass(waiting, verdict, broken)).await.is_none() {
+                broken.breaks(from, &send, Instant::now());
+                self.tell(refused((from, number), send, Code::StoreDown)).await;
             }
-            self.tell(with_reason(refused((from, number), send, code), reason)).await;
         }
+    }
+
+    /// The same for one; it is told of at its end.
+    async fn pass(&self, waiting: Waiting, verdict: Verdict, broken: &mut Lanes) {
+        let Waiting { lane: (from, _), number, user, send, .. } = waiting;
+        #[cfg(test)]
+        crate::guard::trap("gate", &send.text);
+        if let Some(stop) = broken.stops(from, &send, Instant::now()) {
+            return self.tell(stopped((from, number), send, stop)).await;
+        }
+        let (code, reason) = match verdict {
+            Verdict::Refuse(code, reason) => (code, reason),
+            Verdict::Pass(text) => {
+                let what = Asked::Frame(client_frame::Body::Send(send.clone()));
+                let ask = Ask { from, number, user, what };
+                match self.to_worker(Passed { ask, text }) {
+                    Ok(()) => return,
+                    Err(()) => (Code::QueueFull, String::new()),
+                }
+            }
+        };
+        if code.retry() {
+            broken.breaks(from, &send, Instant::now());
+        }
+        self.tell(with_reason(refused((from, number), send, code), reason)).await;
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::{ANSWER_MAX, Shared, told};
 use crate::conversations::words::{self, Named};
+use crate::guard::caught;
 use crate::store::StoreError;
 use crate::store::receipts::{Advance, Moved, advance};
 use std::sync::Arc;
@@ -45,13 +46,20 @@ async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Ask>) {
     let mut asks = Vec::new();
     while queue.recv_many(&mut asks, BATCH_MAX).await > 0 {
         let begun = Instant::now();
-        shared.mark_all(std::mem::take(&mut asks)).await;
+        if caught("marks", shared.mark_all(&asks)).await.is_none() {
+            for ask in &asks {
+                shared.refuse_ask(ask, Code::StoreDown).await;
+            }
+        }
+        asks.clear();
         tokio::time::sleep_until(begun + FLUSH_EVERY).await;
     }
 }
 
 impl Shared {
-    async fn mark_all(&self, asks: Vec<Ask>) {
+    async fn mark_all(&self, asks: &[Ask]) {
+        #[cfg(test)]
+        asks.iter().for_each(|ask| crate::guard::trap("marks", &format!("{:?}", ask.what)));
         let mut refused: Vec<Option<Code>> = vec![None; asks.len()];
         let mut items = Vec::new();
         let mut store_away = false;
@@ -86,7 +94,7 @@ impl Shared {
                 }
             }
         }
-        for (ask, refused) in asks.into_iter().zip(refused) {
+        for (ask, refused) in asks.iter().zip(refused) {
             let Asked::Frame(body) = &ask.what else { continue };
             let frames = refused.into_iter().map(|code| refusal(body, code)).collect();
             self.tell(Tell::Answer { to: ask.from, number: ask.number, frames }).await;

@@ -7,11 +7,15 @@
 mod answers;
 mod changes;
 #[cfg(test)]
+mod defects;
+#[cfg(test)]
 mod desk;
+mod door;
 mod erase;
 mod gate;
 mod marks;
 mod names;
+mod owed;
 mod presence;
 mod reacts;
 mod recall;
@@ -31,22 +35,28 @@ pub(crate) mod words;
 use crate::config::GroupsConfig;
 use crate::fault::Fault;
 use crate::groups::{Act, Changed, User};
+use crate::guard::{caught, caught_now, kept_up};
 use crate::relations::Policy;
 use crate::store::{Store, StoreError, accounts, bans, conversations, users};
 use crate::webhooks::Webhooks;
 pub(crate) use changes::{Done, Once};
+use door::Door;
 use gate::Gates;
 use names::Names;
 use presence::Presence;
 use receipts::Receipts;
 use send::Sends;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
 use tokio::time::timeout;
-use uproar_proto::control::{Ask, Asked, Control, Engine, Membership, Sample, Seen, Tell, refusal};
+use uproar_proto::control::{
+    Ask, Asked, Control, Engine, Membership, Sample, SampleKind, SampleValue, Seen, Tell, refusal,
+};
 use uproar_proto::error::Code;
+use uproar_proto::lanes::Lanes;
 use uproar_proto::v1::client_frame;
 
 /// Reads of conversations (inboxes that open, sync, pull, signals) that wait or are under way: a
@@ -82,6 +92,9 @@ struct Shared {
     store: Arc<Store>,
     rules: Rules,
     names: Names,
+    door: Door,
+    /// Counts lanes that there is no room to remember.
+    unremembered: Arc<AtomicU64>,
     sends: OnceLock<Sends>,
     gates: OnceLock<Gates>,
     webhooks: Arc<Webhooks>,
@@ -104,7 +117,10 @@ impl Conversations {
     /// For a store; its tasks run on the caller's tokio runtime.
     #[must_use]
     pub fn new(store: Arc<Store>, rules: Rules, webhooks: Webhooks) -> Arc<Conversations> {
+        let unremembered = Arc::<AtomicU64>::default();
         let shared = Shared {
+            door: Door::new(Lanes::counting(Arc::clone(&unremembered))),
+            unremembered,
             store,
             rules,
             names: Names::default(),
@@ -134,9 +150,12 @@ impl Conversations {
             let _ = self.shared.gates.set(Gates::start(&self.shared, &self.runtime));
             let _ = self.shared.marks.set(marks::start(&self.shared, &self.runtime));
             let _ = self.shared.reacts.set(reacts::start(&self.shared, &self.runtime));
-            self.runtime.spawn(receipts::work(Arc::clone(&self.shared)));
-            self.runtime.spawn(presence::work(Arc::clone(&self.shared)));
-            self.runtime.spawn(erase::work(Arc::clone(&self.shared)));
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(kept_up("receipts", move || receipts::work(Arc::clone(&shared))));
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(kept_up("presence", move || presence::work(Arc::clone(&shared))));
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(kept_up("erasures", move || erase::work(Arc::clone(&shared))));
             self.shared.webhooks.start(&self.shared.store, &self.runtime);
         }
     }
@@ -178,9 +197,16 @@ impl Conversations {
         Arc::clone(&self.shared.webhooks)
     }
 
-    /// Figures of presence and of webhooks.
+    /// Figures of presence, of lanes and of webhooks.
     pub(crate) fn samples(&self) -> Vec<Sample> {
         let mut samples = self.shared.presence.samples();
+        samples.push(Sample {
+            name: "uproar_lanes_unremembered_total",
+            help: "Lanes there was no room to remember, and sends that failed for it.",
+            kind: SampleKind::Counter,
+            labels: Vec::new(),
+            value: SampleValue::Number(self.shared.unremembered.load(Ordering::Relaxed) as f64),
+        });
         samples.extend(self.shared.webhooks.samples(self.shared.store.now_ms()));
         samples
     }
@@ -189,7 +215,8 @@ impl Conversations {
 /// Tells the engine in order, each thing until it is taken.
 async fn tell_engine(engine: Arc<dyn Engine>, mut tells: mpsc::Receiver<Tell>) {
     while let Some(mut tell) = tells.recv().await {
-        while let Err(back) = engine.tell(tell) {
+        // Lost where the engine panics: whoever waits for it asks again.
+        while let Some(Err(back)) = caught_now("tells", || engine.tell(tell)) {
             tokio::time::sleep(TELL_RETRY).await;
             tell = back;
         }
@@ -202,9 +229,22 @@ impl Control for Conversations {
     }
 
     fn ask(&self, ask: Ask) {
+        // Called from a thread that carries everybody's asks.
+        let _ = caught_now("asks", || self.take(ask));
+    }
+}
+
+impl Conversations {
+    /// Puts an ask where it is answered, or refuses it.
+    fn take(&self, ask: Ask) {
         let shared = &self.shared;
         let taken = match &ask.what {
-            Asked::Frame(client_frame::Body::Send(_)) => Some(shared.offer_send(&ask).is_ok()),
+            Asked::Frame(client_frame::Body::Send(_)) => {
+                if let Err(refusal) = shared.offer_send(&ask) {
+                    shared.tell_now(*refusal);
+                }
+                Some(true)
+            }
             Asked::Frame(client_frame::Body::Mark(_)) => {
                 Some(shared.marks.get().is_some_and(|marks| marks.try_send(ask.clone()).is_ok()))
             }
@@ -213,33 +253,28 @@ impl Control for Conversations {
             }
             _ => None,
         };
-        match (taken, &ask.what) {
-            (Some(false), Asked::Frame(body)) => {
-                return shared.refuse_now(&ask, body, Code::QueueFull);
-            }
-            (Some(_), _) => return,
-            (None, _) => {}
+        match taken {
+            Some(true) => return,
+            Some(false) => return shared.tell_now(refused(&ask, Code::QueueFull)),
+            None => {}
         }
         let Ok(permit) = Arc::clone(&shared.reads).try_acquire_owned() else {
-            match &ask.what {
-                Asked::Open { .. } => {
-                    let (to, number, groups) = (ask.from, ask.number, Err(Code::QueueFull));
-                    shared.tell_now(Tell::Opened { to, number, groups });
-                }
-                Asked::Frame(body) => shared.refuse_now(&ask, body, Code::QueueFull),
-            }
-            return;
+            return shared.tell_now(refused(&ask, Code::QueueFull));
         };
         let shared = Arc::clone(shared);
         self.runtime.spawn(async move {
-            shared.answer(ask).await;
+            if caught("answers", shared.answer(&ask)).await.is_none() {
+                shared.refuse_ask(&ask, Code::StoreDown).await;
+            }
             drop(permit);
         });
     }
 }
 
 impl Shared {
-    async fn answer(&self, ask: Ask) {
+    async fn answer(&self, ask: &Ask) {
+        #[cfg(test)]
+        crate::guard::trap("answers", &format!("{:?}", ask.what));
         let (to, number) = (ask.from, ask.number);
         match &ask.what {
             Asked::Open { login } => {
@@ -255,7 +290,7 @@ impl Shared {
                     self.tell(Tell::Opened { to, number, groups }).await;
                 }
             }
-            Asked::Frame(client_frame::Body::Watch(watch)) => self.watch(&ask, watch).await,
+            Asked::Frame(client_frame::Body::Watch(watch)) => self.watch(ask, watch).await,
             Asked::Frame(body) => {
                 let frames = match in_time(self.frames(&ask.user, body)).await {
                     Ok(frames) => frames,
@@ -307,9 +342,18 @@ impl Shared {
         }
     }
 
-    fn refuse_now(&self, ask: &Ask, body: &client_frame::Body, code: Code) {
-        let frames = vec![refusal(body, code)];
-        self.tell_now(Tell::Answer { to: ask.from, number: ask.number, frames });
+    /// For who may wait.
+    async fn refuse_ask(&self, ask: &Ask, code: Code) {
+        self.tell(refused(ask, code)).await;
+    }
+}
+
+/// The answer to an ask that led to nothing.
+fn refused(ask: &Ask, code: Code) -> Tell {
+    let (to, number) = (ask.from, ask.number);
+    match &ask.what {
+        Asked::Open { .. } => Tell::Opened { to, number, groups: Err(code) },
+        Asked::Frame(body) => Tell::Answer { to, number, frames: vec![refusal(body, code)] },
     }
 }
 
@@ -356,6 +400,7 @@ fn told(error: &StoreError) -> Code {
         StoreError::Database(_)
         | StoreError::Ended
         | StoreError::Corrupt(_)
+        | StoreError::Defect
         | StoreError::Unusable(_) => {
             tracing::warn!(%error, "the store did not answer");
             Code::StoreDown

@@ -8,11 +8,14 @@
 
 use super::words::{self, Named};
 use super::{Shared, told};
+use crate::guard::caught;
 use crate::store::StoreError;
 use crate::store::append::Target;
 use crate::store::conversations;
 use crate::store::reactions::{self as rows, Event, Place, React};
-use std::collections::HashMap;
+use crate::webhooks::Entry;
+use crate::webhooks::config::EventType;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -130,7 +133,12 @@ async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Ask>) {
                 if taken == 0 {
                     break;
                 }
-                shared.react_all(std::mem::take(&mut asks), &mut pace).await;
+                if caught("reactions", shared.react_all(&asks, &mut pace)).await.is_none() {
+                    for ask in &asks {
+                        shared.refuse_ask(ask, Code::StoreDown).await;
+                    }
+                }
+                asks.clear();
                 tokio::time::sleep_until(begun + FLUSH_EVERY).await;
             }
             Some((places, done)) = finished.recv() => {
@@ -193,7 +201,9 @@ impl Shared {
         }
     }
 
-    async fn react_all(&self, asks: Vec<Ask>, pace: &mut Pace) {
+    async fn react_all(&self, asks: &[Ask], pace: &mut Pace) {
+        #[cfg(test)]
+        asks.iter().for_each(|ask| crate::guard::trap("reactions", &format!("{:?}", ask.what)));
         let mut refused: Vec<Option<Code>> = vec![None; asks.len()];
         let (mut items, mut of) = (Vec::new(), Vec::new());
         for (at, ask) in asks.iter().enumerate() {
@@ -222,7 +232,7 @@ impl Shared {
                 of.into_iter().for_each(|at| refused[at] = Some(code));
             }
         }
-        for (ask, refused) in asks.into_iter().zip(refused) {
+        for (ask, refused) in asks.iter().zip(refused) {
             let Asked::Frame(body) = &ask.what else { continue };
             let frames = match (refused, body) {
                 (Some(code), _) => vec![refusal(body, code)],
@@ -313,13 +323,28 @@ impl Shared {
     async fn store_totals(&self, places: &[(Place, Of)]) -> Result<Vec<Event>, StoreError> {
         let (dialect, policy, now_ms) =
             (self.store.dialect(), self.rules.policy, self.store.now_ms());
+        let groups = places.iter().filter(|(_, of)| *of == Of::Group).map(|((conv, _), _)| *conv);
+        let groups: Arc<HashSet<i64>> = Arc::new(groups.collect());
         let places: Arc<Vec<Place>> = Arc::new(places.iter().map(|(place, _)| *place).collect());
-        self.store
-            .write(move |conn| {
-                let places = Arc::clone(&places);
-                Box::pin(async move { rows::tell(conn, dialect, policy, &places, now_ms).await })
+        let webhooks = Arc::clone(&self.webhooks);
+        let told = self.store.write(move |conn| {
+            let (places, groups) = (Arc::clone(&places), Arc::clone(&groups));
+            let webhooks = Arc::clone(&webhooks);
+            Box::pin(async move {
+                let events = rows::tell(conn, dialect, policy, &places, now_ms).await?;
+                let entry = |event: &Event| {
+                    let (conv, seq) = (event.conv, event.seq);
+                    let is_group = groups.contains(&conv);
+                    Entry { conv, seq, is_group, event: EventType::ReactionsChanged }
+                };
+                let entries: Vec<Entry> = events.iter().map(entry).collect();
+                let kept = webhooks.keep(conn, &entries, now_ms).await?;
+                Ok((events, kept))
             })
-            .await
+        });
+        let (events, kept) = told.await?;
+        self.webhooks.kept(kept);
+        Ok(events)
     }
 
     async fn push_event(&self, event: &Event, of: &Of) -> Result<(), StoreError> {

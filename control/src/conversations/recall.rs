@@ -13,6 +13,8 @@ use crate::store::append::{Append, Target, append};
 use crate::store::conversations::{self, GROUP, Kept};
 use crate::store::erasures::{self, At, Phase};
 use crate::store::{Dialect, StoreError, reactions};
+use crate::webhooks::Entry;
+use crate::webhooks::config::EventType;
 use sha2::{Digest, Sha256};
 use sqlx::AnyConnection;
 use std::sync::Arc;
@@ -62,6 +64,14 @@ pub(super) struct Recalled {
     pub(super) time_ms: i64,
     target: i64,
     author: i64,
+}
+
+impl Recalled {
+    /// What its event added to the log.
+    fn entry(&self, span: Span) -> Entry {
+        let (conv, seq, is_group) = (span.conv, self.seq, span.kind == GROUP);
+        Entry { conv, seq, is_group, event: EventType::MessageAfter }
+    }
 }
 
 impl Recall {
@@ -114,7 +124,8 @@ impl Shared {
         }
         let recall = Recall { lane, span, what, reply };
         match self.sends.get().map(|sends| sends.offer_recall(recall)) {
-            Some(Ok(())) => answer.await.unwrap_or(Err(Fault::Store(StoreError::Ended))),
+            // Gone without an answer: a defect, or the process is ending.
+            Some(Ok(())) => answer.await.unwrap_or(Err(Code::StoreDown.into())),
             Some(Err(())) => Err(Code::QueueFull.into()),
             None => Err(Fault::Store(StoreError::Ended)),
         }
@@ -126,20 +137,31 @@ impl Shared {
         let (dialect, policy, now_ms) =
             (self.store.dialect(), self.rules.policy, self.store.now_ms());
         let meant = Arc::new(what);
-        let by = Arc::clone(&meant);
+        let by = (Arc::clone(&meant), Arc::clone(&self.webhooks));
         let done = self.store.write(move |conn| {
-            let by = Arc::clone(&by);
+            let (by, webhooks) = by.clone();
             Box::pin(async move {
-                let mut work = Work { conn, dialect, policy, span, now_ms };
-                match &*by {
-                    What::One { seq } => work.one(*seq).await,
-                    What::Next { user, from, names } => {
-                        work.next(*user, *from, names).await.map(Ok)
-                    }
-                }
+                let mut work = Work { conn: &mut *conn, dialect, policy, span, now_ms };
+                let outcome = match &*by {
+                    What::One { seq } => work.one(*seq).await?,
+                    What::Next { user, from, names } => Ok(work.next(*user, *from, names).await?),
+                };
+                let outcome = match outcome {
+                    Ok(outcome) => outcome,
+                    Err(code) => return Ok(Err(code)),
+                };
+                let entries: Vec<Entry> =
+                    outcome.recalled.iter().map(|recalled| recalled.entry(span)).collect();
+                let kept = webhooks.keep(conn, &entries, now_ms).await?;
+                Ok(Ok((outcome, kept)))
             })
         });
-        let done = done.await;
+        let done = done.await.map(|done| {
+            done.map(|(outcome, kept)| {
+                self.webhooks.kept(kept);
+                outcome
+            })
+        });
         if matches!(&done, Ok(Ok(outcome)) if outcome.untold) {
             self.untold.notify_one();
         }

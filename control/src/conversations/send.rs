@@ -2,15 +2,18 @@
 //!
 //! Owns the order. All sends to one conversation pass one worker, in the order they came; a batch
 //! is one transaction, and nobody is told before its commit. Where a send fails in a way that a
-//! retry may mend, everything behind it on its connection fails too, until that very message is
-//! sent again: so what a client sent first is never stored behind what it sent later. Where the
-//! store is away, whoever waits is told so in time, and nothing piles up.
+//! retry may mend, everything behind it in its lane fails too, until that very message is sent
+//! again: so what a client sent first is never stored behind what it sent later. Where the store is
+//! away, whoever waits is told so in time, and nothing piles up; where a batch panics, its senders
+//! are told to try again, and the worker goes on.
 
 use super::changes::Change;
+use super::owed::{Debt, Owed};
 use super::reacts::{Of, Totals};
 use super::recall::Recall;
 use super::words::{self, Named};
 use super::{ANSWER_MAX, Refused, Shared, told};
+use crate::guard::caught;
 use crate::store::append::{Append, Appended, Target, append};
 use crate::store::reactions::Place;
 use crate::store::{Dialect, StoreError};
@@ -26,7 +29,7 @@ use tokio::time::timeout;
 use uproar_proto::control::{Ask, Asked, ConnectionId, Tell, refusal};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
-use uproar_proto::lanes::Lanes;
+use uproar_proto::lanes::{Lanes, Stop};
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
 /// Sends that wait for one worker. Reached: `QUEUE_FULL`, at once.
@@ -74,6 +77,13 @@ impl Sends {
             sender
         });
         Sends { queues: queues.collect(), hasher: RandomState::new() }
+    }
+
+    /// One queue, which nobody empties but the test.
+    #[cfg(test)]
+    pub(super) fn idle(waiting_max: usize) -> (Sends, mpsc::Receiver<Job>) {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        (Sends { queues: vec![sender], hasher: RandomState::new() }, receiver)
     }
 
     /// Puts a send in its conversation's queue.
@@ -156,6 +166,7 @@ struct Batch {
 pub(super) struct Turn<'w> {
     queue: &'w mut mpsc::Receiver<Job>,
     lanes: &'w mut Lanes,
+    owed: &'w mut Owed,
     /// The store did not answer: nothing more is asked of it in this turn.
     store_away: bool,
 }
@@ -168,30 +179,24 @@ impl Turn<'_> {
 }
 
 async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::counting(Arc::clone(&shared.unremembered));
+    let mut owed = Owed::default();
     let mut jobs = Vec::with_capacity(BATCH_MAX);
     while queue.recv_many(&mut jobs, BATCH_MAX).await > 0 {
-        let mut turn = Turn { queue: &mut queue, lanes: &mut lanes, store_away: false };
-        let mut batch = Batch::default();
-        for job in jobs.drain(..) {
-            match job {
-                job if turn.store_away => shared.refuse(job, &mut turn).await,
-                Job::Send(passed) => shared.take_in(passed, &mut turn, &mut batch).await,
-                job => {
-                    // What was sent before it comes before it.
-                    shared.commit(std::mem::take(&mut batch), &mut turn).await;
-                    shared.carry_out_job(job, &mut turn).await;
-                }
-            }
-        }
-        shared.commit(batch, &mut turn).await;
-        // Each look at a store that is away takes a while: what waited for it waits no longer.
-        while turn.store_away
-            && let Ok(job) = turn.queue.try_recv()
-        {
-            shared.refuse(job, &mut turn).await;
+        owed.begin(&jobs);
+        let (queue, lanes, owed) = (&mut queue, &mut lanes, &mut owed);
+        let mut turn = Turn { queue, lanes, owed, store_away: false };
+        if caught("worker", shared.turn(&mut jobs, &mut turn)).await.is_none() {
+            jobs.clear();
+            shared.refuse_owed(&mut turn).await;
         }
     }
+}
+
+/// The answer to a send that fails for what failed before it.
+pub(super) fn stopped((to, number): (ConnectionId, u32), send: v1::Send, stop: Stop) -> Tell {
+    let body = client_frame::Body::Send(send);
+    Tell::Answer { to, number, frames: vec![stop.refusal(&body)] }
 }
 
 pub(super) fn refused((to, number): (ConnectionId, u32), send: v1::Send, code: Code) -> Tell {
@@ -200,6 +205,47 @@ pub(super) fn refused((to, number): (ConnectionId, u32), send: v1::Send, code: C
 }
 
 impl Shared {
+    /// Carries out what a worker has taken from its queue at once.
+    async fn turn(&self, jobs: &mut Vec<Job>, turn: &mut Turn<'_>) {
+        let mut batch = Batch::default();
+        for job in jobs.drain(..) {
+            match job {
+                job if turn.store_away => self.refuse(job, turn).await,
+                Job::Send(passed) => self.take_in(passed, turn, &mut batch).await,
+                job => {
+                    // What was sent before it comes before it.
+                    self.commit(std::mem::take(&mut batch), turn).await;
+                    self.carry_out_job(job, turn).await;
+                }
+            }
+        }
+        self.commit(batch, turn).await;
+        // Each look at a store that is away takes a while: what waited for it waits no longer.
+        while turn.store_away
+            && let Ok(job) = turn.queue.try_recv()
+        {
+            self.refuse(job, turn).await;
+        }
+    }
+
+    /// The turn has panicked: whether its sends were stored is unknown, and those who sent them
+    /// are told so. Whoever waits for another job learns it by its reply, which is gone.
+    async fn refuse_owed(&self, turn: &mut Turn<'_>) {
+        let debts = turn.owed.unanswered();
+        for debt in &debts {
+            turn.lanes.breaks(debt.from, &debt.send, Instant::now());
+        }
+        for Debt { from, number, send } in debts {
+            self.tell(refused((from, number), send, Code::StoreDown)).await;
+        }
+    }
+
+    /// Tells what a worker has to say, and notes whom it has answered.
+    async fn tell_of(&self, tell: Tell, turn: &mut Turn<'_>) {
+        turn.owed.told(&tell);
+        self.tell(tell).await;
+    }
+
     /// What is no send.
     async fn carry_out_job(&self, job: Job, turn: &mut Turn<'_>) {
         match job {
@@ -219,8 +265,10 @@ impl Shared {
     async fn take_in(&self, passed: Passed, turn: &mut Turn<'_>, batch: &mut Batch) {
         let Passed { ask: Ask { from, number, user, what }, text } = passed;
         let Asked::Frame(client_frame::Body::Send(mut send)) = what else { return };
-        if turn.lanes.stops(&from, &send.client_msg_id, Instant::now()) {
-            batch.answers.push(refused((from, number), send, Code::SlowDown));
+        #[cfg(test)]
+        crate::guard::trap("worker", &send.text);
+        if let Some(stop) = turn.lanes.stops(from, &send, Instant::now()) {
+            batch.answers.push(stopped((from, number), send, stop));
             return;
         }
         let code = match timeout(ANSWER_MAX, self.prepare(&user, &send)).await {
@@ -246,7 +294,7 @@ impl Shared {
             }
         };
         if code.retry() {
-            turn.lanes.breaks(from, &send.client_msg_id, Instant::now());
+            turn.lanes.breaks(from, &send, Instant::now());
         }
         batch.answers.push(refused((from, number), send, code));
     }
@@ -256,8 +304,8 @@ impl Shared {
         match job {
             Job::Send(Passed { ask: Ask { from, number, what, .. }, .. }) => {
                 let Asked::Frame(client_frame::Body::Send(send)) = what else { return };
-                turn.lanes.breaks(from, &send.client_msg_id, Instant::now());
-                self.tell(refused((from, number), send, Code::StoreDown)).await;
+                turn.lanes.breaks(from, &send, Instant::now());
+                self.tell_of(refused((from, number), send, Code::StoreDown), turn).await;
             }
             Job::Change(change) => change.refuse(),
             Job::Recall(recall) => recall.refuse(),
@@ -279,7 +327,7 @@ impl Shared {
         }
         turn.store_away = true;
         for answer in late(turn.lanes) {
-            self.tell(answer).await;
+            self.tell_of(answer, turn).await;
         }
         loop {
             tokio::select! {
@@ -321,7 +369,7 @@ impl Shared {
             }
         }
         for answer in answers {
-            self.tell(answer).await;
+            self.tell_of(answer, turn).await;
         }
     }
 
@@ -329,8 +377,8 @@ impl Shared {
     async fn one_by_one(&self, ready: Vec<Ready>, items: &[Append], turn: &mut Turn<'_>) {
         for (ready, item) in ready.into_iter().zip(items) {
             let mut one = Batch::default();
-            if turn.lanes.stops(&ready.from, &ready.send.client_msg_id, Instant::now()) {
-                one.answers.push(refused((ready.from, ready.number), ready.send, Code::SlowDown));
+            if let Some(stop) = turn.lanes.stops(ready.from, &ready.send, Instant::now()) {
+                one.answers.push(stopped((ready.from, ready.number), ready.send, stop));
             } else {
                 one.ready.push(ready);
                 one.items.push(item.clone());
@@ -419,7 +467,7 @@ impl Shared {
 /// Nobody behind them passes until they come again.
 fn all_refused(ready: &[Ready], code: Code, lanes: &mut Lanes) -> Vec<Tell> {
     let refused = |Ready { from, number, send, .. }: &Ready| {
-        lanes.breaks(*from, &send.client_msg_id, Instant::now());
+        lanes.breaks(*from, send, Instant::now());
         refused((*from, *number), send.clone(), code)
     };
     ready.iter().map(refused).collect()

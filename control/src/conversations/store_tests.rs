@@ -2,58 +2,25 @@
 
 use super::{Conversations, Rules};
 use crate::config::GroupsConfig;
+use crate::listener::Listener;
 use crate::relations::Policy;
 use crate::store::testing::on_both;
 use crate::store::{Store, users};
 use crate::webhooks::Webhooks;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use uproar_proto::control::{
-    Ask, Asked, Command, ConnectionId, Control as _, Engine, NodeInfo, NodeLoad, Reply, RoomInfo,
-    Sample, Tell,
-};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, Engine, Tell};
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
-
-/// Keeps what it is told.
-#[derive(Default)]
-struct Listener(Mutex<Vec<Tell>>);
-
-impl Engine for Listener {
-    fn command(&self, _: Command) {}
-
-    fn list(&self, _: String, _: usize, _: Reply<Vec<RoomInfo>>) {}
-
-    fn tell(&self, tell: Tell) -> Result<(), Tell> {
-        self.0.lock().unwrap().push(tell);
-        Ok(())
-    }
-
-    fn metrics(&self) -> Vec<Sample> {
-        Vec::new()
-    }
-
-    fn node(&self) -> NodeInfo {
-        NodeInfo::default()
-    }
-
-    fn nodes(&self) -> Vec<NodeLoad> {
-        Vec::new()
-    }
-
-    fn ready(&self) -> bool {
-        true
-    }
-}
 
 /// Waits for the answers to so many sends: seq or code, by connection.
 async fn answers(engine: &Listener, count: usize) -> BTreeMap<u32, Result<u64, u32>> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let mut answers = BTreeMap::new();
-        for tell in engine.0.lock().unwrap().iter() {
+        for tell in engine.told().iter() {
             let Tell::Answer { to, frames, .. } = tell else { continue };
             let [Body::Sent(sent)] = &frames[..] else { panic!("{frames:?}") };
             let result = if sent.code == 0 { Ok(sent.seq) } else { Err(sent.code) };

@@ -285,7 +285,7 @@ pub(super) fn recalled(
 }
 
 /// A pulled message with what its conversation and the rows beside it say.
-pub(super) fn completed(
+pub(crate) fn completed(
     message: v1::StoredMessage,
     conv: i64,
     kept: &Kept,

@@ -125,7 +125,10 @@ impl From<StoreError> for ApiError {
             StoreError::Busy => ApiError::new(Code::QueueFull, error.to_string()),
             StoreError::Refused(code) => ApiError::from_code(code),
             StoreError::Ended => ApiError::new(Code::Draining, error.to_string()),
-            StoreError::Database(_) | StoreError::Corrupt(_) | StoreError::Unusable(_) => {
+            StoreError::Database(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Defect
+            | StoreError::Unusable(_) => {
                 // Told in the log alone: it may name tables and values.
                 tracing::error!(%error, "the store failed");
                 let text = "the store failed; whether the request was carried out is unknown";

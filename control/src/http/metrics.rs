@@ -60,6 +60,7 @@ impl Requests {
 pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     let mut samples = shared.api.engine.metrics();
     samples.extend(crate::process::samples(shared.started_unix_s));
+    samples.extend(crate::guard::samples());
     samples.extend(shared.requests.samples());
     samples.extend(fetches(&shared.api.issuers));
     samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));

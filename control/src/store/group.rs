@@ -8,6 +8,7 @@
 
 use super::checkpoint::Log;
 use super::{Job, StoreError, TRANSACTION_MAX};
+use crate::guard::caught;
 use futures_core::future::BoxFuture;
 use sqlx::{AnyConnection, Connection as _};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,8 @@ struct Waiting<T, J> {
 impl<T: Send + 'static, J: Job<T>> Queued for Waiting<T, J> {
     fn run<'a>(&'a mut self, conn: &'a mut AnyConnection) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let outcome = (self.job)(conn).await;
+            let outcome = caught("transaction", (self.job)(conn)).await;
+            let outcome = outcome.unwrap_or(Err(StoreError::Defect));
             let went_well = outcome.is_ok();
             self.outcome = Some(outcome);
             went_well

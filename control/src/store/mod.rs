@@ -93,6 +93,8 @@ pub enum StoreError {
     Refused(Code),
     /// A row does not say what its writer wrote: a defect, or a hand in the database.
     Corrupt(String),
+    /// What was to be done panicked, and was rolled back.
+    Defect,
     /// This program cannot use the store as it is: why, and what to do.
     Unusable(String),
 }
@@ -105,6 +107,7 @@ impl fmt::Display for StoreError {
             StoreError::Ended => f.write_str("the store is ending"),
             StoreError::Refused(code) => f.write_str(code.text()),
             StoreError::Corrupt(what) => write!(f, "the store holds what it should not: {what}"),
+            StoreError::Defect => f.write_str("a defect: a transaction panicked"),
             StoreError::Unusable(why) => f.write_str(why),
         }
     }
@@ -129,6 +132,7 @@ impl StoreError {
             StoreError::Busy
             | StoreError::Refused(_)
             | StoreError::Corrupt(_)
+            | StoreError::Defect
             | StoreError::Unusable(_) => false,
         }
     }

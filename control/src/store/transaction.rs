@@ -5,6 +5,7 @@
 //! database knows, and a job that finds by ids what an earlier run of it has done asks there.
 
 use super::{Job, StoreError, dialect};
+use crate::guard::caught;
 use sqlx::{Acquire as _, Any, AnyPool};
 use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +83,7 @@ fn is_final(error: &StoreError) -> bool {
         | StoreError::Ended
         | StoreError::Refused(_)
         | StoreError::Corrupt(_)
+        | StoreError::Defect
         | StoreError::Unusable(_) => true,
     }
 }
@@ -116,7 +118,8 @@ async fn on<T>(
         Ok(tx) => tx,
         Err(error) => return End::Failed(error.into()),
     };
-    match job(&mut tx).await {
+    let done = caught("transaction", job(&mut tx)).await;
+    match done.unwrap_or(Err(StoreError::Defect)) {
         Ok(answer) => {
             committing.store(true, Ordering::Relaxed);
             match tx.commit().await {

@@ -26,6 +26,9 @@ pub enum EventType {
     /// A group that changed: a notice of its log.
     #[serde(rename = "group.changed")]
     GroupChanged,
+    /// What reactions a message has now.
+    #[serde(rename = "reactions.changed")]
+    ReactionsChanged,
     /// Users who came online or went.
     #[serde(rename = "presence")]
     Presence,
@@ -38,6 +41,7 @@ impl EventType {
             EventType::MessageBefore => "message.before",
             EventType::MessageAfter => "message.after",
             EventType::GroupChanged => "group.changed",
+            EventType::ReactionsChanged => "reactions.changed",
             EventType::Presence => "presence",
         }
     }
@@ -221,7 +225,7 @@ impl WebhookSettings {
     fn check_events(&self) -> Result<(), String> {
         if self.events.is_empty() {
             return Err("events is empty; allowed are message.before, message.after, \
-                        group.changed, presence"
+                        group.changed, reactions.changed, presence"
                 .into());
         }
         for (at, event) in self.events.iter().enumerate() {

@@ -10,6 +10,7 @@ use super::lanes::{Batch, Ended, Lanes};
 use super::lease::{self, HeldUntil};
 use super::request::{Failure, Message, NOTHING};
 use super::{Hook, list};
+use crate::guard::caught;
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Dialect, Store, StoreError};
 use std::sync::Arc;
@@ -128,7 +129,10 @@ impl Work {
         while let Some(batch) = self.lanes.take(now) {
             let (hook, store) = (Arc::clone(&self.hook), Arc::clone(&self.store));
             self.requests.spawn(async move {
-                let ended = deliver(&hook, &store, &batch).await;
+                let ended = caught("delivery", deliver(&hook, &store, &batch)).await;
+                // A defect: perhaps of one event, which is found as one that its receiver refuses.
+                let failed = || Ended { failed: batch.convs.clone(), ..Ended::default() };
+                let ended = ended.unwrap_or_else(failed);
                 (batch, ended)
             });
         }
@@ -137,7 +141,7 @@ impl Work {
     fn ended(&mut self, done: Result<(Batch, Ended), tokio::task::JoinError>) {
         let (batch, ended) = match done {
             Ok(done) => done,
-            // A defect; its lanes stay busy until the next start, and the log tells of it.
+            // Only where the runtime ends: what panics in there is caught in there.
             Err(error) => {
                 tracing::error!(hook = self.hook.name(), %error, "a request did not end");
                 return;
@@ -197,6 +201,10 @@ async fn deliver(hook: &Hook, store: &Store, batch: &Batch) -> Ended {
     }
     if batch.again {
         hook.figures.retried.fetch_add(1, Ordering::Relaxed);
+    }
+    #[cfg(test)]
+    for event in &events {
+        crate::guard::trap("delivery", &String::from_utf8_lossy(&event.json));
     }
     let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
     let message = Message {

@@ -5,9 +5,10 @@
 
 use super::config::EventType;
 use crate::conversations::words;
+use crate::groups::OPERATOR;
 use crate::store::conversations::{self as rows, DIRECT};
 use crate::store::outbox::{self, Waiting};
-use crate::store::{Store, StoreError, users};
+use crate::store::{Store, StoreError, reactions, users};
 use serde::Serialize;
 use sqlx::AnyConnection;
 use std::collections::BTreeMap;
@@ -181,6 +182,8 @@ impl Reading<'_> {
         for run in lane.chunk_by(|one, next| one.seq + 1 == next.seq) {
             let range = (run[0].seq, run[run.len() - 1].seq);
             let kept = rows::read(self.conn, conv, range, run.len() as i64).await?;
+            // A backend is nobody in the conversation: it has no reactions of its own.
+            let mut beside = reactions::beside(self.conn, conv, OPERATOR, &kept).await?;
             let mut kept = kept.into_iter().peekable();
             for row in run {
                 let Some(kept) = kept.next_if(|kept| kept.seq == row.seq) else {
@@ -189,7 +192,9 @@ impl Reading<'_> {
                 };
                 let sender = self.name(kept.sender).await?;
                 // Its sender's own id is told too: a backend is no other user.
-                let message = words::pulled(&kept, &sender, true);
+                let beside = beside.remove(&kept.seq);
+                let message = words::pulled(&kept, &sender, true)
+                    .map(|message| words::completed(message, conv, &kept, beside));
                 let event = match (&about, message) {
                     (Some(about), Ok(message)) => Some(of_entry(row, about, &message)),
                     (_, Err(error)) => {
@@ -226,6 +231,7 @@ impl Reading<'_> {
 fn of_entry(row: &Waiting, about: &About, message: &StoredMessage) -> Event {
     let event = match message.kind() {
         Kind::Notice => EventType::GroupChanged,
+        Kind::Reactions => EventType::ReactionsChanged,
         _ => EventType::MessageAfter,
     };
     Event::of_message((row.event, event), row.made_ms, about, message)

@@ -18,6 +18,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use crate::guard::kept_up;
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Store, StoreError};
 use config::{EventType, OnFailure, WebhookSettings};
@@ -122,15 +123,24 @@ impl Webhooks {
         for hook in &self.hooks {
             if hook.has_outbox() {
                 let (hook, store) = (Arc::clone(hook), Arc::clone(store));
-                tasks.push(runtime.spawn(deliver::work(hook, store, self.ending.subscribe())));
+                let ending = self.ending.clone();
+                tasks.push(runtime.spawn(kept_up("webhook", move || {
+                    deliver::work(Arc::clone(&hook), Arc::clone(&store), ending.subscribe())
+                })));
             }
             if hook.settings.has(EventType::Presence) {
                 let (hook, store) = (Arc::clone(hook), Arc::clone(store));
-                tasks.push(runtime.spawn(presence::work(hook, store, self.ending.subscribe())));
+                let ending = self.ending.clone();
+                tasks.push(runtime.spawn(kept_up("webhook presence", move || {
+                    presence::work(Arc::clone(&hook), Arc::clone(&store), ending.subscribe())
+                })));
             }
         }
         let (hooks, store) = (self.hooks.clone(), Arc::clone(store));
-        tasks.push(runtime.spawn(census::work(hooks, store, self.ending.subscribe())));
+        let ending = self.ending.clone();
+        tasks.push(runtime.spawn(kept_up("webhook census", move || {
+            census::work(hooks.clone(), Arc::clone(&store), ending.subscribe())
+        })));
     }
 
     /// Ends what was started: requests under way may end, and leases are given back.
@@ -256,7 +266,8 @@ impl Hook {
     }
 
     fn has_outbox(&self) -> bool {
-        self.settings.has(EventType::MessageAfter) || self.settings.has(EventType::GroupChanged)
+        let kept = [EventType::MessageAfter, EventType::GroupChanged, EventType::ReactionsChanged];
+        kept.iter().any(|event| self.settings.has(*event))
     }
 
     fn wants(&self, entry: &Entry) -> bool {

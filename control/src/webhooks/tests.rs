@@ -5,6 +5,8 @@ use super::{Entry, Webhooks, census};
 use crate::config::GroupsConfig;
 use crate::conversations::{Conversations, Rules};
 use crate::groups::{Act, Joining};
+use crate::guard::count;
+use crate::listener::Listener;
 use crate::relations::{Act as Relate, Policy, act};
 use crate::store::outbox::{self, Waiting};
 use crate::store::testing::{TestStore, on_both};
@@ -15,44 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    Ask, Asked, Command, ConnectionId, Control as _, Engine, NodeInfo, NodeLoad, Reply, RoomInfo,
-    Sample, SampleValue, Tell,
+    Ask, Asked, ConnectionId, Control as _, Engine, Sample, SampleValue, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, Kind, client_frame, server_frame::Body};
-
-/// An engine that keeps what it is told.
-#[derive(Default)]
-struct Told(Mutex<Vec<Tell>>);
-
-impl Engine for Told {
-    fn command(&self, _: Command) {}
-
-    fn list(&self, _: String, _: usize, reply: Reply<Vec<RoomInfo>>) {
-        reply(Ok(Vec::new()));
-    }
-
-    fn tell(&self, tell: Tell) -> Result<(), Tell> {
-        self.0.lock().unwrap().push(tell);
-        Ok(())
-    }
-
-    fn metrics(&self) -> Vec<Sample> {
-        Vec::new()
-    }
-
-    fn node(&self) -> NodeInfo {
-        NodeInfo::default()
-    }
-
-    fn nodes(&self) -> Vec<NodeLoad> {
-        Vec::new()
-    }
-
-    fn ready(&self) -> bool {
-        true
-    }
-}
 
 /// One event as a receiver got it.
 #[derive(Clone, Debug)]
@@ -148,7 +116,7 @@ const ALL: &str = "events = [\"message.after\", \"group.changed\"]";
 struct Process {
     store: Arc<Store>,
     conversations: Arc<Conversations>,
-    told: Arc<Told>,
+    told: Arc<Listener>,
 }
 
 fn process(store: &Arc<Store>, settings: &[WebhookSettings]) -> Process {
@@ -156,7 +124,7 @@ fn process(store: &Arc<Store>, settings: &[WebhookSettings]) -> Process {
     let rules = Rules { policy: Policy::Friends, payload_bytes_max: 100, groups };
     let webhooks = Webhooks::new(settings).unwrap();
     let conversations = Conversations::new(Arc::clone(store), rules, webhooks);
-    let told = Arc::new(Told::default());
+    let told = Arc::new(Listener::default());
     conversations.serve(Arc::clone(&told) as Arc<dyn Engine>);
     Process { store: Arc::clone(store), conversations, told }
 }
@@ -184,7 +152,7 @@ impl Process {
 
     fn answer(&self, id: u128) -> Option<v1::Sent> {
         let id = id.to_be_bytes();
-        let told = self.told.0.lock().unwrap();
+        let told = self.told.told();
         let frames = told.iter().filter_map(|tell| match tell {
             Tell::Answer { frames, .. } => Some(frames),
             _ => None,
@@ -199,7 +167,7 @@ impl Process {
         let mut id = [0; 16];
         id.copy_from_slice(&send.client_msg_id);
         let id = u128::from_be_bytes(id);
-        self.told.0.lock().unwrap().clear();
+        self.told.told().clear();
         self.offer(user, send);
         until("an answer", || self.answer(id).is_some()).await;
         self.answer(id).unwrap()
@@ -651,5 +619,121 @@ fn what_was_stored_while_it_was_asked_about_is_stored() {
         let sent = deciding.sends("ann", text("user:bob", 1, "x")).await;
         assert_eq!((sent.code, sent.seq), (0, 1));
         deciding.conversations.end().await;
+    });
+}
+
+#[test]
+fn a_decision_that_panics_is_none_and_its_lane_goes_on() {
+    on_both(|store| async move {
+        people(&store).await;
+        let receiver = Receiver::start().await;
+        receiver.answers(|events| decides(events, &json!({"allow": true})));
+        let open = DECIDES.replace("closed", "open");
+        let process = process(&store, &[settings(&receiver, &open)]);
+        let bad = process.sends("ann", text("user:bob", 1, "panic in decision")).await;
+        assert_eq!((bad.code, bad.retry), (Code::HookDown.number(), true), "a defect lets none by");
+        let other = process.sends("ann", text("user:cleo", 1, "panic in gate")).await;
+        assert_eq!((other.code, other.retry), (Code::StoreDown.number(), true));
+        assert!(count("decision") > 0 && count("gate") > 0);
+        let behind = process.sends("ann", text("user:bob", 2, "x")).await;
+        assert_eq!(behind.code, Code::SlowDown.number());
+        assert_eq!(process.stores("ann", text("user:bob", 1, "x")).await, 1);
+        assert_eq!(process.stores("ann", text("user:bob", 2, "x")).await, 2);
+        process.conversations.end().await;
+    });
+}
+
+#[test]
+fn a_delivery_that_panics_holds_up_its_own_conversation_and_is_tried_again() {
+    on_both(|store| async move {
+        people(&store).await;
+        let receiver = Receiver::start().await;
+        let process = process(&store, &[settings(&receiver, ALL)]);
+        process.stores("ann", text("user:bob", 1, "panic in delivery")).await;
+        process.stores("ann", text("user:bob", 2, "behind it")).await;
+        for id in 1..=20 {
+            process.stores("ann", text("user:cleo", id, "x")).await;
+        }
+        until("the others are taken", || {
+            process.figure("uproar_webhook_delivered_total", "") == 20.0
+        })
+        .await;
+        assert_eq!(process.waiting().await, 2);
+        assert!(count("delivery") > 0);
+        // What it cannot tell of is gone: the lane goes on.
+        let recall =
+            v1::Send { kind: Kind::Recall.into(), target_seq: 1, ..text("user:bob", 3, "") };
+        process.stores("ann", recall).await;
+        process.is_empty().await;
+        assert_in_order(&receiver.all());
+        assert_eq!(receiver.by_id().len(), 23);
+        process.conversations.end().await;
+    });
+}
+
+#[test]
+fn every_entry_of_a_log_is_told_as_what_it_is() {
+    on_both(|store| async move {
+        people(&store).await;
+        let receiver = Receiver::start().await;
+        let all = "events = [\"message.after\", \"reactions.changed\"]";
+        let some = Receiver::start().await;
+        let plain =
+            WebhookSettings { name: "b".into(), ..settings(&some, "events = [\"message.after\"]") };
+        let process = process(&store, &[settings(&receiver, all), plain]);
+        let event = |id, kind: Kind, said: &str| v1::Send {
+            kind: kind.into(),
+            target_seq: 1,
+            ..text("user:bob", id, said)
+        };
+        process.stores("ann", text("user:bob", 1, "helo")).await;
+        process.stores("ann", event(2, Kind::Edit, "hello")).await;
+        process.stores("ann", event(3, Kind::Pin, "")).await;
+        process.stores("ann", event(4, Kind::Unpin, "")).await;
+        let react = v1::React {
+            conversation: "user:ann".into(),
+            seq: 1,
+            reaction: "+1".into(),
+            remove: false,
+        };
+        let from = ConnectionId { node: 0, shard: 0, conn: 1, serial: 2 };
+        let what = Asked::Frame(client_frame::Body::React(react));
+        process.conversations.ask(Ask { from, number: 0, user: "bob".into(), what });
+        until("the counts are told", || receiver.by_id().len() == 5).await;
+        let conv = i64::from_str_radix(&receiver.all()[0].conv, 16);
+        let conv = conv
+            .unwrap_or_else(|_| u64::from_str_radix(&receiver.all()[0].conv, 16).unwrap() as i64);
+        process.conversations.recall(conv, 1).await.unwrap();
+        process.is_empty().await;
+        assert_in_order(&receiver.all());
+        let of = |got: &Got| {
+            let message = &got.event["message"];
+            let kind = message["kind"].as_str().unwrap_or("message").to_owned();
+            (got.seq, got.event["type"].as_str().unwrap().to_owned(), kind)
+        };
+        let told = |receiver: &Receiver| {
+            let mut told: Vec<_> = receiver.by_id().values().map(of).collect();
+            told.sort();
+            told
+        };
+        let one = |seq, event: &str, kind: &str| (seq, event.to_owned(), kind.to_owned());
+        let expected = [
+            one(1, "message.after", "message"),
+            one(2, "message.after", "edit"),
+            one(3, "message.after", "pin"),
+            one(4, "message.after", "unpin"),
+            one(5, "reactions.changed", "reactions"),
+            one(6, "message.after", "recall"),
+        ];
+        assert_eq!(told(&receiver), expected);
+        let but_reactions: Vec<_> = expected.iter().filter(|one| one.0 != 5).cloned().collect();
+        assert_eq!(told(&some), but_reactions, "who did not ask is not told of reactions");
+        let counts = receiver.all().into_iter().find(|got| got.seq == 5).unwrap().event;
+        let message = &counts["message"];
+        assert_eq!(message["reactions"], json!([{"reaction": "+1", "count": 1}]), "{counts}");
+        assert_eq!((&message["target_seq"], &message["user"]), (&json!(1), &json!("bob")));
+        let recall = receiver.all().into_iter().find(|got| got.seq == 6).unwrap().event;
+        assert_eq!(recall["message"]["user"], "ann", "an operator recalls for the author");
+        process.conversations.end().await;
     });
 }

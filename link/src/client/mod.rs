@@ -66,6 +66,7 @@ struct Figures {
     resumed: AtomicU64,
     anew: AtomicU64,
     seen_lost: AtomicU64,
+    unremembered: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -77,14 +78,15 @@ impl Client {
     pub fn new(config: &Config, http: String) -> Result<Arc<Client>, String> {
         config.check().and_then(|()| config.check_linked()).map_err(|e| format!("link.{e}"))?;
         let (tells, told) = mpsc::channel(TELLS_MAX);
+        let figures = Figures::default();
         let shared = Shared {
-            link: Mutex::default(),
+            link: Mutex::new(Uplink::counting(Arc::clone(&figures.unremembered))),
             requests: Requests::new(config, http)?,
             work: Notify::new(),
             broken: Notify::new(),
             tells,
             engine: OnceLock::new(),
-            figures: Figures::default(),
+            figures,
         };
         let runtime = Handle::current();
         Ok(Arc::new(Client { shared: Arc::new(shared), told: Mutex::new(Some(told)), runtime }))
@@ -132,6 +134,11 @@ impl Client {
             count("uproar_link_breaker_opened_total", "times the breaker opened", &f.opened),
             count("uproar_link_resumed_total", "streams that went on where they were", &f.resumed),
             count("uproar_link_anew_total", "sessions, each begins everything anew", &f.anew),
+            count(
+                "uproar_link_lanes_unremembered_total",
+                "lanes there was no room to remember, and sends that failed for it",
+                &f.unremembered,
+            ),
             count("uproar_link_presence_lost_total", "notices of presence dropped", &f.seen_lost),
         ]
     }

@@ -9,10 +9,12 @@ use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Seen, Tell, refusal};
 use uproar_proto::error::Code;
-use uproar_proto::lanes::Lanes;
+use uproar_proto::lanes::{Lanes, Stop};
 use uproar_proto::v1::{Ping, Send, client_frame::Body};
 
 /// Asks without an answer, of all connections of the node. Reached: `QUEUE_FULL`.
@@ -100,6 +102,13 @@ impl Owed {
         }
     }
 
+    /// What was sent before it has failed.
+    fn stopped(&self, stop: Stop) -> Tell {
+        let (to, number) = (self.from, self.number);
+        let frames = self.frame.iter().map(|frame| stop.refusal(frame)).collect();
+        Tell::Answer { to, number, frames }
+    }
+
     fn send(&self) -> Option<&Send> {
         match &self.frame {
             Some(Body::Send(send)) => Some(send),
@@ -109,6 +118,11 @@ impl Owed {
 }
 
 impl Uplink {
+    /// Where lanes that there is no room to remember are counted in `unremembered`.
+    pub(super) fn counting(unremembered: Arc<AtomicU64>) -> Uplink {
+        Uplink { lanes: Lanes::counting(unremembered), ..Uplink::default() }
+    }
+
     /// Whether asks pass.
     pub(super) fn is_up(&self) -> bool {
         self.stream_stands && !self.batches_stall
@@ -125,10 +139,10 @@ impl Uplink {
     /// Its refusal, to be told.
     pub(super) fn ask(&mut self, ask: Ask, now: Instant) -> Result<(), Tell> {
         let owed = Owed::of(&ask, now);
-        let lane = owed.send().map(|send| send.client_msg_id.clone());
-        let stops = |id: &Bytes| self.lanes.stops(&ask.from, id, now);
-        if lane.as_ref().is_some_and(stops) {
-            return Err(owed.refused(Code::SlowDown));
+        if let Some(send) = owed.send()
+            && let Some(stop) = self.lanes.stops(ask.from, send, now)
+        {
+            return Err(owed.stopped(stop));
         }
         let code = if !self.is_up() {
             Some(Code::StoreDown)
@@ -138,10 +152,7 @@ impl Uplink {
             None
         };
         if let Some(code) = code {
-            if let Some(id) = lane {
-                self.lanes.breaks(ask.from, &id, now);
-            }
-            return Err(owed.refused(code));
+            return Err(self.refuse(&owed, code, now));
         }
         self.places.insert((owed.from, owed.number), self.next_place);
         self.owed.insert(self.next_place, owed);
@@ -314,14 +325,14 @@ impl Uplink {
             }
         }
         let owed = std::mem::take(&mut self.owed);
-        owed.into_values().map(|owed| self.refuse(&owed, now)).collect()
+        owed.into_values().map(|owed| self.refuse(&owed, Code::StoreDown, now)).collect()
     }
 
-    fn refuse(&mut self, owed: &Owed, now: Instant) -> Tell {
+    fn refuse(&mut self, owed: &Owed, code: Code, now: Instant) -> Tell {
         if let Some(send) = owed.send() {
-            self.lanes.breaks(owed.from, &send.client_msg_id, now);
+            self.lanes.breaks(owed.from, send, now);
         }
-        owed.refused(Code::StoreDown)
+        owed.refused(code)
     }
 
     /// Refuses what control has not answered for too long.
@@ -332,7 +343,7 @@ impl Uplink {
         {
             let owed = first.remove();
             self.places.remove(&(owed.from, owed.number));
-            refused.push(self.refuse(&owed, now));
+            refused.push(self.refuse(&owed, Code::StoreDown, now));
         }
         refused
     }

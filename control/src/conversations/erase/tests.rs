@@ -4,57 +4,30 @@ use super::*;
 use crate::config::GroupsConfig;
 use crate::conversations::Rules;
 use crate::groups::{Joining, Operation, User};
+use crate::listener::Listener;
 use crate::relations::{self as rules, Act as Relate, Policy};
 use crate::store::Store;
 use crate::store::append::{Append, Target, append};
 use crate::store::testing::on_both;
 use crate::webhooks::Webhooks;
 use prost::Message as _;
-use std::sync::Mutex;
 use std::time::Instant;
-use uproar_proto::control::{Command, Engine, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, Tell};
+use uproar_proto::control::{Engine, Tell};
 use uproar_proto::v1::{self, Kind, server_frame::Body};
 
-/// Remembers what it was told.
-#[derive(Default)]
-struct Ear(Mutex<Vec<Tell>>);
-
-impl Engine for Ear {
-    fn command(&self, _: Command) {}
-    fn list(&self, _: String, _: usize, _: Reply<Vec<RoomInfo>>) {}
-    fn tell(&self, tell: Tell) -> Result<(), Tell> {
-        self.0.lock().unwrap().push(tell);
-        Ok(())
-    }
-    fn metrics(&self) -> Vec<Sample> {
-        Vec::new()
-    }
-    fn node(&self) -> NodeInfo {
-        NodeInfo::default()
-    }
-    fn nodes(&self) -> Vec<NodeLoad> {
-        Vec::new()
-    }
-    fn ready(&self) -> bool {
-        true
-    }
-}
-
-impl Ear {
-    /// Recalls that were pushed: mcast, conversation, author, target.
-    fn recalls(&self) -> Vec<(String, String, String, u64)> {
-        let mut recalls = Vec::new();
-        for tell in self.0.lock().unwrap().iter() {
-            let Tell::Push { mcast, frame } = tell else { continue };
-            let Body::Stored(stored) = &**frame else { continue };
-            for message in stored.messages.iter().filter(|m| m.kind() == Kind::Recall) {
-                let (conversation, user) = (stored.conversation.clone(), message.user.clone());
-                recalls.push((mcast.as_str().to_owned(), conversation, user, message.target_seq));
-            }
+/// Recalls that were pushed: mcast, conversation, author, target.
+fn recalls(engine: &Listener) -> Vec<(String, String, String, u64)> {
+    let mut recalls = Vec::new();
+    for tell in engine.told().iter() {
+        let Tell::Push { mcast, frame } = tell else { continue };
+        let Body::Stored(stored) = &**frame else { continue };
+        for message in stored.messages.iter().filter(|m| m.kind() == Kind::Recall) {
+            let (conversation, user) = (stored.conversation.clone(), message.user.clone());
+            recalls.push((mcast.as_str().to_owned(), conversation, user, message.target_seq));
         }
-        recalls.sort();
-        recalls
     }
+    recalls.sort();
+    recalls
 }
 
 /// People, and what there is between them: alice is erased.
@@ -72,11 +45,11 @@ fn limits() -> Rules {
     Rules { policy: Policy::Friends, payload_bytes_max: 1024, groups }
 }
 
-fn served(store: &Arc<Store>) -> (Arc<Conversations>, Arc<Ear>) {
-    let (conversations, ear) =
+fn served(store: &Arc<Store>) -> (Arc<Conversations>, Arc<Listener>) {
+    let (conversations, engine) =
         (Conversations::new(Arc::clone(store), limits(), Webhooks::default()), Arc::default());
-    conversations.serve(Arc::clone(&ear) as Arc<dyn Engine>);
-    (conversations, ear)
+    conversations.serve(Arc::clone(&engine) as Arc<dyn Engine>);
+    (conversations, engine)
 }
 
 async fn user(store: &Store, name: &'static str) -> User {
@@ -229,14 +202,14 @@ impl World {
 fn an_erased_user_leaves_a_tombstone_and_what_others_wrote() {
     on_both(|store| async move {
         let world = World::new(Arc::clone(&store)).await;
-        let (conversations, ear) = served(&store);
+        let (conversations, engine) = served(&store);
         let (id, name) = world.alice.clone();
         let begun = conversations.erase(id, &name).await.unwrap().unwrap();
         assert_eq!((begun.done_ms, begun.name.as_str()), (0, "alice"));
         let again = conversations.erase(id, &name).await.unwrap().unwrap();
         assert_eq!(again.begun_ms, begun.begun_ms, "it goes on, and does not begin anew");
         world.check_nothing_is_left().await;
-        let recalls = ear.recalls();
+        let recalls = recalls(&engine);
         let in_group = recalls.iter().filter(|(mcast, ..)| mcast.starts_with("group:"));
         assert_eq!(in_group.count(), 120);
         let theirs: Vec<u64> = recalls
@@ -287,7 +260,7 @@ fn an_erasure_goes_on_after_a_restart() {
         // Begun and not told to anybody: done again, it changes nothing.
         shared.shared.recall_next(id, &name, first).await.unwrap().unwrap();
         assert_ne!(world.names_her().await, Vec::<String>::new());
-        let (_conversations, _ear) = served(&store);
+        let (_conversations, _engine) = served(&store);
         world.check_nothing_is_left().await;
     });
 }
@@ -296,7 +269,7 @@ fn an_erasure_goes_on_after_a_restart() {
 fn an_operator_recalls_a_message_once_and_no_edit_brings_it_back() {
     on_both(|store| async move {
         let world = World::new(Arc::clone(&store)).await;
-        let (conversations, ear) = served(&store);
+        let (conversations, engine) = served(&store);
         let World { alice, bob, group, .. } = &world;
         let mut conn = store.reader().await.unwrap();
         let direct = crate::store::conversations::direct(&mut conn, alice.0, bob.0).await.unwrap();
@@ -311,7 +284,7 @@ fn an_operator_recalls_a_message_once_and_no_edit_brings_it_back() {
         let pushed = |to: &str, peer: &str| {
             (format!("user:{to}"), format!("user:{peer}"), "bob".to_owned(), 2)
         };
-        assert_eq!(ear.recalls(), [pushed("alice", "bob"), pushed("bob", "alice")]);
+        assert_eq!(recalls(&engine), [pushed("alice", "bob"), pushed("bob", "alice")]);
         assert_eq!(world.kept(direct).await[1].2, "");
         let edit = Append {
             sender: bob.0,
@@ -338,7 +311,7 @@ fn an_operator_recalls_a_message_once_and_no_edit_brings_it_back() {
 fn an_operator_changes_a_group_without_being_in_it() {
     on_both(|store| async move {
         let world = World::new(Arc::clone(&store)).await;
-        let (conversations, _ear) = served(&store);
+        let (conversations, _engine) = served(&store);
         let World { alice, bob, carol, group, .. } = &world;
         let operate = async |what: Operation| {
             let operator = (crate::groups::OPERATOR, String::new());
