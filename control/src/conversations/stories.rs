@@ -2,6 +2,7 @@
 
 use super::desk::{Desk, pushed_to, reaction, text};
 use super::reacts::{EVENT_EVERY, Of, Pace};
+use super::words;
 use crate::groups::Act;
 use crate::relations::{Act as Relate, Policy, part};
 use crate::store::append::Target;
@@ -12,7 +13,7 @@ use crate::store::{Store, users};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use uproar_proto::control::Tell;
+use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, Tell};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
 use uproar_proto::v1::{self, Kind, client_frame::Body as Says, server_frame::Body};
@@ -140,6 +141,63 @@ fn a_crowd_that_reacts_at_once_is_as_many_rows_and_one_event_a_second() {
         assert!(spaced, "at most one in any second: {times:?}");
         let most = 1 + begun.elapsed().as_secs() as usize;
         assert!(times.len() <= most + 1, "{} events in {:?}", times.len(), begun.elapsed());
+    });
+}
+
+#[test]
+fn ten_thousand_who_react_within_a_second_are_one_event_a_second_and_an_exact_count() {
+    const FANS: usize = 10_000;
+    const KINDS: [&str; 3] = ["a", "b", "c"];
+    on_both(|store| async move {
+        let desk = Desk::new(&store);
+        let fans = desk.crowd(GROUP, FANS).await;
+        let group = words::with_group(GROUP);
+        let seq = desk.sends(&fans[0].1, text(&group, 1, "hello")).await.unwrap();
+        let begun = Instant::now();
+        for (at, (_, name)) in fans.iter().enumerate() {
+            let from = ConnectionId { node: 0, shard: 0, conn: 0, serial: 1_000 + at as u64 };
+            let what = Asked::Frame(Says::React(reaction(&group, seq, KINDS[at % 3])));
+            desk.conversations.ask(Ask { from, number: 0, user: name.as_str().into(), what });
+        }
+        // Looked at now and then: a look for each word that is told would be millions of looks.
+        let events = || -> Vec<v1::StoredMessage> {
+            let told = desk.told();
+            let events = told.iter().filter_map(|tell| match tell {
+                Tell::PushAbout { frame, .. } => match &**frame {
+                    Body::Stored(stored) => Some(stored.messages.clone()),
+                    _ => None,
+                },
+                _ => None,
+            });
+            events.flatten().filter(|m| m.kind() == Kind::Reactions).collect()
+        };
+        let all = |event: &v1::StoredMessage| totals(event).iter().map(|(_, n)| *n).sum::<u32>();
+        while events().last().is_none_or(|last| all(last) < FANS as u32) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", events().last());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let took = begun.elapsed();
+        let is_reacted = |tell: &&Tell| {
+            let Tell::Answer { to, frames, .. } = tell else { return false };
+            to.serial >= 1_000 && matches!(&frames[..], [Body::Reacted(told)] if told.code == 0)
+        };
+        assert_eq!(desk.told().iter().filter(is_reacted).count(), FANS, "none was refused");
+        let events = events();
+        let last = events.last().unwrap();
+        assert_eq!(totals(last), [("a", 3_334), ("b", 3_333), ("c", 3_333)]);
+        assert_eq!(desk.rows().await["reactions"], FANS as i64);
+        let times: Vec<u64> = events.iter().map(|event| event.time_ms).collect();
+        let spaced = times.windows(2).all(|pair| pair[1] >= pair[0] + 1_000);
+        assert!(spaced, "at most one in any second: {times:?}");
+        println!("{FANS} reactions: {} events, the last after {took:?}", events.len());
+        // The counts stand: nothing is told after the last one.
+        tokio::time::sleep(EVENT_EVERY + Duration::from_millis(300)).await;
+        let (name, now) = (&fans[9_999].1, events.len());
+        let pulled = desk.pulls(name, &group).await;
+        assert_eq!(pulled.iter().filter(|m| m.kind() == Kind::Reactions).count(), now);
+        let message = pulled.iter().find(|m| m.seq == seq).unwrap();
+        assert_eq!(message.reactions, last.reactions);
+        assert_eq!(message.own_reactions, ["a"]);
     });
 }
 
