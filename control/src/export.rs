@@ -1,20 +1,22 @@
 //! What there is of one user, page by page: what a person may ask to be given.
 //!
 //! Owns what belongs to it: the account, its log-ins, what it is to others, the conversations it is
-//! or was in with its cursors, what it wrote anywhere, and what was written to it one-to-one. What
-//! others wrote in groups, and whom others block, is theirs. No secret is in it. Each page is read
+//! or was in with its cursors, what it wrote anywhere, its reactions, and what was written to it
+//! one-to-one. What others wrote in groups, and whom others block, is theirs; events that tell
+//! counts of reactions are nobody's. No secret is in it. Each page is read
 //! by itself, so an export of any length holds neither memory nor a connection of the store; what
 //! is written meanwhile may be in it or not.
 
+use crate::conversations::words;
 use crate::groups::OPERATOR;
 use crate::relations::{Edge, Kind};
-use crate::search::{Hit, hit};
+use crate::search::{Hit, Place, hit};
 use crate::store::accounts::{Session, sessions};
 use crate::store::admin::{self as rows, Account, Stay};
 use crate::store::bans::{self, Ban};
 use crate::store::conversations::{self, GROUP};
 use crate::store::relations::{self, Listed};
-use crate::store::{Store, StoreError, users};
+use crate::store::{Store, StoreError, reactions, users};
 use std::sync::Arc;
 
 /// Entries of one page.
@@ -35,6 +37,8 @@ pub(crate) enum Piece {
     /// It waits to be let into this group: the text, when it asked.
     Request(i64, String, i64),
     Message(Box<Hit>),
+    /// Its reactions to a message: where that stands, its seq.
+    Reaction(Place, u64, Vec<String>),
 }
 
 /// Where an export is.
@@ -140,10 +144,20 @@ impl Export {
             // On to the next conversation.
             None => At::Messages(span.conv + 1, 0),
         };
+        let mut beside = reactions::beside(&mut conn, span.conv, self.account.id, &kept).await?;
         let mut pieces = Vec::new();
-        for kept in kept {
-            if span.kind != GROUP || kept.sender == self.account.id {
-                pieces.push(Piece::Message(Box::new(hit(&mut conn, span, &kept).await?)));
+        for kept in kept.iter().filter(|kept| kept.kind != words::REACTIONS) {
+            let own = beside.remove(&kept.seq).map(|beside| beside.own).unwrap_or_default();
+            let is_shown = span.kind != GROUP || kept.sender == self.account.id;
+            if !is_shown && own.is_empty() {
+                continue;
+            }
+            let hit = hit(&mut conn, span, kept).await?;
+            if !own.is_empty() {
+                pieces.push(Piece::Reaction(hit.place.clone(), hit.message.seq, own));
+            }
+            if is_shown {
+                pieces.push(Piece::Message(Box::new(hit)));
             }
         }
         Ok((pieces, next))

@@ -342,7 +342,7 @@ pub(crate) fn renamed(body: &[u8], old: &str, new: &str) -> Result<Option<Vec<u8
 /// Written by the server, not by who is named.
 const NOTICE: i64 = Kind::Notice as i64;
 /// See [`NOTICE`].
-const REACTIONS: i64 = Kind::Reactions as i64;
+pub(crate) const REACTIONS: i64 = Kind::Reactions as i64;
 
 /// What a sync lists, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -412,6 +412,8 @@ fn an_export_holds_what_is_the_users_and_says_when_it_is_whole() {
         }
         world.server.says("bob", "user:ann", "for her");
         world.server.says("ann", "user:bob", "by her");
+        world.server.reacts("ann", &conversation, 2, "+1");
+        world.server.reacts("bob", "user:ann", 1, "his");
         let answer = world.operator("GET", "/v1/admin/users/ann/export", &Value::Null);
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("content-type: application/x-ndjson"), "{}", answer.head);
@@ -430,6 +432,10 @@ fn an_export_holds_what_is_the_users_and_says_when_it_is_whole() {
             of("message").iter().filter_map(|line| line["message"]["text"].as_str()).collect();
         texts.sort_unstable();
         assert_eq!(texts, ["by her", "for her", "mine", "mine", "mine", "mine", "mine"]);
+        let reaction = json!({"type": "reaction", "group": group, "seq": "2", "reactions": ["+1"]});
+        assert_eq!(of("reaction"), [&reaction], "hers alone");
+        let is_count = |line: &&&Value| line["message"]["kind"] == "reactions";
+        assert_eq!(of("message").iter().filter(is_count).count(), 0, "nobody said those");
         for secret in ["argon2", "token"] {
             assert!(!answer.body.contains(secret), "{secret}");
         }

@@ -202,6 +202,25 @@ impl Server {
         sent.seq
     }
 
+    /// Reacts to a message, and waits until the log tells the counts.
+    pub(crate) fn reacts(&self, user: &str, conversation: &str, seq: u64, reaction: &str) {
+        let number = NEXT_MESSAGE.fetch_add(1, Ordering::Relaxed);
+        let (conversation, reaction) = (conversation.into(), reaction.to_owned());
+        let react = v1::React { conversation, seq, reaction, remove: false };
+        let from = ConnectionId { node: 0, shard: 0, conn: 0, serial: number };
+        let what = Asked::Frame(client_frame::Body::React(react.clone()));
+        self.conversations.as_ref().unwrap().ask(Ask { from, number: 0, user: user.into(), what });
+        self.engine.wait_for("the counts", |tell| {
+            let (Tell::Push { frame, .. } | Tell::PushAbout { frame, .. }) = tell else {
+                return None;
+            };
+            let server_frame::Body::Stored(stored) = &**frame else { return None };
+            let of = |m: &&v1::StoredMessage| m.target_seq == seq && !m.reactions.is_empty();
+            let told = stored.messages.iter().find(of)?;
+            told.reactions.iter().any(|count| count.reaction == react.reaction).then_some(())
+        });
+    }
+
     /// Closes the store under a server that goes on.
     pub(crate) fn close_store(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

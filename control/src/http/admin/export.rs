@@ -12,6 +12,7 @@ use crate::http::Context;
 use crate::http::caller::{Origin, accounts};
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::relations::Edge;
+use crate::search::Place;
 use crate::store::StoreError;
 use axum::body::Body;
 use axum::extract::State;
@@ -83,6 +84,17 @@ pub(crate) enum ExportLine {
     Request { group: String, text: String, asked_unix_ms: i64 },
     /// What the user wrote anywhere, and what was written to it one-to-one.
     Message { message: Box<MessageView> },
+    /// What the user reacted to a message with.
+    Reaction {
+        /// The group the message stands in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+        /// One-to-one: the two users.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        between: Option<[String; 2]>,
+        seq: String,
+        reactions: Vec<String>,
+    },
     /// The last line of a whole export.
     End {
         /// Lines before this one.
@@ -138,13 +150,20 @@ impl ExportLine {
                 ExportLine::Request { group: words::group_id(conv), text, asked_unix_ms }
             }
             Piece::Message(hit) => ExportLine::Message { message: Box::new(MessageView::of(*hit)) },
+            Piece::Reaction(place, seq, reactions) => {
+                let (group, between) = match place {
+                    Place::Group(conv) => (Some(words::group_id(conv)), None),
+                    Place::Pair(users) => (None, Some(users)),
+                };
+                ExportLine::Reaction { group, between, seq: seq.to_string(), reactions }
+            }
         }
     }
 }
 
 /// Everything there is of a user, one JSON object a line: the account, its log-ins (without
-/// secrets), what it is to others, its conversations with its cursors, what it wrote, and what was
-/// written to it one-to-one. What others wrote in groups is theirs. The last line is of type `end`;
+/// secrets), what it is to others, its conversations with its cursors, what it wrote, its reactions,
+/// and what was written to it one-to-one. What others wrote in groups is theirs. The last line is of type `end`;
 /// an export without it is not whole.
 #[utoipa::path(get, path = "/v1/admin/users/{user}/export", tag = "admin",
     params(("user" = String, Path, description = "a user's name")),

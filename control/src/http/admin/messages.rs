@@ -81,7 +81,7 @@ pub(crate) struct MessageView {
     user: String,
     user_id: String,
     time_unix_ms: u64,
-    /// `message`, `recall`, `edit`, `pin`, `unpin` or `notice`.
+    /// `message`, `recall`, `edit`, `pin`, `unpin`, `notice`, or `reactions`: counts have changed.
     kind: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     text: String,
