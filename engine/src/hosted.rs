@@ -77,9 +77,10 @@ impl Machine for Hosted {
     }
 }
 
-/// Hands over what one turn asks (`hand` gives back what found no room); what is to be refused. Once the queue was full, nothing more of this
-/// turn goes: it may have room again a moment later, and what a connection sent behind a refused
-/// message must not be taken. What comes later, the shard stops by itself.
+/// Hands over what one turn asks (`hand` gives back what found no room); what is to be refused.
+/// Once the queue was full, nothing more of this turn goes: it may have room again a moment later,
+/// and what a connection sent behind a refused message must not be taken. What comes later, the
+/// shard stops by itself.
 fn hand_over(asks: Vec<Ask>, mut hand: impl FnMut(Ask) -> Option<Ask>) -> Vec<Ask> {
     let mut refused = Vec::new();
     for ask in asks {

@@ -162,9 +162,9 @@ impl ExportLine {
 }
 
 /// Everything there is of a user, one JSON object a line: the account, its log-ins (without
-/// secrets), what it is to others, its conversations with its cursors, what it wrote, its reactions,
-/// and what was written to it one-to-one. What others wrote in groups is theirs. The last line is of type `end`;
-/// an export without it is not whole.
+/// secrets), what it is to others, its conversations with its cursors, what it wrote, its
+/// reactions, and what was written to it one-to-one. What others wrote in groups is theirs. The
+/// last line is of type `end`; an export without it is not whole.
 #[utoipa::path(get, path = "/v1/admin/users/{user}/export", tag = "admin",
     params(("user" = String, Path, description = "a user's name")),
     responses(
