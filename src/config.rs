@@ -249,17 +249,29 @@ impl Config {
         Ok(())
     }
 
-    /// Webhooks tell of users and what they store.
+    /// Webhooks tell of users and what they store; an account is a user with a password.
     fn check_names(&self) -> Result<(), String> {
-        let missing = match (self.store.url.is_empty(), self.has_token_key()) {
-            (true, _) => "store.url is empty",
-            (false, false) => "no token key is set (engine.tokens.hs256_secret or another one)",
-            (false, true) => return Ok(()),
+        let (store, tokens) = (&self.store, &self.engine.tokens);
+        let signs = !tokens.hs256_secret.is_empty() || !self.http.eddsa_private_key.is_empty();
+        let lacks = |has_key: bool, which: &'static str| match (store.url.is_empty(), has_key) {
+            (true, _) => Some("store.url is empty".to_owned()),
+            (false, false) => Some(format!("no {which} is set")),
+            (false, true) => None,
         };
-        if self.webhooks.is_empty() {
-            return Ok(());
+        if !self.webhooks.is_empty()
+            && let Some(missing) =
+                lacks(self.has_token_key(), "token key (engine.tokens.hs256_secret or another one)")
+        {
+            return Err(format!("webhooks has entries, but {missing}: nothing would be told"));
         }
-        Err(format!("webhooks has entries, but {missing}: there would be nothing to tell"))
+        let key = "key that signs tokens (engine.tokens.hs256_secret or http.eddsa_private_key)";
+        if self.accounts.registration_open
+            && let Some(missing) = lacks(signs, key)
+        {
+            let name = "accounts.registration_open";
+            return Err(format!("{name} is true, but {missing}: nobody could have an account"));
+        }
+        Ok(())
     }
 
     fn check_keys(&self) -> Result<(), String> {

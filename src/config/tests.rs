@@ -194,6 +194,20 @@ fn a_broken_rule_names_the_key_with_its_section() {
 }
 
 #[test]
+fn an_open_registration_needs_a_store_and_a_key_that_signs() {
+    let open = ("UPROAR__ACCOUNTS__REGISTRATION_OPEN", "true");
+    let secret = crate::secrets::secret_text(&[7; 32]);
+    let key = ("UPROAR__ENGINE__TOKENS__HS256_SECRET", secret.as_str());
+    let check = |list: &[(&str, &str)], role| with_variables(list).unwrap().check(role);
+    check(&[open, key], Role::Serve).unwrap();
+    check(&[open], Role::Engine).unwrap_err(); // for the link it lacks alone
+    let error = check(&[open], Role::Serve).unwrap_err();
+    assert!(error.starts_with("accounts.registration_open is true, but no key"), "{error}");
+    let error = check(&[open, key, ("UPROAR__STORE__URL", "")], Role::Serve).unwrap_err();
+    assert!(error.contains("store.url is empty"), "{error}");
+}
+
+#[test]
 fn webhooks_are_checked_hidden_and_need_something_to_tell() {
     let hook = "[[webhooks]]\nname = \"audit\"\nurl = \"https://a.example/\"\n\
                 secret = \"a-secret-of-24-letters!!\"\nevents = [\"message.after\"]\n";
@@ -207,7 +221,7 @@ fn webhooks_are_checked_hidden_and_need_something_to_tell() {
     assert!(!hidden.contains("a-secret-of"), "{hidden}");
     assert_eq!(toml::from_str::<Config>(&config.show(true).unwrap()).unwrap(), config);
     let error = read(hook.to_owned()).unwrap().check(Role::Serve).unwrap_err();
-    assert!(error.contains("no token key is set"), "{error}");
+    assert!(error.contains("no token key (engine.tokens.hs256_secret"), "{error}");
     let error = read(format!("{token}{hook}[store]\nurl = \"\"\n"))
         .unwrap()
         .check(Role::Serve)

@@ -66,13 +66,17 @@ pub(crate) fn accounts(shared: &Shared) -> Result<&Accounts, ApiError> {
     elsewhere(shared)?;
     let lacks = match (&shared.api.store, &shared.accounts) {
         (_, Some(accounts)) => return Ok(accounts),
-        (None, None) => "this node has no store, so it keeps no accounts: set store.url",
+        // A store without any token key is not opened: nobody could have a name in it.
+        (None, None) => {
+            "this node keeps no accounts: they need a store (store.url) and a key that signs tokens \
+             (engine.tokens.hs256_secret or http.eddsa_private_key)"
+        }
         (Some(_), None) => {
             "this node has no key that signs, so it keeps no accounts: set \
              engine.tokens.hs256_secret or http.eddsa_private_key"
         }
     };
-    Err(ApiError::new(Code::Internal, lacks).with_status(StatusCode::SERVICE_UNAVAILABLE))
+    Err(ApiError::new(Code::NoStore, lacks).with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 /// A user, by an access token in `Authorization: Bearer`.

@@ -238,11 +238,11 @@ fn the_api_key_is_no_access_token_and_an_access_token_no_api_key() {
 fn a_node_without_a_store_says_so() {
     let server = Server::keyed();
     for (method, path) in [("GET", "/v1/friends"), ("DELETE", "/v1/sessions")] {
-        let text = server.call(method, path, "").error(503, "INTERNAL");
+        let text = server.call(method, path, "").error(503, "NO_STORE");
         assert!(text.contains("store.url"), "{text}");
     }
     let body = r#"{"user":"alice","password":"correct horse"}"#;
-    let text = server.call("POST", "/v1/accounts", body).error(503, "INTERNAL");
+    let text = server.call("POST", "/v1/accounts", body).error(503, "NO_STORE");
     assert!(text.contains("store.url"), "{text}");
 }
 
