@@ -88,6 +88,10 @@ impl StoreConfig {
                 return Err(format!("{name} is {value}; allowed is {min} to {max}"));
             }
         }
+        if !self.url.is_empty() {
+            // Its sentences begin with the section.
+            crate::store::check_url(&self.url).map_err(|e| e.replacen("store.", "", 1))?;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,15 @@
 //! is a lock on a file of its own beside the store's (`FILE-lock`, always empty, never removed: the
 //! lock is on the file, not in it). On a server it is one of [`SHARES`] named locks of a
 //! connection; whoever wants the store alone takes all of them.
+//!
+//! A SQLite file is served by one process (a second lock, on `FILE-server`): two would each push to
+//! their own clients alone. And it stays the file that was opened: a server whose file, or its log,
+//! is removed or replaced would go on writing where nobody will ever read, so it stores nothing more.
 
 use super::{Dialect, StoreError, migrate, place::Place};
 use sqlx::{AnyConnection, Connection as _};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +24,8 @@ use tokio::task::JoinHandle;
 const SHARES: i64 = 16;
 /// A connection that holds a lock may break; this often somebody looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Files may be removed; this often somebody looks, and so much is acknowledged in vain.
+const FILES_EVERY: Duration = Duration::from_secs(1);
 /// A server may end a connection that is idle for hours; this one is idle for years.
 const IDLE_S: &str = "SET SESSION wait_timeout = 31536000";
 
@@ -26,6 +33,8 @@ const IDLE_S: &str = "SET SESSION wait_timeout = 31536000";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Shared,
+    /// Shared, and no other process serves it where one alone can.
+    Serving,
     Alone,
 }
 
@@ -50,7 +59,8 @@ impl Refused {
 /// The lock, as long as it is held.
 #[derive(Debug)]
 pub(super) enum Hold {
-    File(File),
+    /// The locks on `FILE-lock` and, of a server, on `FILE-server`.
+    File(File, Option<File>),
     Server(Box<AnyConnection>),
     /// A store in memory is nobody else's.
     Nothing,
@@ -60,12 +70,10 @@ impl Hold {
     /// Takes the lock, or tells at once why not.
     pub(super) async fn take(place: &Place, how: Use) -> Result<Hold, Refused> {
         match (&place.file, place.dialect) {
-            (Some(file), _) => {
-                lock_file(file, how).map(Hold::File).map_err(|refused| match refused {
-                    Refused::InUse(text) => Refused::InUse(place.told(text)),
-                    Refused::Failed(text) => Refused::Failed(place.told(text)),
-                })
-            }
+            (Some(file), _) => lock_files(file, how).map_err(|refused| match refused {
+                Refused::InUse(text) => Refused::InUse(place.told(text)),
+                Refused::Failed(text) => Refused::Failed(place.told(text)),
+            }),
             (None, Dialect::Sqlite) => Ok(Hold::Nothing),
             (None, Dialect::Mysql) => {
                 let failed = |error: sqlx::Error| Refused::Failed(place.told(error));
@@ -76,7 +84,9 @@ impl Hold {
                 }
                 let _ = conn.close().await; // which lets go of what it has
                 Err(Refused::InUse(place.told(match how {
-                    Use::Shared => format!("a restore is under way, or {SHARES} processes use it"),
+                    Use::Shared | Use::Serving => {
+                        format!("a restore is under way, or {SHARES} processes use it")
+                    }
                     Use::Alone => IN_USE.to_owned(),
                 })))
             }
@@ -87,14 +97,17 @@ impl Hold {
     async fn is_held(&mut self) -> bool {
         match self {
             Hold::Server(conn) => conn.ping().await.is_ok(),
-            Hold::File(_) | Hold::Nothing => true,
+            Hold::File(..) | Hold::Nothing => true,
         }
     }
 
     /// Lets go, at once.
     pub(super) async fn release(self) {
         match self {
-            Hold::File(lock) => drop(lock.unlock()),
+            Hold::File(lock, server) => {
+                drop(server); // before the other: whoever gets that one may serve
+                drop(lock.unlock());
+            }
             Hold::Server(mut conn) => {
                 // A connection that breaks lets go too, but not before the server has noticed.
                 let _ = sqlx::query("DO RELEASE_ALL_LOCKS()").execute(&mut *conn).await;
@@ -106,6 +119,8 @@ impl Hold {
 }
 
 const IN_USE: &str = "it is in use by a server, a backup or a migration; end that first";
+const SERVED: &str = "another process serves it, and a SQLite file is served by one; give each a file \
+                      of its own, or let all of them use one MariaDB or MySQL";
 
 /// The file whose lock stands for a SQLite file.
 pub(super) fn lock_path(file: &Path) -> PathBuf {
@@ -114,22 +129,34 @@ pub(super) fn lock_path(file: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn lock_file(file: &Path, how: Use) -> Result<File, Refused> {
+fn lock_files(file: &Path, how: Use) -> Result<Hold, Refused> {
     let path = lock_path(file);
-    let failed = |error: std::io::Error| Refused::Failed(format!("{}: {error}", path.display()));
-    let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
-    let lock = lock.map_err(failed)?;
-    let taken = match how {
-        Use::Shared => lock.try_lock_shared(),
-        Use::Alone => lock.try_lock(),
-    };
-    match (taken, how) {
-        (Ok(()), _) => Ok(lock),
-        (Err(TryLockError::WouldBlock), Use::Shared) => {
-            Err(Refused::InUse("a restore is under way".into()))
+    let lock = match how {
+        Use::Shared | Use::Serving => {
+            lock_file(&path, File::try_lock_shared, "a restore is under way")?
         }
-        (Err(TryLockError::WouldBlock), Use::Alone) => Err(Refused::InUse(IN_USE.into())),
-        (Err(TryLockError::Error(error)), _) => Err(failed(error)),
+        Use::Alone => lock_file(&path, File::try_lock, IN_USE)?,
+    };
+    let server = (how == Use::Serving).then(|| {
+        let mut path = file.as_os_str().to_owned();
+        path.push("-server");
+        lock_file(Path::new(&path), File::try_lock, SERVED)
+    });
+    Ok(Hold::File(lock, server.transpose()?))
+}
+
+fn lock_file(
+    path: &Path,
+    lock: fn(&File) -> Result<(), TryLockError>,
+    in_use: &str,
+) -> Result<File, Refused> {
+    let failed = |error: std::io::Error| Refused::Failed(format!("{}: {error}", path.display()));
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(path);
+    let file = file.map_err(failed)?;
+    match lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Refused::InUse(in_use.into())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
@@ -140,7 +167,7 @@ async fn take_shares(conn: &mut AnyConnection, how: Use) -> Result<bool, sqlx::E
             "SELECT CAST(GET_LOCK(CONCAT('uproar.', MD5(DATABASE()), '.', ?), 0) AS SIGNED)",
         );
         let taken = taken.bind(share).fetch_one(&mut *conn).await?.0 == Some(1);
-        if taken && how == Use::Shared {
+        if taken && how != Use::Alone {
             return Ok(true);
         }
         if !taken && how == Use::Alone {
@@ -155,15 +182,28 @@ pub(super) struct Keeper {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     lost: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Keeper {
     /// Keeps `hold`, of the store that has this generation.
     pub(super) fn start(place: Place, hold: Hold, generation: i64) -> Keeper {
         let (stop, stopped) = oneshot::channel();
-        let lost = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(keep(place, hold, generation, Arc::clone(&lost), stopped));
-        Keeper { stop, task, lost }
+        let (lost, closing) = (Arc::default(), Arc::default());
+        let watch = Watch {
+            files: Files::of(&place),
+            place,
+            generation,
+            lost: Arc::clone(&lost),
+            closing: Arc::clone(&closing),
+        };
+        let task = tokio::spawn(watch.keep(hold, stopped));
+        Keeper { stop, task, lost, closing }
+    }
+
+    /// From now on files go because the store is closed.
+    pub(super) fn closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Set once somebody else has the store alone, or had.
@@ -179,39 +219,88 @@ impl Keeper {
     }
 }
 
-async fn keep(
+/// The files of an SQLite store that were there when it was opened, and which ones they were.
+struct Files(Vec<(PathBuf, (u64, u64))>);
+
+impl Files {
+    fn of(place: &Place) -> Files {
+        let Some(file) = &place.file else { return Files(Vec::new()) };
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
+        let both = [file.clone(), PathBuf::from(log)].into_iter();
+        Files(both.filter_map(|path| identity(&path).map(|which| (path, which))).collect())
+    }
+
+    /// One that was removed, or is another file now.
+    fn missing(&self) -> Option<&Path> {
+        let gone = self.0.iter().find(|(path, was)| identity(path) != Some(*was));
+        gone.map(|(path, _)| path.as_path())
+    }
+}
+
+/// Which file is at a path, whatever it is called; `None`: there is none.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    // A look that fails for another reason tells nothing: as if the file were not there.
+    std::fs::metadata(path).ok().map(|of| (of.dev(), of.ino()))
+}
+
+/// What is looked after while a store is open.
+struct Watch {
     place: Place,
-    mut hold: Hold,
     generation: i64,
+    files: Files,
     lost: Arc<AtomicBool>,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    loop {
-        tokio::select! {
-            _ = &mut stopped => break,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+    closing: Arc<AtomicBool>,
+}
+
+impl Watch {
+    async fn keep(self, mut hold: Hold, mut stopped: oneshot::Receiver<()>) {
+        let every = if self.files.0.is_empty() { LOOK_EVERY } else { FILES_EVERY };
+        loop {
+            tokio::select! {
+                _ = &mut stopped => break,
+                () = tokio::time::sleep(every) => {}
+            }
+            if !self.lost.load(Ordering::Relaxed) {
+                self.look(&mut hold).await;
+            }
         }
-        if lost.load(Ordering::Relaxed) || hold.is_held().await {
-            continue;
+        hold.release().await;
+    }
+
+    async fn look(&self, hold: &mut Hold) {
+        if let Some(file) = self.files.missing() {
+            // In this order: what is missing because the store is closed, is missing after that.
+            if !self.closing.load(Ordering::Relaxed) {
+                self.lose(&format!("{} was removed or replaced", file.display()));
+            }
+            return;
         }
-        match take_again(&place, generation).await {
+        if hold.is_held().await {
+            return;
+        }
+        match take_again(&self.place, self.generation).await {
             Ok(again) => {
                 tracing::warn!("the connection that holds the store's lock broke; it has another");
-                hold = again;
+                *hold = again;
             }
             Err(Refused::Failed(error)) => tracing::warn!(error, "the store's lock is not held"),
-            Err(Refused::InUse(error)) => {
-                lost.store(true, Ordering::Relaxed);
-                tracing::error!(error, "the store is somebody else's now; restart this server");
-            }
+            Err(Refused::InUse(error)) => self.lose(&error),
         }
     }
-    hold.release().await;
+
+    fn lose(&self, error: &str) {
+        self.lost.store(true, Ordering::Relaxed);
+        tracing::error!(
+            error,
+            "the store is not ours any more: nothing is stored; restart this server"
+        );
+    }
 }
 
 /// The lock anew, where the store is still the one it was.
 async fn take_again(place: &Place, generation: i64) -> Result<Hold, Refused> {
-    let mut hold = Hold::take(place, Use::Shared).await?;
+    let mut hold = Hold::take(place, Use::Serving).await?;
     let Hold::Server(conn) = &mut hold else { return Ok(hold) };
     match migrate::generation_now(conn).await {
         Ok(Some(now)) if now == generation => Ok(hold),
@@ -252,6 +341,51 @@ mod tests {
                 store.end().await;
             }
         });
+    }
+
+    #[test]
+    fn a_file_is_served_by_one_and_a_server_by_several() {
+        runtime().block_on(async {
+            let stores = [Some(TestStore::sqlite().await), TestStore::mysql().await];
+            for store in stores.into_iter().flatten() {
+                let place = &store.place;
+                let first = Hold::take(place, Use::Serving).await.unwrap();
+                Hold::take(place, Use::Shared).await.unwrap().release().await;
+                match place.dialect {
+                    Dialect::Sqlite => {
+                        let told = refused(place, Use::Serving).await;
+                        assert!(told.contains("a SQLite file is served by one"), "{told}");
+                    }
+                    Dialect::Mysql => {
+                        Hold::take(place, Use::Serving).await.unwrap().release().await;
+                    }
+                }
+                first.release().await;
+                Hold::take(place, Use::Serving).await.unwrap().release().await;
+                store.end().await;
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_written_to_a_file_that_was_removed_is_refused() {
+        for log in ["", "-wal"] {
+            runtime().block_on(async {
+                let store = TestStore::sqlite().await;
+                let mut gone = store.place.file.clone().unwrap().into_os_string();
+                gone.push(log);
+                let write = || store.write(|_| Box::pin(async { Ok(()) }));
+                tokio::time::sleep(FILES_EVERY + FILES_EVERY / 2).await;
+                write().await.unwrap();
+                std::fs::remove_file(&gone).unwrap();
+                let begun = tokio::time::Instant::now();
+                while write().await.is_ok() {
+                    assert!(begun.elapsed() < 20 * FILES_EVERY, "{gone:?} is not missed");
+                    tokio::time::sleep(FILES_EVERY / 10).await;
+                }
+                store.end().await;
+            });
+        }
     }
 
     #[test]

@@ -192,9 +192,9 @@ impl Store {
     /// it is closed (partitions made ahead, what is too old removed).
     ///
     /// # Errors
-    /// In words for the operator.
+    /// In words for the operator; of a SQLite file also that another process serves it.
     pub async fn serve(config: &StoreConfig) -> Result<Arc<Store>, String> {
-        let store = Store::open(&config.url, config.sync).await?;
+        let store = Store::open_for(Use::Serving, &config.url, config.sync).await?;
         let days = |days: u32| i64::from(days) * DAY_MS;
         let plan =
             Plan { keep_ms: days(config.retention_days), period_ms: days(config.period_days) };
@@ -217,8 +217,12 @@ impl Store {
     /// In words for the operator: what is wrong with the URL, the file or the server; or a restore
     /// is under way.
     pub async fn open(url: &str, sync: bool) -> Result<Arc<Store>, String> {
+        Store::open_for(Use::Shared, url, sync).await
+    }
+
+    async fn open_for(how: Use, url: &str, sync: bool) -> Result<Arc<Store>, String> {
         let place = Place::of(url, sync)?;
-        let hold = Hold::take(&place, Use::Shared).await.map_err(hold::Refused::text)?;
+        let hold = Hold::take(&place, how).await.map_err(hold::Refused::text)?;
         Store::open_at(&place, hold).await.map(Arc::new).map_err(|e| place.told(e))
     }
 
@@ -392,6 +396,9 @@ impl Store {
 
     /// Ends the store: what was accepted is written first. The next one may have it then.
     pub async fn close(&self) {
+        if let Some(keeper) = &*held(&self.keeper) {
+            keeper.closing();
+        }
         let task = held(&self.upkeep).take();
         if let Some(task) = task {
             task.end().await;
@@ -412,6 +419,11 @@ impl Store {
             keeper.release().await;
         }
     }
+}
+
+/// What is wrong with a URL, before anything is opened.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
+    Place::of(url, true).map(drop)
 }
 
 /// What stands in a lock whose holder may have panicked: it is whole all the same.
