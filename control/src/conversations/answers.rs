@@ -46,7 +46,8 @@ impl Shared {
     async fn sync(&self, user: &str, sync: &v1::Sync) -> Result<Vec<Body>, Refused> {
         let me = self.signed_in(user).await?;
         let now_ms = self.store.now_kept_ms().await?;
-        let cursor = SyncCursor::parse(&sync.cursor, now_ms).ok_or(Code::BadRequest)?;
+        let cursor = SyncCursor::parse(&sync.cursor, now_ms)
+            .ok_or(Refused::Said(Code::BadRequest, "sync.cursor is none of a synced, nor empty"))?;
         let limit = if sync.limit == 0 { PAGE_MAX } else { sync.limit.min(PAGE_MAX) };
         let mut conn = self.store.reader().await?;
         let mut answer =
@@ -124,7 +125,7 @@ impl Shared {
 
     async fn pull(&self, user: &str, pull: &v1::Pull) -> Result<Vec<Body>, Refused> {
         if pull.ranges.len() > RANGES_MAX {
-            return Err(Code::BadRequest.into());
+            return Err(Refused::Said(Code::BadRequest, "pull.ranges has more than 64"));
         }
         let me = self.signed_in(user).await?;
         let mut answer = v1::Pulled { id: pull.id, ..v1::Pulled::default() };
@@ -198,7 +199,8 @@ impl Shared {
     async fn signal(&self, user: &str, signal: &v1::Signal) -> Result<Vec<Body>, Refused> {
         let name = (1..=SIGNAL_NAME_BYTES_MAX).contains(&signal.name.len());
         if !name || signal.data.len() > SIGNAL_DATA_BYTES_MAX {
-            return Err(Code::BadRequest.into());
+            let text = "signal.name is 1 to 64 bytes, signal.data at most 1,024";
+            return Err(Refused::Said(Code::BadRequest, text));
         }
         let me = self.signed_in(user).await?;
         let (mcast, conversation) = match Named::parse(&signal.conversation)? {

@@ -57,7 +57,7 @@ use uproar_proto::control::{
 };
 use uproar_proto::error::Code;
 use uproar_proto::lanes::Lanes;
-use uproar_proto::v1::client_frame;
+use uproar_proto::v1::{self, client_frame, server_frame};
 
 /// Reads of conversations (inboxes that open, sync, pull, signals) that wait or are under way: a
 /// crowd that connects at once waits its turn. Reached: `QUEUE_FULL`.
@@ -294,7 +294,7 @@ impl Shared {
             Asked::Frame(body) => {
                 let frames = match in_time(self.frames(&ask.user, body)).await {
                     Ok(frames) => frames,
-                    Err(refused) => vec![refusal(body, refused.code())],
+                    Err(refused) => vec![refused.frame(body)],
                 };
                 self.tell(Tell::Answer { to, number, frames }).await;
             }
@@ -366,6 +366,8 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<
 enum Refused {
     /// A rule says so.
     Rule(Code),
+    /// The same, and which one: where the code alone does not tell.
+    Said(Code, &'static str),
     /// The store could not tell.
     Store(StoreError),
 }
@@ -383,10 +385,20 @@ impl From<Code> for Refused {
 }
 
 impl Refused {
+    /// What is answered to a frame.
+    fn frame(&self, body: &client_frame::Body) -> server_frame::Body {
+        match (refusal(body, self.code()), self) {
+            (server_frame::Body::Error(error), Refused::Said(_, text)) => {
+                server_frame::Body::Error(v1::Error { text: (*text).to_owned(), ..error })
+            }
+            (frame, _) => frame,
+        }
+    }
+
     /// What the client is told.
     fn code(&self) -> Code {
         match self {
-            Refused::Rule(code) => *code,
+            Refused::Rule(code) | Refused::Said(code, _) => *code,
             Refused::Store(error) => told(error),
         }
     }

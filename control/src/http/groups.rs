@@ -509,6 +509,12 @@ fn check_text(name: &str, announcement: &str) -> Result<(), ApiError> {
             let text = format!("{field} has {many} bytes; allowed are {min} to {max}");
             return Err(ApiError::bad_request(text));
         }
+        // Whoever shows it may be a terminal; an announcement has lines.
+        let shown = |c: char| !c.is_control() || (field == "announcement" && "\n\t".contains(c));
+        if !text.chars().all(shown) {
+            let text = format!("{field} has a control character; allowed is text");
+            return Err(ApiError::bad_request(text));
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use uproar_proto::error::Code;
 use uproar_proto::inbox::Said;
 
 /// What is sent, and what is done to the sockets.
@@ -334,7 +335,11 @@ impl Totals {
     fn checks(&self, found: &Findings, unsettled: Option<String>, lag_ms: u64) -> Vec<Check> {
         let Totals { sent, acknowledged, received, ended, .. } = self;
         let (refused, lost) = (found.refused.len() as u64, found.lost.len() as u64);
-        let why = found.lost.last().cloned().unwrap_or_else(|| "none lost".into());
+        let mut why = found.lost.last().cloned().unwrap_or_else(|| "none lost".into());
+        if why.contains(Code::Flooding.name()) {
+            why += " (the pairs send faster than the server's engine.frames_per_s_max lets one \
+                    connection: raise it there, or ask for fewer with --rate)";
+        }
         vec![
             Check::new(
                 "received_as_sent",
