@@ -46,8 +46,8 @@ pub(crate) enum Named {
         /// Pairs of users; one writes, the other reads
         #[arg(long, default_value_t = 10, value_name = "N")]
         pairs: u32,
-        /// Messages a second of all pairs together; 0: each pair as fast as it is acknowledged (which
-        /// may be more frames than the server lets a connection send)
+        /// Messages a second of all pairs together; 0: each pair as fast as it is acknowledged
+        /// (which may be more frames than the server lets a connection send)
         #[arg(long, default_value_t = 100.0, value_name = "N")]
         rate: f64,
         /// How long messages are sent

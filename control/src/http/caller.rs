@@ -68,8 +68,8 @@ pub(crate) fn accounts(shared: &Shared) -> Result<&Accounts, ApiError> {
         (_, Some(accounts)) => return Ok(accounts),
         // A store without any token key is not opened: nobody could have a name in it.
         (None, None) => {
-            "this node keeps no accounts: they need a store (store.url) and a key that signs tokens \
-             (engine.tokens.hs256_secret or http.eddsa_private_key)"
+            "this node keeps no accounts: they need a store (store.url) and a key that signs \
+             tokens (engine.tokens.hs256_secret or http.eddsa_private_key)"
         }
         (Some(_), None) => {
             "this node has no key that signs, so it keeps no accounts: set \

@@ -7,7 +7,8 @@
 //!
 //! A SQLite file is served by one process (a second lock, on `FILE-server`): two would each push to
 //! their own clients alone. And it stays the file that was opened: a server whose file, or its log,
-//! is removed or replaced would go on writing where nobody will ever read, so it stores nothing more.
+//! is removed or replaced would go on writing where nobody will ever read, so it stores nothing
+//! more.
 
 use super::{Dialect, StoreError, migrate, place::Place};
 use sqlx::{AnyConnection, Connection as _};
@@ -119,8 +120,8 @@ impl Hold {
 }
 
 const IN_USE: &str = "it is in use by a server, a backup or a migration; end that first";
-const SERVED: &str = "another process serves it, and a SQLite file is served by one; give each a file \
-                      of its own, or let all of them use one MariaDB or MySQL";
+const SERVED: &str = "another process serves it, and a SQLite file is served by one; give each a \
+                      file of its own, or let all of them use one MariaDB or MySQL";
 
 /// The file whose lock stands for a SQLite file.
 pub(super) fn lock_path(file: &Path) -> PathBuf {

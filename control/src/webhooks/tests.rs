@@ -324,7 +324,7 @@ fn an_event_its_receiver_cannot_take_holds_up_its_own_conversation_alone() {
         };
         until("the others are told", || taken() == 50).await;
         until("and taken", || process.figure("uproar_webhook_delivered_total", "") == 50.0).await;
-        assert_eq!(process.waiting().await, 2);
+        process.holds(2).await;
         receiver.always(StatusCode::OK);
         process.is_empty().await;
         assert_in_order(&receiver.all());
