@@ -79,6 +79,7 @@ pub(crate) struct ReactionPage {
 /// Which reactions, and which page of who made them.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ReactionParams {
     /// Users with this reaction alone.
     reaction: Option<String>,

@@ -80,7 +80,8 @@ pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { ok: true })
 }
 
-/// 200 while new connections are taken; 503 while starting and draining.
+/// 200 while new connections are taken; 503 while starting and draining. It says nothing about
+/// the store, or the link to it: rooms go on without, and /metrics tells.
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(crate) async fn readyz(State(shared): Context) -> (StatusCode, Json<Readiness>) {

@@ -18,7 +18,10 @@ use utoipa::{Modify, OpenApi};
         description = "Accounts, relationships, groups, rooms, publishing, moderation, tokens, \
                        what operators do, health and metrics of one node. Errors other than of \
                        /readyz are {\"error\": {code, name, text, retry}}. A path that is not here \
-                       is 404, a method that is not here 405, both in that shape."
+                       is 404, a method that is not here 405, both in that shape. Where control \
+                       and engine are processes of their own, what the other one keeps is 421, \
+                       with the address to ask in the text: rooms, publishing and moderation are \
+                       the engine's, accounts, groups and relationships are control's."
     ),
     paths(
         rooms::create,

@@ -66,6 +66,7 @@ pub(crate) enum SideWord {
 /// Which side, and which page of it.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct SideParams {
     /// `read`: who has read it, the default; `unread`: who has not.
     side: Option<SideWord>,

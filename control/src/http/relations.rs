@@ -59,6 +59,7 @@ pub(crate) struct UserPage {
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
     /// `next` of the page before.
     pub(crate) after: Option<String>,
@@ -69,6 +70,7 @@ pub(crate) struct PageParams {
 /// Which requests, and which page of them.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct RequestParams {
     /// `in`: those that wait for the caller, the default; `out`: those the caller made.
     direction: Option<Direction>,

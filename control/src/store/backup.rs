@@ -38,10 +38,26 @@ pub async fn backup(url: &str, file: &Path, force: bool) -> Result<Backup, Strin
     if place.file.as_ref().is_some_and(|store| !store.exists()) {
         return Err(place.told("there is no such file, so no store"));
     }
+    check_target(&place, file)?;
     let hold = Hold::take(&place, Use::Shared).await.map_err(|refused| refused.text())?;
     let done = write(&place, file).await;
     hold.release().await;
     done
+}
+
+/// Whether a backup may be called so: a store that serves goes on writing what its name was taken
+/// from, and nobody wants a device or a link replaced.
+fn check_target(place: &Place, file: &Path) -> Result<(), String> {
+    for path in [file, &Beside::path_of(file)] {
+        if place.owns(path) {
+            let path = path.display();
+            return Err(place.told(format!("{path} is the store's own; name another file")));
+        }
+        if path.symlink_metadata().is_ok_and(|is| !is.is_file()) {
+            return Err(format!("{} is no regular file; it is not replaced", path.display()));
+        }
+    }
+    Ok(())
 }
 
 async fn write(place: &Place, file: &Path) -> Result<Backup, String> {
@@ -154,10 +170,14 @@ struct Beside {
 }
 
 impl Beside {
-    fn make(file: &Path) -> Result<Beside, String> {
+    fn path_of(file: &Path) -> PathBuf {
         let mut path = file.as_os_str().to_owned();
         path.push(".tmp");
-        let path = PathBuf::from(path);
+        PathBuf::from(path)
+    }
+
+    fn make(file: &Path) -> Result<Beside, String> {
+        let path = Beside::path_of(file);
         let told = |e: io::Error| format!("{}: {e}", path.display());
         // Password hashes are in it: nobody else's to read.
         let mut options = OpenOptions::new();

@@ -163,6 +163,53 @@ fn a_backup_while_others_write_is_one_moment() {
 }
 
 #[test]
+fn a_backup_never_takes_the_place_of_the_store_or_of_what_is_no_file() {
+    runtime().block_on(async {
+        let store = TestStore::sqlite().await;
+        assert_eq!(say(&store, 0..3).await, [1, 2, 3]);
+        let own = store.place.file.clone().unwrap();
+        let with = |ending: &str| PathBuf::from(format!("{}{ending}", own.display()));
+        let link = Named::new();
+        std::fs::hard_link(&own, &link.0).unwrap();
+        let mut targets: Vec<PathBuf> =
+            ["", "-wal", "-shm", "-journal", "-lock", "-server"].map(with).into();
+        targets.push(link.0.clone());
+        for target in &targets {
+            let told = error(backup(&store.url, target, true)).await;
+            assert!(told.contains("the store's own"), "{told}");
+        }
+        let told = error(backup(&store.url, &std::env::temp_dir(), true)).await;
+        assert!(told.contains("no regular file"), "{told}");
+        // What a backup is called while it is written counts too.
+        let named = Named::new();
+        std::fs::hard_link(&own, named.beside()).unwrap();
+        let told = error(backup(&store.url, &named.0, true)).await;
+        assert!(told.contains("the store's own"), "{told}");
+        assert_eq!(say(&store, 3..5).await, [4, 5]);
+        store.end().await;
+    });
+}
+
+#[test]
+fn a_backup_is_served_after_a_restore_alone() {
+    runtime().block_on(async {
+        let store = TestStore::sqlite().await;
+        say(&store, 0..3).await;
+        let named = Named::new();
+        backup(&store.url, &named.0, false).await.unwrap();
+        let url = format!("sqlite:{}", named.0.display());
+        let Err(told) = Store::open(&url, true).await else { panic!("a backup is served") };
+        assert!(told.contains("it is a backup") && told.contains("uproar restore"), "{told}");
+        let told = error(migrate(&config(&url))).await;
+        assert!(told.contains("it is a backup"), "{told}");
+        let told = error(restore(&named.0, &url, true, 30)).await;
+        assert!(told.contains("own file"), "{told}");
+        check(&named.0).await.unwrap();
+        store.end().await;
+    });
+}
+
+#[test]
 fn a_store_in_use_or_with_rows_is_not_restored_into() {
     runtime().block_on(async {
         for store in stores().await {

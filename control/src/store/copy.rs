@@ -55,6 +55,25 @@ impl Value {
     }
 }
 
+/// A backup that is served as it is would give its sequence numbers a second time, under the same
+/// generation: it becomes a store by a restore alone.
+pub(super) async fn check_no_backup(place: &Place) -> Result<(), StoreError> {
+    if !place.file.as_ref().is_some_and(|file| file.exists()) {
+        return Ok(());
+    }
+    let mut conn = place.connect_bare().await?;
+    let (id,) = sqlx::query_as::<_, (i64,)>("PRAGMA application_id").fetch_one(&mut conn).await?;
+    conn.close().await?;
+    if id == APPLICATION_ID {
+        return Err(StoreError::Unusable(
+            "it is a backup, which has to become a store of another generation first: uproar \
+             restore does that"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// How many rows a table has, and their sum, which does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sum {

@@ -4,6 +4,7 @@
 //! change tables at the same time. Each migration is one DDL statement and may be run again: a
 //! start that ended in the middle of one goes on from there.
 
+use super::copy;
 use super::hold::{Hold, Refused, Use};
 use super::partitions::Made;
 use super::place::Place;
@@ -50,6 +51,7 @@ pub async fn migrate(config: &StoreConfig) -> Result<Migrated, String> {
     let place = Place::of(&config.url, true)?;
     let hold = Hold::take(&place, Use::Shared).await.map_err(Refused::text)?;
     let done = async {
+        copy::check_no_backup(&place).await?;
         let mut conn = place.connect().await?;
         let applied = run(place.dialect, &mut conn).await?;
         generation(place.dialect, &mut conn).await?;

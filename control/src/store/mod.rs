@@ -228,6 +228,7 @@ impl Store {
 
     async fn open_at(place: &Place, hold: Hold) -> Result<Store, StoreError> {
         place.check_files().map_err(StoreError::Unusable)?;
+        copy::check_no_backup(place).await?;
         // The writer first: it creates the file, and the tables before anybody reads them.
         let mut conn = place.connect().await?;
         migrate::run(place.dialect, &mut conn).await?;
@@ -421,9 +422,16 @@ impl Store {
     }
 }
 
-/// What is wrong with a URL, before anything is opened.
+/// What is wrong with a URL to serve from, before anything is opened.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
-    Place::of(url, true).map(drop)
+    let place = Place::of(url, true)?;
+    let nowhere = |file: &std::path::Path| file.as_os_str().is_empty();
+    if place.dialect == Dialect::Sqlite && place.file.as_deref().is_none_or(nowhere) {
+        return Err(
+            place.told("it names no file, and nothing would be kept; allowed is sqlite:FILE")
+        );
+    }
+    Ok(())
 }
 
 /// What stands in a lock whose holder may have panicked: it is whole all the same.

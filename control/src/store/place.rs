@@ -7,6 +7,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _};
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -34,11 +35,12 @@ impl Place {
         let url = dialect.connection_url(url);
         let shown = dialect::without_password(&url);
         let told = |e: sqlx::Error| format!("store.url {shown}: {e}");
+        let told_text = |e: String| format!("store.url {shown}: {e}");
         let file = match dialect {
             Dialect::Sqlite if url.contains(":memory:") || url.contains("mode=memory") => None,
             Dialect::Sqlite => {
                 let options = SqliteConnectOptions::from_str(&url).map_err(told)?;
-                Some(options.get_filename().to_path_buf())
+                Some(without_links(options.get_filename()).map_err(told_text)?)
             }
             Dialect::Mysql => None,
         };
@@ -87,6 +89,16 @@ impl Place {
         Ok(())
     }
 
+    /// Whether a path is, by any name, this store's file or one of those beside it.
+    pub(super) fn owns(&self, path: &Path) -> bool {
+        let Some(file) = &self.file else { return false };
+        ["", "-wal", "-shm", "-journal", "-lock", "-server"].into_iter().any(|ending| {
+            let mut own = file.as_os_str().to_owned();
+            own.push(ending);
+            is_same(Path::new(&own), path)
+        })
+    }
+
     /// An error with the place it is about.
     pub(super) fn told(&self, error: impl Display) -> String {
         format!("store.url {}: {error}", self.shown)
@@ -125,6 +137,29 @@ impl Place {
     }
 }
 
+/// The file that symbolic links lead to, as SQLite puts its log and we our locks beside that.
+fn without_links(file: &Path) -> Result<PathBuf, String> {
+    match std::fs::canonicalize(file) {
+        Ok(file) => Ok(file),
+        Err(_) if file.is_symlink() => {
+            Err(format!("{} is a symbolic link that leads to no file", file.display()))
+        }
+        Err(_) => Ok(file.to_path_buf()),
+    }
+}
+
+/// Whether two paths lead to one file, or would if it were made.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let which = |path: &Path| std::fs::metadata(path).ok().map(|of| (of.dev(), of.ino()));
+    let entry = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = std::fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let same_file = which(one).is_some_and(|file| which(other) == Some(file));
+    same_file || entry(one).is_some_and(|place| entry(other) == Some(place))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,8 +171,30 @@ mod tests {
             assert_eq!(place.file.as_deref(), Some(Path::new(name)));
         }
         assert_eq!(Place::of("sqlite::memory:", true).unwrap().file, None);
+        for nowhere in ["sqlite:", "sqlite::memory:", "sqlite:a.db?mode=memory"] {
+            let told = super::super::check_url(nowhere).unwrap_err();
+            assert!(told.contains("it names no file"), "{nowhere}: {told}");
+        }
+        super::super::check_url("sqlite:a.db").unwrap();
         assert_eq!(Place::of("mysql://u:p@h/d", true).unwrap().file, None);
         let told = Place::of("mysql://u:secret@h/d", true).unwrap().told("why");
         assert_eq!(told, "store.url mysql://u:***@h/d: why");
+    }
+
+    #[test]
+    fn links_lead_to_the_file_whose_locks_and_log_count() {
+        let name = format!("uproar-place-{}", crate::ids::random_id());
+        let folder = std::fs::canonicalize(std::env::temp_dir()).unwrap();
+        let (file, link) = (folder.join(&name), folder.join(format!("{name}-link")));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let url = format!("sqlite:{}", link.display());
+        let told = Place::of(&url, true).unwrap_err();
+        assert!(told.contains("leads to no file"), "{told}");
+        std::fs::write(&file, "").unwrap();
+        let place = Place::of(&url, true).unwrap();
+        assert_eq!(place.file.as_deref(), Some(&*file));
+        assert!(place.owns(&link) && place.owns(&file) && !place.owns(&folder.join("other")));
+        std::fs::remove_file(&link).unwrap();
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -63,6 +63,9 @@ pub async fn restore(
 ) -> Result<Restored, String> {
     let mut source = open(file).await?;
     let place = Place::of(url, true)?;
+    if place.owns(file) {
+        return Err(place.told("the backup is this store's own file; copy it elsewhere first"));
+    }
     let hold = Hold::take(&place, Use::Alone).await.map_err(|refused| refused.text())?;
     let done = async {
         let known = copy::known().await?;
@@ -217,7 +220,8 @@ async fn put(beside: &Path, store: &Path) -> Result<(), StoreError> {
     if store.exists() {
         settle(store).await.map_err(|error| {
             StoreError::Unusable(format!(
-                "what is there cannot be replaced ({error}); move it and its -wal away first"
+                "what is there cannot be replaced ({error}): end whatever has it open, under \
+                 another name perhaps; where nothing has, move it and its -wal away"
             ))
         })?;
     }

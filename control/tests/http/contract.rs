@@ -188,6 +188,23 @@ fn no_two_types_share_a_name_in_the_description() {
 }
 
 #[test]
+fn the_parameters_of_a_path_are_those_in_it() {
+    for operation in operations() {
+        let listed = operation.about["parameters"].as_array().into_iter().flatten();
+        let mut in_path: Vec<&str> = listed
+            .filter(|one| one["in"] == "path")
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        let parts = operation.template.split('/');
+        let mut meant: Vec<&str> =
+            parts.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        in_path.sort_unstable();
+        meant.sort_unstable();
+        assert_eq!(in_path, meant, "{} {}", operation.method, operation.template);
+    }
+}
+
+#[test]
 fn what_is_not_as_described_is_found() {
     use serde_json::json;
     let schema = json!({"type": "object", "required": ["a"], "properties": {

@@ -56,6 +56,9 @@ pub(super) struct Ended {
     pub(super) unanswered: u64,
 }
 
+/// A device that does not run yet, and the ends of its channels.
+pub(super) type NewDevice = (Device, mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Heard>);
+
 pub(super) struct Device {
     target: std::net::SocketAddr,
     token: String,
@@ -68,10 +71,7 @@ pub(super) struct Device {
 
 impl Device {
     /// A device of a user, and the ends of its channels.
-    pub(super) fn new(
-        plan: &Plan,
-        user: &str,
-    ) -> Result<(Device, mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Heard>), String> {
+    pub(super) fn new(plan: &Plan, user: &str) -> Result<NewDevice, String> {
         let (tell, told) = mpsc::unbounded_channel();
         let (heard, hear) = mpsc::unbounded_channel();
         let device = Device {

@@ -3,15 +3,21 @@
 //! Proves that all of it arrives, in order, without being asked for by id; and measures how soon
 //! the first of it is there and how many requests the whole takes.
 
-use super::device::{Device, Ended, Heard, Told};
+use super::device::{Device, Ended, Heard, NewDevice, Told};
 use super::{Plan, backend, latency, micros};
 use crate::check::Check;
 use crate::payload::{self, Read};
 use crate::report::{Figure, Group, Report, Value};
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use uproar_proto::inbox::Said;
+use uproar_proto::v1;
+
+/// Half as fast as engine.frames_per_s_max lets a client by default.
+const WRITE_EVERY: Duration = Duration::from_millis(10);
 
 /// What the user comes back to.
 pub(super) struct Backlog {
@@ -52,19 +58,42 @@ pub(super) async fn run(plan: &Plan, backlog: &Backlog) -> Result<Report, String
     Ok(report(plan, backlog, &sizes, found, plan.server_figures(before.as_ref(), after.as_ref())))
 }
 
-/// The writers send their parts while nobody reads.
+/// The writers send their parts, all at once, while nobody reads.
 async fn fill(plan: &Plan, names: &[(String, String)], sizes: &[u64]) -> Result<(), String> {
+    let mut writers = JoinSet::new();
     for (place, ((writer, reader), size)) in names.iter().zip(sizes).enumerate() {
-        let (device, tell, mut hear) = Device::new(plan, writer)?;
-        let task = tokio::spawn(device.run());
-        for number in 0..*size as u32 {
-            let send = plan.message(place as u32, number, reader);
-            tell.send(Told::Send(send)).map_err(|_| "a writer ended".to_owned())?;
-        }
-        let mut stored = 0;
-        let end = tokio::time::Instant::now() + plan.settle;
-        while stored < *size {
-            match tokio::time::timeout_at(end, hear.recv()).await {
+        let sends = (0..*size as u32).map(|number| plan.message(place as u32, number, reader));
+        writers.spawn(write(Device::new(plan, writer)?, sends.collect(), plan.settle));
+    }
+    while let Some(written) = writers.join_next().await {
+        written.map_err(|e| e.to_string())??;
+    }
+    Ok(())
+}
+
+/// One writer sends its part, no faster than a server lets a client by default. Nothing may come
+/// back for `settle` at most.
+async fn write(
+    (device, tell, mut hear): NewDevice,
+    sends: Vec<v1::Send>,
+    settle: Duration,
+) -> Result<(), String> {
+    let task = tokio::spawn(device.run());
+    let mut pace = tokio::time::interval(WRITE_EVERY);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let size = sends.len();
+    let mut stored = 0;
+    let mut sends = sends.into_iter();
+    let mut end = tokio::time::Instant::now() + settle;
+    while stored < size {
+        tokio::select! {
+            _ = pace.tick(), if sends.len() > 0 => {
+                if let Some(send) = sends.next() {
+                    tell.send(Told::Send(send)).map_err(|_| "a writer ended".to_owned())?;
+                }
+                end = tokio::time::Instant::now() + settle;
+            }
+            heard = tokio::time::timeout_at(end, hear.recv()) => match heard {
                 Ok(Some(Heard::Said(Said::Stored(..), _))) => stored += 1,
                 Ok(Some(Heard::Said(Said::Refused(_, _, code), _))) => {
                     return Err(format!("a message of the backlog was refused with code {code}"));
@@ -74,13 +103,13 @@ async fn fill(plan: &Plan, names: &[(String, String)], sizes: &[u64]) -> Result<
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
-                    return Err(format!("{stored} of {size} were stored within {:?}", plan.settle));
+                    return Err(format!("{stored} of {size} were stored within {settle:?}"));
                 }
-            }
+            },
         }
-        drop(tell);
-        task.await.map_err(|e| e.to_string())?;
     }
+    drop(tell);
+    task.await.map_err(|e| e.to_string())?;
     Ok(())
 }
 
