@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) engine: uproar_engine::config::Config,
     /// The interface for backends and operators.
     pub(crate) http: uproar_control::Config,
+    /// What a browser is served.
+    pub(crate) pages: uproar_control::PagesConfig,
     /// Users, relationships and conversations.
     pub(crate) store: uproar_control::StoreConfig,
     /// People who log in with a password.
@@ -209,6 +211,7 @@ impl Config {
     pub(crate) fn check(&self, role: Role) -> Result<(), String> {
         self.engine.check().map_err(|e| format!("engine.{e}"))?;
         self.http.check().map_err(|e| format!("http.{e}"))?;
+        self.pages.check().map_err(|e| format!("pages.{e}"))?;
         self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;

@@ -101,6 +101,7 @@ impl Base {
         let config = &self.config;
         Api {
             config: config.http.clone(),
+            pages: config.pages.clone(),
             engine,
             control: None,
             figures: Vec::new(),

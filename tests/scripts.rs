@@ -31,6 +31,8 @@ fn every_script_explains_itself() {
 fn wrong_words_end_with_2_and_change_nothing() {
     for (script, args) in [
         ("test", &["--fast"][..]),
+        ("web", &["bild"]),
+        ("web", &["build", "it"]),
         ("tune-host.sh", &["--aply"]),
         ("tune-host.sh", &["--connections"]),
         ("tune-host.sh", &["--connections", "0"]),

@@ -3,6 +3,8 @@
 use crate::relations::Policy;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use uproar_proto::error::Code;
+use uproar_proto::ids::RoomId;
 
 /// The shortest API key, in bytes: shorter ones can be guessed.
 pub const API_KEY_BYTES_MIN: usize = 16;
@@ -40,6 +42,45 @@ pub struct Config {
     pub eddsa_private_key: String,
     /// The longest life of a token minted here, in seconds. Longer: 400.
     pub token_ttl_s_max: u32,
+}
+
+/// Section `[pages]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PagesConfig {
+    /// Whether the pages and the SDK are served beside the interface.
+    pub enabled: bool,
+    /// The room of the page at `/`.
+    pub room: String,
+    /// What plays in it; empty: a test pattern.
+    pub video_url: String,
+}
+
+impl Default for PagesConfig {
+    fn default() -> PagesConfig {
+        PagesConfig { enabled: true, room: "lobby".into(), video_url: String::new() }
+    }
+}
+
+impl PagesConfig {
+    /// The first rule the section breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        if RoomId::new(&self.room).is_none() {
+            return Err(format!("room is {:?}; {}", self.room, Code::BadRoom.text()));
+        }
+        let url = &self.video_url;
+        let known = ["http://", "https://", "/"].iter().any(|begin| url.starts_with(begin));
+        if !url.is_empty() && !known {
+            return Err(format!(
+                "video_url is {url:?}; allowed is http://..., https://..., a path of this server, \
+                 or nothing"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Section `[store]` of the configuration.

@@ -29,7 +29,7 @@ mod webhooks;
 
 pub use accounts::AccountSettings;
 pub use config::GroupsConfig;
-pub use config::{Config, StoreConfig};
+pub use config::{Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use store::Store;

@@ -190,6 +190,8 @@ fn a_broken_rule_names_the_key_with_its_section() {
     assert!(broken("engine.tokens.hs256_secret", "x").starts_with("engine.tokens.hs256_secret"));
     assert!(broken("engine.tokens.eddsa_public_key", "x").contains("eddsa_public_key"));
     assert!(broken("http.eddsa_private_key", "x").starts_with("http.eddsa_private_key"));
+    assert!(broken("pages.room", "a b").starts_with("pages.room is \"a b\"; a room name is"));
+    assert!(broken("pages.video_url", "file:///x").starts_with("pages.video_url is"));
     assert!(broken("log.filter", "uproar=loud").starts_with("log.filter is"));
 }
 

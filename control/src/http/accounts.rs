@@ -102,7 +102,7 @@ fn nodes(shared: &super::Shared) -> Vec<NodeView> {
     nodes.into_iter().map(NodeView::from).collect()
 }
 
-fn least_loaded(a: &NodeLoad, b: &NodeLoad) -> Ordering {
+pub(super) fn least_loaded(a: &NodeLoad, b: &NodeLoad) -> Ordering {
     let times = |load: &NodeLoad, other: &NodeLoad| {
         u128::from(load.connections) * u128::from(other.connections_max.max(1))
     };

@@ -18,6 +18,7 @@ mod metrics;
 mod moderation;
 mod node;
 mod openapi;
+mod pages;
 mod publish;
 mod receipts;
 mod relations;
@@ -27,7 +28,7 @@ mod tokens;
 mod upsert;
 
 use crate::accounts::{AccountSettings, Accounts};
-use crate::config::Config;
+use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
 use crate::store::Store;
 use crate::tokens::SigningKey;
@@ -63,6 +64,8 @@ pub type Figures = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
 pub struct Api {
     /// Its limits and its key; already checked.
     pub config: Config,
+    /// What a browser is served; already checked.
+    pub pages: PagesConfig,
     /// Where every request about rooms goes.
     pub engine: Arc<dyn Engine>,
     /// Of an engine process: where its control is, which has accounts, groups and relationships.
@@ -197,6 +200,7 @@ pub async fn serve_router(
 
 fn router(api: Api) -> Result<Router, String> {
     let body_bytes_max = api.config.body_bytes_max as usize;
+    let pages = pages::routes(&api.pages);
     let accounts = match (&api.store, &api.signer) {
         (Some(store), signer) if signer.is_some() || !api.issuers.list().is_empty() => {
             let (issuers, settings) = (Arc::clone(&api.issuers), api.accounts.clone());
@@ -226,10 +230,12 @@ fn router(api: Api) -> Result<Router, String> {
     let open = Router::new()
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
+        .route("/v1/connect", get(node::connect))
         .route("/v1/openapi.json", get(openapi::openapi));
     Ok(keyed
         .merge(metrics)
         .merge(open)
+        .merge(pages)
         .merge(people())
         .merge(in_groups())
         .method_not_allowed_fallback(wrong_method)

@@ -1,6 +1,7 @@
 //! The node: what it is, whether it lives, whether it takes connections.
 
 use super::Context;
+use super::accounts::least_loaded;
 use super::errors::ErrorBody;
 use axum::Json;
 use axum::extract::State;
@@ -71,6 +72,26 @@ pub(crate) async fn node(State(shared): Context) -> Json<NodeView> {
         draining,
         uptime_s,
     })
+}
+
+/// Where clients connect.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Addresses {
+    /// `host:port`, the least loaded first: for binary TCP, and as `ws://host:port/` for both
+    /// WebSocket variants. Those that take nobody now are left out; a host of `0.0.0.0` or `[::]`
+    /// is the one that this was asked of.
+    #[schema(example = json!(["a.live.example:7400"]))]
+    addresses: Vec<String>,
+}
+
+/// Where clients connect, for everybody who asks: a page or an SDK begins here.
+#[utoipa::path(get, path = "/v1/connect", tag = "node",
+    responses((status = 200, body = Addresses)))]
+pub(crate) async fn connect(State(shared): Context) -> Json<Addresses> {
+    let mut nodes = shared.api.engine.nodes();
+    nodes.retain(|node| !node.closed);
+    nodes.sort_by(least_loaded);
+    Json(Addresses { addresses: nodes.into_iter().map(|node| node.address).collect() })
 }
 
 /// 200 while the process lives.

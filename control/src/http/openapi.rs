@@ -38,6 +38,7 @@ use utoipa::{Modify, OpenApi};
         node::node,
         node::healthz,
         node::readyz,
+        node::connect,
         metrics::metrics,
         accounts::register,
         accounts::log_in,

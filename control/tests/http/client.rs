@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, Rules, Webhooks};
+use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, PagesConfig};
+use uproar_control::{Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -29,6 +30,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 /// How a server of a test is made.
 pub(crate) struct Setup {
     pub(crate) config: Config,
+    pub(crate) pages: PagesConfig,
     /// Where its store is.
     pub(crate) url: Option<String>,
     pub(crate) accounts: AccountSettings,
@@ -55,6 +57,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e} in {:?}", self.body))
     }
@@ -115,17 +123,25 @@ impl Server {
         Server::with_accounts(config, Some(url.to_owned()), AccountSettings::default())
     }
 
+    /// With nothing for browsers.
+    pub(crate) fn without_pages() -> Server {
+        let pages = PagesConfig { enabled: false, ..PagesConfig::default() };
+        let (config, accounts) = (Config::default(), AccountSettings::default());
+        Server::built(Setup { config, pages, url: None, accounts, signs: true })
+    }
+
     /// With a store at `url`, where there is one.
     pub(crate) fn with_accounts(
         config: Config,
         url: Option<String>,
         accounts: AccountSettings,
     ) -> Server {
-        Server::built(Setup { config, url, accounts, signs: true })
+        let pages = PagesConfig::default();
+        Server::built(Setup { config, pages, url, accounts, signs: true })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, url, accounts, signs } = setup;
+        let Setup { config, pages, url, accounts, signs } = setup;
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -139,6 +155,7 @@ impl Server {
         let issuers = if signs { vec![] } else { vec![issuer] };
         let mut api = Api {
             config,
+            pages,
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             control: None,
             figures: Vec::new(),

@@ -247,7 +247,7 @@ fn broken(run: &mut Run) {
 fn node_and_rooms(run: &mut Run) {
     let server = &Server::keyed();
     let none = &Value::Null;
-    for path in ["/healthz", "/v1/openapi.json", "/metrics"] {
+    for path in ["/healthz", "/v1/connect", "/v1/openapi.json", "/metrics"] {
         assert_eq!(run.raw(server, ("GET", path), "", "").status, 200);
     }
     run.ask(server, KEY, ("GET", "/v1/node"), none, 200);

@@ -9,6 +9,7 @@ mod engine;
 mod generated;
 mod groups;
 mod node;
+mod pages;
 mod publish;
 mod relations;
 mod rooms;

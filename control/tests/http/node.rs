@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 81] = [
+const ROUTES: [&str; 82] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/users/{user}",
@@ -113,6 +113,7 @@ const ROUTES: [&str; 81] = [
     "GET /v1/admin/users/{user}/export",
     "GET /v1/admin/users/{user}/sessions",
     "GET /v1/blocks",
+    "GET /v1/connect",
     "GET /v1/conversations/{conversation}/messages/{seq}/reactions",
     "GET /v1/followers",
     "GET /v1/follows",

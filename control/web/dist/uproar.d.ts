@@ -1,0 +1,528 @@
+declare class Emitter<Events> {
+	private readonly listeners;
+	/** Calls `listener` at every such event, until the function that is returned is called. */
+	on<Name extends keyof Events>(name: Name, listener: (about: Events[Name]) => void): () => void;
+	/** Calls `listener` at the next one alone. */
+	once<Name extends keyof Events>(name: Name, listener: (about: Events[Name]) => void): () => void;
+	protected emit<Name extends keyof Events>(name: Name, about: Events[Name]): void;
+}
+/**
+ * What the server tells, as types: the fields of uproar.proto that a user of the SDK meets.
+ *
+ * Owns no code. Times are milliseconds since 1970, an epoch or id is 16 hexadecimal digits.
+ */
+/** What is shed first when a room is busy: `like`, then `chat`, then `gift`; `system` never is. */
+export type Class = "chat" | "system" | "gift" | "like";
+/** A place in a room's stream. An epoch is one life of the room: compare it, do not order it. */
+export interface Cursor {
+	epoch: string;
+	seq: number;
+}
+/** One message of a room. */
+export interface RoomMessage {
+	/** Rises by one with each message that the room admits. */
+	seq: number;
+	class: Class | "unknown";
+	user: string;
+	time_ms: number;
+	/** One of the two is there. */
+	text?: string;
+	data?: Uint8Array;
+	client_msg_id: Uint8Array;
+}
+export interface Welcome {
+	/** Names the connection in the server's logs: show it where somebody reports a fault. */
+	session: string;
+	user: string;
+	guest: boolean;
+	ping_every_s: number;
+	server_time_ms: number;
+	payload_bytes_max: number;
+	rooms_max: number;
+	generation: string;
+}
+export interface Joined extends Cursor {
+	room: string;
+	messages: RoomMessage[];
+	attributes: Record<string, string>;
+	viewers: number;
+	likes: number;
+	resumed: boolean;
+	slow_mode_s: number;
+}
+export type Outcome = "accepted" | "merged" | "shed" | "refused" | "expired" | "unknown";
+export interface Verdict {
+	client_msg_id: Uint8Array;
+	outcome: Outcome;
+	seq: number;
+	/** A number of PROTOCOL.md's table of codes; 0: none. */
+	code: number;
+	retry_after_ms: number;
+}
+export interface Gap {
+	room: string;
+	epoch: string;
+	/** First and last missing; 0 and 0: unknown. */
+	from_seq: number;
+	to_seq: number;
+	reason: "slow" | "history" | "epoch" | "lost" | "unknown";
+}
+export interface ServerError {
+	code: number;
+	name: string;
+	text: string;
+	retry: boolean;
+	retry_after_ms: number;
+	/** Empty where it is about no room. */
+	room: string;
+	client_msg_id: Uint8Array;
+}
+export type MessageKind = "message" | "recall" | "edit" | "pin" | "unpin" | "notice" | "reactions" | "unknown";
+/** A reference to a file that is kept elsewhere. */
+export interface FileReference {
+	url: string;
+	bytes: number;
+	sha256: Uint8Array;
+	media_type: string;
+	name: string;
+	thumbnail_url: string;
+}
+/** Something about a group, written by the server into its log. */
+export interface Notice {
+	what: string;
+	users: string[];
+	more: number;
+	text: string;
+	until_ms: number;
+}
+/** One message of a conversation. */
+export interface StoredMessage {
+	/** Counted from 1, without holes. */
+	seq: number;
+	user: string;
+	time_ms: number;
+	client_msg_id: Uint8Array;
+	kind: MessageKind;
+	text: string;
+	data: Uint8Array;
+	file?: FileReference;
+	target_seq: number;
+	gone: boolean;
+	edited_seq: number;
+	notice?: Notice;
+	msg_id: string;
+	reactions: {
+		reaction: string;
+		count: number;
+	}[];
+	own_reactions: string[];
+	pinned_seq: number;
+}
+export interface Send {
+	conversation: string;
+	client_msg_id: Uint8Array;
+	kind: MessageKind;
+	text?: string;
+	data?: Uint8Array;
+	file?: Partial<FileReference>;
+	target_seq?: number;
+}
+export interface Sent {
+	conversation: string;
+	client_msg_id: Uint8Array;
+	seq: number;
+	time_ms: number;
+	generation: string;
+	code: number;
+	retry: boolean;
+	retry_after_ms: number;
+	msg_id: string;
+	text: string;
+}
+export interface ConversationState {
+	conversation: string;
+	head_seq: number;
+	floor_seq: number;
+	read_seq: number;
+	unread: number;
+	peer_read_seq: number;
+	peer_delivered_seq: number;
+	left: boolean;
+	changed_ms: number;
+	group?: {
+		name: string;
+		members: number;
+		role: string;
+		muted_all: boolean;
+		muted_until_ms: number;
+	};
+	pinned: number[];
+	silent: boolean;
+}
+export interface RelationState {
+	user: string;
+	friend: boolean;
+	asked: boolean;
+	asking: boolean;
+	blocks: boolean;
+	follows: boolean;
+	changed_ms: number;
+}
+export interface Settings {
+	private_read: boolean;
+	hide_last_seen: boolean;
+	changed_ms: number;
+}
+export interface Synced {
+	generation: string;
+	cursor: string;
+	done: boolean;
+	conversations: ConversationState[];
+	relations: RelationState[];
+	settings?: Settings;
+	relations_anew_ms: number;
+}
+interface Range$1 {
+	conversation: string;
+	from_seq: number;
+	to_seq: number;
+}
+export interface Pulled {
+	id: number;
+	parts: {
+		conversation: string;
+		messages: StoredMessage[];
+	}[];
+	rest: Range$1[];
+}
+export interface UserCursor {
+	user: string;
+	read_seq: number;
+	delivered_seq: number;
+}
+export interface Reacted {
+	conversation: string;
+	seq: number;
+	reaction: string;
+	remove: boolean;
+	code: number;
+	retry: boolean;
+	retry_after_ms: number;
+}
+export interface UserPresence {
+	user: string;
+	online: boolean;
+	last_seen_ms: number;
+}
+export interface ConversationsEvents {
+	/** The next message of a conversation: each seq once, in order, what was missed included. */
+	message: {
+		conversation: string;
+		message: StoredMessage;
+	};
+	/** A conversation changed: unread, members, pins and so on, as a sync tells it. */
+	conversation: ConversationState;
+	/** How far its users have read and received. */
+	cursors: {
+		conversation: string;
+		users: UserCursor[];
+	};
+	/** How many members of a group have read messages of this user. */
+	receipts: {
+		conversation: string;
+		counts: {
+			seq: number;
+			readers: number;
+		}[];
+	};
+	reacted: Reacted;
+	/** What the user and another one are to each other. */
+	related: RelationState;
+	settings: Settings;
+	presence: UserPresence[];
+	/** Typing and the like: never stored. */
+	signal: {
+		conversation: string;
+		name: string;
+		data: Uint8Array;
+		user: string;
+	};
+	/** The store is another one: forget everything, it comes anew. */
+	anew: undefined;
+	/** Nothing more is missed of what there was when the device connected. */
+	caughtUp: undefined;
+}
+/** What a message holds. */
+export interface Content {
+	text?: string;
+	data?: Uint8Array;
+	file?: Partial<FileReference>;
+}
+/** Why nothing was stored. */
+export declare class SendRefused extends Error {
+	readonly sent: Sent;
+	constructor(sent: Sent);
+	/** A number of PROTOCOL.md's table of codes. */
+	get code(): number;
+}
+export declare class Conversations extends Emitter<ConversationsEvents> {
+	private readonly host;
+	private readonly answers;
+	private watched;
+	/**
+	 * Sends a message to `user:NAME` or `group:ID`. Kept and sent again until it is answered, over
+	 * reconnects too: the answer comes after it was stored, or says why it will not be.
+	 */
+	send(conversation: string, content: string | Content): Promise<Sent>;
+	/** Erases a message of one's own for everybody. */
+	recall(conversation: string, seq: number): Promise<Sent>;
+	/** Replaces the text of a message of one's own. */
+	edit(conversation: string, seq: number, text: string): Promise<Sent>;
+	pin(conversation: string, seq: number): Promise<Sent>;
+	unpin(conversation: string, seq: number): Promise<Sent>;
+	private say;
+	/** The user has read everything up to there. */
+	markRead(conversation: string, seq: number): void;
+	/** The user reacts to a message; told again until it is answered by `reacted`. */
+	react(conversation: string, seq: number, reaction: string, remove?: boolean): void;
+	/** Typing and the like, to whoever is online. `false`: nobody was told. */
+	signal(conversation: string, name: string, data?: Uint8Array<ArrayBuffer>): boolean;
+	/** Whose presence is told, by name; replaces the list, and holds over reconnects. */
+	watch(users: string[]): void;
+	/** How far a conversation was handed on, and how far its user has read it. */
+	place(conversation: string): {
+		last_seq: number;
+		read_seq: number;
+	};
+	/** Sends that have no answer yet. */
+	get unanswered(): number;
+	private tell;
+	private answered;
+}
+/** Something said in the room by this client. */
+export interface Said {
+	id: Uint8Array;
+	class: Class;
+	text?: string;
+	data?: Uint8Array;
+}
+/**
+ * What became of it. `lost`: the connection broke before the room's verdict came. `offline`: it was
+ * never sent, for there was no connection.
+ */
+export interface Fate extends Said {
+	outcome: Outcome | "lost" | "offline";
+	seq: number;
+	code: number;
+	retry_after_ms: number;
+}
+/** A message as it is handed on. */
+export interface Heard extends RoomMessage {
+	/** This client said it. */
+	own: boolean;
+	/** It was there when the room was joined, not said since. */
+	history: boolean;
+}
+export interface RoomEvents {
+	/** The room as it is: at every join, also after a reconnect. */
+	joined: Joined;
+	/** The next message, each once and in order. `own`: this client said it. */
+	message: Heard;
+	/** Messages that this client will not see, and why. */
+	gap: Gap;
+	/** Viewers and likes as they are now. */
+	count: {
+		viewers: number;
+		likes: number;
+	};
+	/** This client has said something: show it at once, its verdict follows. */
+	said: Said;
+	/** What became of it. `shed` and `expired`: show it to its own user alone, and say so. */
+	verdict: Fate;
+	/** The room was closed, or the user was removed (`code`); 0: it was asked for. */
+	left: {
+		code: number;
+	};
+	/** The room cannot be joined, or something about it was refused. */
+	error: ServerError;
+}
+export declare class Room extends Emitter<RoomEvents> {
+	readonly name: string;
+	private readonly host;
+	/** Free text of the application, set by whoever runs the room. */
+	attributes: Record<string, string>;
+	/** Seconds between two messages of one user; 0: no slow mode. */
+	slowMode_s: number;
+	private readonly verdicts;
+	get viewers(): number;
+	get likes(): number;
+	get joined(): boolean;
+	/**
+	 * Says something to everybody in the room. The answer is what the room decided: it never fails,
+	 * it says `refused` with a `code`, `shed`, `lost`, and so on. Without a connection it waits 10 s
+	 * for one, then it is `offline`.
+	 */
+	publish(content: string | Uint8Array, options?: {
+		class?: Class;
+	}): Promise<Fate>;
+	/** Likes it. They are added up and told once a second; the sum comes back by `count`. */
+	like(count?: number): void;
+	/** Leaves it: nothing more comes. */
+	leave(): void;
+	private judged;
+}
+export type Given<T> = T | (() => T | Promise<T>);
+export interface Options {
+	/**
+	 * Where to connect: `ws://host:port` or `wss://...`, one or several, or a function that tells. Of
+	 * several the next one is tried after each failure.
+	 */
+	url: Given<string | string[]>;
+	/** Who connects: a token, or a function that gets one whenever one is needed. Absent: a guest. */
+	token?: Given<string>;
+	/** What goes over the wire: protobuf (smaller, the default), or JSON (for developer tools). */
+	variant?: "proto" | "json";
+	/** Asks for the user's conversations; needs a token. */
+	inbox?: boolean;
+	/** A name of this device, for the server's logs; 64 bytes at most. */
+	device?: string;
+	/** A WebSocket class, where there is none (Node before version 22: `ws`). */
+	WebSocket?: typeof WebSocket;
+}
+/** What the connection does now. */
+export type State = {
+	is: "connecting";
+} | {
+	is: "online";
+	welcome: Welcome;
+}
+/** The connection is gone; `why` as far as the server told, `retryAt_ms` as `Date.now()` does. */
+ | {
+	is: "waiting";
+	retryAt_ms: number;
+	why?: ServerError;
+}
+/** It ended for good: it was asked for, or `why`. */
+ | {
+	is: "closed";
+	why?: ServerError;
+};
+export interface UproarEvents {
+	state: State;
+	/** The server refused something that is about no room. */
+	error: ServerError;
+}
+/**
+ * A live client. Three lines make a page live:
+ *
+ * ```js
+ * import { Uproar } from "/sdk/uproar.js";
+ * const room = new Uproar({ url: "ws://127.0.0.1:7400" }).room("lobby");
+ * room.on("message", (message) => console.log(message.user, message.text));
+ * ```
+ */
+export declare class Uproar extends Emitter<UproarEvents> {
+	private readonly options;
+	/** The user's conversations; of use with `inbox: true`. */
+	readonly conversations: Conversations;
+	/** What the connection does now. */
+	state: State;
+	private readonly rooms;
+	/** Rooms whose join is under way, or was refused for good. */
+	private readonly rejoin;
+	private readonly backoff;
+	private link?;
+	private waiting?;
+	private dueTimer?;
+	private tries;
+	private refusedTokens;
+	private readonly ids;
+	private readonly wake;
+	constructor(options: Options);
+	/** The room of that name: joined now, and again after each reconnect, until it is left. */
+	room(name: string): Room;
+	/** Tries again now rather than when the wait is over; looks whether a connection still stands. */
+	reconnect(): void;
+	/** Ends the connection for good. */
+	close(): void;
+	private connect;
+	private isClosed;
+	private open;
+	private after;
+	/** Ends a connection that is of no use; what its server says to that is not waited for. */
+	private drop;
+	private lost;
+	/** Whether another try may go better, after an error that ended a connection. */
+	private mayHelp;
+	private wait;
+	private end;
+	private enter;
+	/** The network is said to be back: what waits need not, and what stands is tried. */
+	private probe;
+	private beat;
+	private heard;
+	private received;
+	private refused;
+	/** The server goes away, and says where to (S-23). */
+	private move;
+	/** The token ends soon: another one takes its place, in place (S-38). */
+	private renew;
+	private leave;
+	private tell;
+	/** Sends what is due, and comes back when more is. */
+	private pump;
+	/** 12 random bytes and a number: never used again. */
+	private newId;
+}
+/**
+ * A user's login: gets tokens for {@link Uproar}, and new ones before they end.
+ *
+ * Owns the refresh token, which is used once each (a lost answer is asked for again with the same
+ * one). Keeps it where it is told to; by default nowhere, so a reload asks for the password again.
+ */
+/** Where a login outlives the page, as `sessionStorage` does. */
+export interface Keeper {
+	getItem(key: string): string | null;
+	setItem(key: string, value: string): void;
+	removeItem(key: string): void;
+}
+/** What the server refused over HTTP. */
+export declare class ApiError extends Error {
+	readonly status: number;
+	/** A number of PROTOCOL.md's table of codes; 0: the answer had none. */
+	readonly code: number;
+	constructor(status: number, 
+	/** A number of PROTOCOL.md's table of codes; 0: the answer had none. */
+	code: number, text: string);
+}
+export declare class Account {
+	private readonly base;
+	private readonly keeper?;
+	private tokens?;
+	private refreshing?;
+	/** `base`: where the HTTP interface is; by default where the page came from. */
+	constructor(base?: string, keeper?: Keeper | undefined);
+	/** The user's name, once logged in. */
+	get user(): string | undefined;
+	/** Makes an account, where the server lets everybody. */
+	register(user: string, password: string): Promise<void>;
+	logIn(user: string, password: string, device?: string): Promise<void>;
+	/**
+	 * A token that is good for a while, as {@link Options.token} wants it; empty where nobody has
+	 * logged in.
+	 */
+	token(): Promise<string>;
+	private refresh;
+	/** A request in the user's name. */
+	ask(method: string, path: string, body?: object): Promise<unknown>;
+	private keep;
+	private forget;
+	private post;
+	private request;
+}
+
+export {
+	Range$1 as Range,
+};
+
+export {};

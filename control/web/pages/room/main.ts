@@ -1,0 +1,269 @@
+/**
+ * The room page: wires the SDK to what is seen. Owns the page's elements, nothing of the protocol.
+ */
+
+import { Account, Fate, Heard, Options, Room, Said, State, Uproar } from "../../sdk/index.js";
+import { Danmaku } from "./danmaku.js";
+import { Gifts } from "./gifts.js";
+import { Lines } from "./lines.js";
+import { show } from "./screen.js";
+import { fillIn, words } from "./words.js";
+
+/** What the server writes into the page. */
+interface Settings {
+  room: string;
+  video_url: string;
+}
+
+/** Codes that a sign-in may mend. */
+const SIGN_IN = [2003, 2004, 2005, 3012];
+const SLOW_DOWN = 1001;
+const SLOW_MODE = 1002;
+const MUTED = 2013;
+
+const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
+
+const settings: Settings = {
+  room: "lobby",
+  video_url: "",
+  ...JSON.parse($("settings").textContent ?? "{}"),
+};
+const query = new URLSearchParams(location.search);
+const roomName = query.get("room") ?? settings.room;
+
+fillIn(document);
+const lines = new Lines($("lines"), $("newest"));
+const danmaku = new Danmaku($("danmaku"));
+const gifts = new Gifts($("gifts"));
+const input = $<HTMLInputElement>("text");
+const send = $<HTMLButtonElement>("send");
+show(settings.video_url, $("video"), $("pattern"));
+
+// ---------------------------------------------------------------- connecting
+
+const account = new Account();
+/** A token may be handed over behind the `#`, which no server is told. */
+const handed = new URLSearchParams(location.hash.slice(1)).get("token");
+
+const options: Options = {
+  url: addresses,
+  token: () => handed ?? account.token(),
+  variant: query.get("wire") === "json" ? "json" : "proto",
+  device: "page",
+};
+
+let live: Uproar;
+let room: Room;
+
+function connect(): void {
+  live?.close();
+  live = new Uproar(options);
+  room = live.room(roomName);
+  live.on("state", told);
+  room.on("joined", ({ attributes }) => {
+    $("title").textContent = attributes.title ?? roomName;
+    document.title = `${attributes.title ?? roomName} · uproar`;
+  });
+  room.on("count", (count) => {
+    $("viewers").textContent = count.viewers.toLocaleString();
+    $("likes").textContent = count.likes.toLocaleString();
+  });
+  room.on("message", heard);
+  room.on("said", said);
+  room.on("verdict", judged);
+  room.on("gap", ({ from_seq, to_seq }) => {
+    const text = to_seq === 0 ? words.gapUnknown : words.gap(to_seq - from_seq + 1);
+    lines.add({ user: "", text, kind: "note" });
+  });
+  room.on("left", () => lines.add({ user: "", text: words.left, kind: "note" }));
+  room.on("error", ({ text }) => note(words.refused(text)));
+  Object.assign(globalThis, { live, room });
+}
+
+/** Where the server says clients connect: by the page's own host name where that is no address. */
+async function addresses(): Promise<string[]> {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const answer = await fetch("/v1/connect");
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  const { addresses } = (await answer.json()) as { addresses: string[] };
+  if (addresses.length === 0) throw new Error("no node");
+  return addresses.map((address) =>
+    address.includes("://")
+      ? address
+      : `${scheme}://${address.replace(/^(0\.0\.0\.0|\[::\])/, location.hostname)}`,
+  );
+}
+
+let ticking: ReturnType<typeof setInterval> | undefined;
+
+/** Tells what the connection does, as a banner where it does not stand. */
+function told(state: State): void {
+  clearInterval(ticking);
+  const banner = $("banner");
+  const [text, again] = [banner.querySelector("span")!, banner.querySelector("button")!];
+  document.body.dataset.state = state.is;
+  banner.hidden = state.is === "online";
+  again.hidden = state.is === "connecting";
+  switch (state.is) {
+    case "online":
+      note("");
+      return;
+    case "connecting":
+      text.textContent = words.connecting;
+      return;
+    case "waiting": {
+      const left = () => Math.max(0, Math.ceil((state.retryAt_ms - Date.now()) / 1_000));
+      text.textContent = words.waiting(left());
+      ticking = setInterval(() => (text.textContent = words.waiting(left())), 500);
+      again.textContent = words.now;
+      again.onclick = () => live.reconnect();
+      return;
+    }
+    case "closed":
+      if (state.why && SIGN_IN.includes(state.why.code) && !handed) void signIn();
+      text.textContent = words.closed(state.why?.text ?? "");
+      again.textContent = words.retry;
+      again.onclick = connect;
+  }
+}
+
+/** Asks who it is, until the server knows. */
+async function signIn(): Promise<void> {
+  const dialog = $<HTMLDialogElement>("sign-in");
+  const form = dialog.querySelector("form")!;
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    const given = new FormData(form);
+    try {
+      await account.logIn(`${given.get("user")}`, `${given.get("password")}`);
+      dialog.close();
+      connect();
+    } catch (error) {
+      form.querySelector(".wrong")!.textContent = (error as Error).message;
+    }
+  };
+  if (!dialog.open) dialog.showModal();
+}
+
+// ---------------------------------------------------------------- what is said
+
+/** Lines of one's own that wait for what the room decides. */
+const own = new Map<Uint8Array, HTMLLIElement>();
+
+function heard(message: Heard): void {
+  const { user, text = "", own: isOwn, history } = message;
+  const kind = message.class === "gift" || message.class === "system" ? message.class : "chat";
+  // One's own line is there since it was said.
+  if (isOwn && !history) return;
+  lines.add({ user, text, kind });
+  if (history) return;
+  if (kind === "gift") gifts.show(user, text);
+  danmaku.fly(kind === "gift" ? `${user} ${text}` : text, kind === "chat" ? "plain" : kind);
+}
+
+function said({ id, text = "" }: Said): void {
+  const item = lines.add({ user: whoAmI(), text, kind: "own" });
+  lines.mark(item, "pending");
+  own.set(id, item);
+  danmaku.fly(text, "own");
+}
+
+const whoAmI = () => (live.state.is === "online" ? live.state.welcome.user : "");
+
+function judged(fate: Fate): void {
+  const item = own.get(fate.id);
+  own.delete(fate.id);
+  if (!item) return;
+  switch (fate.outcome) {
+    case "accepted":
+    case "merged":
+      return lines.mark(item, "");
+    case "shed":
+    case "expired":
+      return lines.mark(item, "local", words.onlyYou);
+    default:
+      lines.mark(item, "failed", words.notSent);
+      if (fate.code === SLOW_MODE || fate.code === SLOW_DOWN) hold(fate.retry_after_ms);
+      if (fate.code === MUTED) note(words.muted);
+  }
+}
+
+function note(text: string): void {
+  $("note").textContent = text;
+}
+
+let held: ReturnType<typeof setInterval> | undefined;
+
+/** The send button counts down for so long. */
+function hold(ms: number): void {
+  clearInterval(held);
+  const until_ms = Date.now() + ms;
+  const tick = () => {
+    const left = Math.ceil((until_ms - Date.now()) / 1_000);
+    send.disabled = left > 0;
+    send.textContent = left > 0 ? words.wait(left) : words.send;
+    if (left <= 0) clearInterval(held);
+  };
+  held = setInterval(tick, 200);
+  tick();
+}
+
+$("say").onsubmit = (event) => {
+  event.preventDefault();
+  const text = input.value.trim();
+  if (text === "" || send.disabled) return;
+  const bytes_max = live.state.is === "online" ? live.state.welcome.payload_bytes_max : Infinity;
+  const isTooLong = new TextEncoder().encode(text).length > bytes_max;
+  note(isTooLong ? words.tooLong(bytes_max) : "");
+  if (isTooLong) return;
+  input.value = "";
+  void room.publish(text);
+  if (room.slowMode_s > 0) hold(room.slowMode_s * 1_000);
+};
+
+// ---------------------------------------------------------------- the rest of the page
+
+$("like").onclick = () => {
+  room.like();
+  const heart = document.createElement("i");
+  heart.className = "heart";
+  heart.textContent = "♥";
+  heart.style.setProperty("--drift", `${Math.round(Math.random() * 60 - 30)}px`);
+  heart.onanimationend = () => heart.remove();
+  $("like").append(heart);
+};
+
+const flying = $<HTMLButtonElement>("flying");
+flying.onclick = () => {
+  const on = flying.getAttribute("aria-pressed") !== "true";
+  flying.setAttribute("aria-pressed", `${on}`);
+  danmaku.visible = on;
+};
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") return input.blur();
+  if (event.target instanceof HTMLInputElement || $<HTMLDialogElement>("sign-in").open) return;
+  if (event.key === "Enter" && event.target instanceof HTMLButtonElement) return;
+  const act = { "/": () => input.focus(), Enter: () => input.focus() }[event.key];
+  const letter = { l: () => $("like").click(), d: () => flying.click() }[event.key.toLowerCase()];
+  if (act ?? letter) event.preventDefault();
+  (act ?? letter)?.();
+});
+
+input.placeholder = words.placeholder;
+input.setAttribute("aria-label", words.placeholder);
+send.textContent = words.send;
+$("like").setAttribute("aria-label", words.like);
+flying.textContent = words.flying;
+setInterval(() => {
+  const fps = danmaku.fps();
+  $("fps").textContent = fps > 0 ? `${Math.round(fps)} fps` : "";
+}, 1_000);
+
+/** What the page measures of itself; for its tests and for whoever is curious. */
+Object.assign(globalThis, {
+  figures: () => ({ fps: danmaku.fps(), flying: danmaku.shown, crowded: danmaku.crowded }),
+});
+
+connect();

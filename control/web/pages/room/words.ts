@@ -1,0 +1,74 @@
+/** What the page says, in English and Chinese. Owns the words and the choice of language. */
+
+const ENGLISH = {
+  viewers: "watching",
+  fps: "frames a second of the bullet comments, median of the last ten seconds",
+  placeholder: "Say something",
+  send: "Send",
+  wait: (seconds: number) => `${seconds} s`,
+  like: "Like",
+  flying: "Danmaku",
+  newest: (count: number) => `${count} new`,
+  connecting: "Connecting…",
+  waiting: (seconds: number) => `The connection is gone. Again in ${seconds} s`,
+  now: "Now",
+  closed: (why: string) => `Not connected: ${why}`,
+  retry: "Connect again",
+  gap: (count: number) => `${count} messages were missed here`,
+  gapUnknown: "Messages may have been missed here",
+  onlyYou: "only you see this: the room was too busy",
+  notSent: "not sent",
+  left: "You are not in this room any more",
+  muted: "You may not speak here now",
+  refused: (text: string) => `Refused: ${text}`,
+  tooLong: (bytes: number) => `Too long: ${bytes} bytes are allowed`,
+  signIn: "Sign in",
+  user: "Name",
+  password: "Password",
+  guest: "guest",
+};
+
+type Words = typeof ENGLISH;
+
+const CHINESE: Words = {
+  viewers: "人在看",
+  fps: "弹幕每秒帧数（最近十秒的中位数）",
+  placeholder: "说点什么",
+  send: "发送",
+  wait: (seconds) => `${seconds} 秒`,
+  like: "点赞",
+  flying: "弹幕",
+  newest: (count) => `${count} 条新消息`,
+  connecting: "正在连接…",
+  waiting: (seconds) => `连接已断开，${seconds} 秒后重连`,
+  now: "立即重连",
+  closed: (why) => `未连接：${why}`,
+  retry: "重新连接",
+  gap: (count) => `此处错过了 ${count} 条消息`,
+  gapUnknown: "此处可能错过了一些消息",
+  onlyYou: "房间太热闹，仅自己可见",
+  notSent: "未发送",
+  left: "您已不在此房间",
+  muted: "您暂时不能发言",
+  refused: (text) => `被拒绝：${text}`,
+  tooLong: (bytes) => `太长了：最多 ${bytes} 字节`,
+  signIn: "登录",
+  user: "用户名",
+  password: "密码",
+  guest: "游客",
+};
+
+const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language;
+export const language = asked.toLowerCase().startsWith("zh") ? "zh" : "en";
+export const words: Words = language === "zh" ? CHINESE : ENGLISH;
+
+/** Fills in what stands in the page's markup. */
+export function fillIn(document: Document): void {
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {
+    element.textContent = words[element.dataset.word as keyof Words] as string;
+  }
+  for (const element of document.querySelectorAll<HTMLElement>("[data-word-title]")) {
+    element.title = words[element.dataset.wordTitle as keyof Words] as string;
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * A user's login: gets tokens for {@link Uproar}, and new ones before they end.
+ *
+ * Owns the refresh token, which is used once each (a lost answer is asked for again with the same
+ * one). Keeps it where it is told to; by default nowhere, so a reload asks for the password again.
+ */
+
+interface Tokens {
+  user: string;
+  access_token: string;
+  access_expires_unix_ms: number;
+  refresh_token: string;
+}
+
+/** Where a login outlives the page, as `sessionStorage` does. */
+export interface Keeper {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+/** A token is replaced when it is good for less than this. */
+const SPARE_MS = 30_000;
+const KEY = "uproar.refresh_token";
+
+/** What the server refused over HTTP. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    /** A number of PROTOCOL.md's table of codes; 0: the answer had none. */
+    readonly code: number,
+    text: string,
+  ) {
+    super(text);
+  }
+}
+
+export class Account {
+  private tokens?: Tokens;
+  private refreshing?: Promise<Tokens>;
+
+  /** `base`: where the HTTP interface is; by default where the page came from. */
+  constructor(
+    private readonly base = "",
+    private readonly keeper?: Keeper,
+  ) {}
+
+  /** The user's name, once logged in. */
+  get user(): string | undefined {
+    return this.tokens?.user;
+  }
+
+  /** Makes an account, where the server lets everybody. */
+  async register(user: string, password: string): Promise<void> {
+    await this.post("/v1/accounts", { user, password });
+  }
+
+  async logIn(user: string, password: string, device = ""): Promise<void> {
+    this.keep((await this.post("/v1/sessions", { user, password, device })) as Tokens);
+  }
+
+  /**
+   * A token that is good for a while, as {@link Options.token} wants it; empty where nobody has
+   * logged in.
+   */
+  async token(): Promise<string> {
+    const refresh = this.tokens?.refresh_token ?? this.keeper?.getItem(KEY);
+    if (!refresh) return "";
+    const left_ms = (this.tokens?.access_expires_unix_ms ?? 0) - Date.now();
+    if (this.tokens && left_ms > SPARE_MS) return this.tokens.access_token;
+    // Whoever asks meanwhile gets the same one: a refresh token is good for one use.
+    this.refreshing ??= this.refresh(refresh).finally(() => (this.refreshing = undefined));
+    return (await this.refreshing).access_token;
+  }
+
+  private async refresh(refresh_token: string): Promise<Tokens> {
+    try {
+      const tokens = (await this.post("/v1/sessions/refresh", { refresh_token })) as Tokens;
+      this.keep(tokens);
+      return tokens;
+    } catch (error) {
+      // The login has ended. (A server that is away keeps it: the same token is tried again.)
+      if (error instanceof ApiError && error.status === 401) this.forget();
+      throw error;
+    }
+  }
+
+  /** A request in the user's name. */
+  async ask(method: string, path: string, body?: object): Promise<unknown> {
+    return this.request(method, path, body, await this.token());
+  }
+
+  private keep(tokens: Tokens): void {
+    this.tokens = tokens;
+    this.keeper?.setItem(KEY, tokens.refresh_token);
+  }
+
+  private forget(): void {
+    this.tokens = undefined;
+    this.keeper?.removeItem(KEY);
+  }
+
+  private post(path: string, body: object): Promise<unknown> {
+    return this.request("POST", path, body);
+  }
+
+  private async request(
+    method: string,
+    path: string,
+    body?: object,
+    token?: string,
+  ): Promise<unknown> {
+    const headers: Record<string, string> = {};
+    if (body) headers["content-type"] = "application/json";
+    if (token) headers.authorization = `Bearer ${token}`;
+    const sent = body && JSON.stringify(body);
+    const answer = await fetch(this.base + path, { method, headers, body: sent });
+    const text = await answer.text();
+    let read: { error?: { code: number; text: string } } = {};
+    try {
+      read = text === "" ? {} : JSON.parse(text);
+    } catch {
+      // What stands between us and the server may answer in its own words.
+    }
+    if (answer.ok) return read;
+    throw new ApiError(answer.status, read.error?.code ?? 0, read.error?.text ?? answer.statusText);
+  }
+}

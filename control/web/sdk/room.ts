@@ -1,0 +1,149 @@
+/**
+ * One room, as a page uses it: what comes from it as events, what is said into it as calls.
+ *
+ * Owns no socket: {@link Uproar} gives it frames and takes what is due.
+ */
+
+import { Emitter } from "./emitter.js";
+import { Class, Gap, Joined, ServerError } from "./frames.js";
+import { Fate, Heard, RoomEvent, RoomState, Said } from "./room_state.js";
+
+export interface RoomEvents {
+  /** The room as it is: at every join, also after a reconnect. */
+  joined: Joined;
+  /** The next message, each once and in order. `own`: this client said it. */
+  message: Heard;
+  /** Messages that this client will not see, and why. */
+  gap: Gap;
+  /** Viewers and likes as they are now. */
+  count: { viewers: number; likes: number };
+  /** This client has said something: show it at once, its verdict follows. */
+  said: Said;
+  /** What became of it. `shed` and `expired`: show it to its own user alone, and say so. */
+  verdict: Fate;
+  /** The room was closed, or the user was removed (`code`); 0: it was asked for. */
+  left: { code: number };
+  /** The room cannot be joined, or something about it was refused. */
+  error: ServerError;
+}
+
+/**
+ * What a {@link Room} needs of its client.
+ *
+ * @internal
+ */
+export interface RoomHost {
+  /** Something is due. */
+  pump(): void;
+  leave(room: Room): void;
+  now_ms(): number;
+  /** 16 bytes at most, never used again. */
+  newId(): Uint8Array;
+}
+
+export class Room extends Emitter<RoomEvents> {
+  /** Free text of the application, set by whoever runs the room. */
+  attributes: Record<string, string> = {};
+  /** Seconds between two messages of one user; 0: no slow mode. */
+  slowMode_s = 0;
+  /** @internal */
+  readonly state: RoomState;
+  private readonly verdicts = new Map<Uint8Array, (fate: Fate) => void>();
+
+  /** @internal */
+  constructor(
+    readonly name: string,
+    private readonly host: RoomHost,
+  ) {
+    super();
+    this.state = new RoomState(name);
+  }
+
+  get viewers(): number {
+    return this.state.viewers;
+  }
+
+  get likes(): number {
+    return this.state.likes;
+  }
+
+  get joined(): boolean {
+    return this.state.joined;
+  }
+
+  /**
+   * Says something to everybody in the room. The answer is what the room decided: it never fails,
+   * it says `refused` with a `code`, `shed`, `lost`, and so on. Without a connection it waits 10 s
+   * for one, then it is `offline`.
+   */
+  publish(content: string | Uint8Array, options: { class?: Class } = {}): Promise<Fate> {
+    const body = typeof content === "string" ? { text: content } : { data: content };
+    const said: Said = { id: this.host.newId(), class: options.class ?? "chat", ...body };
+    return new Promise((resolve) => {
+      this.verdicts.set(said.id, resolve);
+      const taken = this.state.publish(said, this.host.now_ms());
+      this.emit("said", said);
+      if (taken) this.host.pump();
+      else this.judged({ ...said, outcome: "offline", seq: 0, code: 0, retry_after_ms: 0 });
+    });
+  }
+
+  /** Likes it. They are added up and told once a second; the sum comes back by `count`. */
+  like(count = 1): void {
+    this.state.like(count);
+    this.host.pump();
+  }
+
+  /** Leaves it: nothing more comes. */
+  leave(): void {
+    this.host.leave(this);
+  }
+
+  // ------------------------------------------------------------ from the client
+
+  /** @internal */
+  tell(events: RoomEvent[]): { broken: boolean } {
+    let broken = false;
+    for (const event of events) {
+      switch (event.is) {
+        case "joined":
+          this.attributes = event.joined.attributes;
+          this.slowMode_s = event.joined.slow_mode_s;
+          this.emit("joined", event.joined);
+          break;
+        case "message":
+          this.emit("message", event.message);
+          break;
+        case "gap":
+          this.emit("gap", event.gap);
+          break;
+        case "count":
+          this.emit("count", { viewers: event.viewers, likes: event.likes });
+          break;
+        case "fate":
+          this.judged(event.fate);
+          break;
+        case "broken":
+          broken = true;
+          break;
+      }
+    }
+    return { broken };
+  }
+
+  private judged(fate: Fate): void {
+    this.verdicts.get(fate.id)?.(fate);
+    this.verdicts.delete(fate.id);
+    this.emit("verdict", fate);
+  }
+
+  /** @internal */
+  gone(code: number): void {
+    this.emit("left", { code });
+  }
+
+  /** @internal */
+  refused(error: ServerError): void {
+    this.emit("error", error);
+  }
+}

@@ -1,0 +1,286 @@
+/** The SDK against a real server, over both WebSocket variants. */
+
+import assert from "node:assert/strict";
+import { WebSocket as Ws } from "ws";
+import { Fate, Heard, Options, State, Uproar } from "../sdk/index.js";
+import { check, ending, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
+
+function open(options: Options): Uproar {
+  const live = new Uproar({ WebSocket: Ws as unknown as typeof WebSocket, ...options });
+  ending(live, (live) => live.close());
+  return live;
+}
+
+/** What a client hears in a room, from now on. */
+function hearing(live: Uproar, name = "stage"): Heard[] {
+  const all: Heard[] = [];
+  live.room(name).on("message", (message) => all.push(message));
+  return all;
+}
+
+const texts = (heard: Heard[]) => heard.map((one) => one.text);
+const online = (live: Uproar) => until("it is online", () => live.state.is === "online");
+
+for (const variant of ["proto", "json"] as const) {
+  check(`${variant}: what one says all hear, and it learns what became of it`, async () => {
+    const server = await Server.start();
+    const [ann, bob] = [open({ url: server.url, variant }), open({ url: server.url, variant })];
+    const [byAnn, byBob] = [hearing(ann), hearing(bob)];
+    const counts: number[] = [];
+    ann.room("stage").on("count", ({ viewers }) => counts.push(viewers));
+    await until("both are in", () => ann.room("stage").joined && bob.room("stage").joined);
+    const fate = await ann.room("stage").publish("grüße 😀");
+    assert.equal(fate.outcome, "accepted");
+    await until("both heard it", () => byAnn.length === 1 && byBob.length === 1);
+    assert.deepEqual([byAnn[0].own, byBob[0].own], [true, false]);
+    assert.deepEqual(
+      [byBob[0].text, byBob[0].seq, byBob[0].history],
+      ["grüße 😀", fate.seq, false],
+    );
+    const bytes = Uint8Array.from([0, 255, 7]);
+    await bob.room("stage").publish(bytes);
+    await until("bytes come too", () => byAnn.length === 2);
+    assert.deepEqual(new Uint8Array(byAnn[1].data!), bytes);
+    await until("the viewers are counted", () => counts.at(-1) === 2);
+
+    // Who comes later sees what was said, as history.
+    const late = hearing(open({ url: server.url, variant }));
+    await until("the history is there", () => late.length === 2);
+    assert.ok(late.every((one) => one.history && !one.own));
+  });
+
+  check(`${variant}: likes are added up`, async () => {
+    const server = await Server.start();
+    const [ann, bob] = [open({ url: server.url, variant }), open({ url: server.url, variant })];
+    const room = bob.room("stage");
+    let frames = 0;
+    room.on("count", () => (frames += 1));
+    await until("both are in", () => ann.room("stage").joined && room.joined);
+    for (let tap = 0; tap < 350; tap += 1) ann.room("stage").like();
+    await until("all of them are told", () => room.likes === 350);
+    assert.ok(frames < 10, `${frames} frames told of 350 taps`);
+  });
+
+  check(`${variant}: after a cut it goes on where it was, without a duplicate`, async () => {
+    const server = await Server.start();
+    const line = await Wire.to(server);
+    const [ann, bob] = [open({ url: line.url, variant }), open({ url: server.url, variant })];
+    const heard = hearing(ann);
+    const gaps: unknown[] = [];
+    const states: State["is"][] = [];
+    ann.on("state", (state) => states.push(state.is));
+    ann.room("stage").on("gap", (gap) => gaps.push(gap));
+    await until("both are in", () => ann.room("stage").joined && bob.room("stage").joined);
+    const say = async (from: number, to: number) => {
+      for (let n = from; n < to; n += 1) await bob.room("stage").publish(`${n}`);
+    };
+    await say(0, 3);
+    await until("it heard three", () => heard.length === 3);
+    line.cut();
+    await until("it noticed", () => ann.state.is === "waiting");
+    await say(3, 8);
+    line.mend();
+    await until("it heard all", () => heard.length === 8);
+    assert.deepEqual(texts(heard), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert.deepEqual(gaps, []);
+    assert.deepEqual(states.slice(0, 3), ["connecting", "online", "waiting"]);
+    assert.equal(states.at(-1), "online");
+    assert.ok(
+      heard.slice(3).every((one) => !one.history),
+      "what was missed is no history",
+    );
+  });
+}
+
+check("what the history no longer holds is told as a gap", async () => {
+  const server = await Server.start(
+    "[engine.rooms]\nhistory_messages_max = 4\nsnapshot_messages_max = 4\n",
+  );
+  const line = await Wire.to(server);
+  const [ann, bob] = [open({ url: line.url }), open({ url: server.url })];
+  const heard = hearing(ann);
+  const gaps: { from_seq: number; to_seq: number; reason: string }[] = [];
+  ann.room("stage").on("gap", (gap) => gaps.push(gap));
+  await until("both are in", () => ann.room("stage").joined && bob.room("stage").joined);
+  await bob.room("stage").publish("first");
+  await until("it heard one", () => heard.length === 1);
+  line.cut();
+  for (let n = 0; n < 9; n += 1) await bob.room("stage").publish(`${n}`);
+  line.mend();
+  await until("it heard the rest", () => texts(heard).at(-1) === "8");
+  assert.equal(gaps.length, 1);
+  const [{ from_seq, to_seq, reason }] = gaps;
+  assert.deepEqual([from_seq, reason], [heard[0].seq + 1, "history"]);
+  assert.equal(heard[1].seq, to_seq + 1, "what comes is what was not told to be missing");
+});
+
+check("a connection that hangs is found out when the network is said to be back", async () => {
+  const server = await Server.start();
+  const line = await Wire.to(server);
+  const ann = open({ url: line.url });
+  await until("it is in", () => ann.room("stage").joined);
+  line.freeze();
+  ann.reconnect();
+  await until("it noticed", () => ann.state.is === "waiting", 6_000);
+  line.mend();
+  await until("it is back", () => ann.room("stage").joined);
+});
+
+check("what was said over a broken connection is lost, or found again", async () => {
+  const server = await Server.start();
+  const line = await Wire.to(server);
+  const ann = open({ url: line.url });
+  const heard = hearing(ann);
+  await until("it is in", () => ann.room("stage").joined);
+  line.freeze();
+  const lost = ann.room("stage").publish("into the void");
+  line.cut();
+  await until("it noticed", () => ann.state.is === "waiting");
+  // Said while there is no connection, it waits for one.
+  const late = ann.room("stage").publish("as soon as I am back");
+  line.mend();
+  assert.equal((await lost).outcome, "lost");
+  assert.equal((await late).outcome, "accepted");
+  await until("it is heard", () => heard.length === 1);
+  assert.equal(heard[0].own, true);
+});
+
+check("what a room refuses comes back with the reason and the time to wait", async () => {
+  const server = await Server.start(
+    "[engine.rooms.defaults]\nslow_mode_s = 30\npayload_bytes_max = 64\n",
+  );
+  const room = open({ url: server.url }).room("stage");
+  await until("it is in", () => room.joined);
+  assert.equal(room.slowMode_s, 30);
+  assert.equal((await room.publish("x".repeat(65))).code, 2007);
+  assert.equal((await room.publish("one")).outcome, "accepted");
+  const fate: Fate = await room.publish("two");
+  assert.deepEqual([fate.outcome, fate.code], ["refused", 1002]);
+  assert.ok(fate.retry_after_ms > 20_000 && fate.retry_after_ms <= 30_000);
+});
+
+check("more than a room admits is shed, and its sender is told", async () => {
+  const server = await Server.start(
+    "[engine.rooms.defaults]\nrate_per_s = 2\nuser_rate_per_s = 100\n",
+  );
+  const room = open({ url: server.url }).room("stage");
+  await until("it is in", () => room.joined);
+  const said = Array.from({ length: 30 }, (_, n) => room.publish(`${n}`));
+  const fates = await Promise.all(said);
+  const shed = fates.filter((fate) => fate.outcome === "shed");
+  assert.ok(shed.length >= 15, `${shed.length} of 30 were shed`);
+  assert.ok(fates.some((fate) => fate.outcome === "accepted"));
+});
+
+check("too much that waits is refused at once, and what waits too long is not sent", async () => {
+  const ann = open({ url: "ws://127.0.0.1:1" });
+  const said = Array.from({ length: 101 }, () => ann.room("stage").publish("hello?"));
+  assert.equal((await said[100]).outcome, "offline");
+  assert.equal((await said[0]).outcome, "offline");
+});
+
+check(
+  "a token that is refused ends it, and a fresh one is asked for where there is a way",
+  async () => {
+    const server = await Server.start(WITH_USERS);
+    const fixed = open({ url: server.url, token: "nonsense" });
+    await until("it is closed", () => fixed.state.is === "closed");
+    assert.equal(fixed.state.is === "closed" && fixed.state.why?.name, "TOKEN_INVALID");
+    const guest = open({ url: server.url });
+    await until("it is closed", () => guest.state.is === "closed");
+    assert.equal(guest.state.is === "closed" && guest.state.why?.name, "TOKEN_REQUIRED");
+
+    let asked = 0;
+    const good = await mint(server, "ann");
+    const given = open({ url: server.url, token: () => (asked++ === 0 ? "stale" : good) });
+    await online(given);
+    assert.equal(asked, 2);
+    const never = open({ url: server.url, token: () => "stale" });
+    await until("it gives up", () => never.state.is === "closed");
+  },
+);
+
+check("a token is renewed in place before it ends", async () => {
+  const server = await Server.start(WITH_USERS);
+  let asked = 0;
+  const states: string[] = [];
+  const live = open({
+    url: server.url,
+    // The warning comes 60 s before the first one ends.
+    token: () => mint(server, "ann", asked++ === 0 ? 62 : 600),
+  });
+  live.on("state", ({ is }) => states.push(is));
+  live.on("error", ({ name }) => states.push(name));
+  await until("it is in", () => live.room("stage").joined);
+  await until("another one was asked for", () => asked === 2);
+  await sleep(500);
+  assert.deepEqual(states, ["connecting", "online"], "the connection stood");
+  assert.equal((await live.room("stage").publish("still here")).outcome, "accepted");
+});
+
+check("a server that goes away says so, and its clients come back by themselves", async () => {
+  const server = await Server.start("[engine]\ndrain_spread_ms = 200\n");
+  const ann = open({ url: server.url });
+  const heard = hearing(ann);
+  await until("it is in", () => ann.room("stage").joined);
+  server.signal("SIGTERM");
+  await until("it noticed", () => ann.state.is === "waiting");
+  assert.equal(ann.state.is === "waiting" && ann.state.why, undefined);
+  await server.kill();
+  await server.startAgain();
+  await until("it is back", () => ann.room("stage").joined);
+  await ann.room("stage").publish("hello again");
+  await until("it is heard", () => heard.length === 1);
+});
+
+check("a room that is left is not joined again, and one that is closed says why", async () => {
+  const server = await Server.start();
+  const line = await Wire.to(server);
+  const ann = open({ url: line.url });
+  const codes: number[] = [];
+  const stage = ann.room("stage");
+  stage.on("left", ({ code }) => codes.push(code));
+  await until("it is in", () => stage.joined);
+  stage.leave();
+  await until("it is out", () => codes.length === 1);
+  const lobby = ann.room("lobby");
+  lobby.on("left", ({ code }) => codes.push(code));
+  await until("it is in", () => lobby.joined);
+  line.cut();
+  line.mend();
+  await until("it is in again", () => lobby.joined);
+  let viewers = 1; // counted about once a second
+  for (let looks = 0; viewers > 0 && looks < 50; looks += 1) {
+    const { rooms } = await server.ask("GET", "/v1/rooms");
+    viewers = rooms.find((room: { room: string }) => room.room === "stage")?.viewers ?? 0;
+    await sleep(100);
+  }
+  assert.equal(viewers, 0);
+  await server.ask("DELETE", "/v1/rooms/lobby");
+  await until("it is told", () => codes.length === 2);
+  assert.deepEqual(codes, [0, 2012]);
+});
+
+check("a listener that fails stops nobody else", async () => {
+  const server = await Server.start();
+  const ann = open({ url: server.url });
+  let failures = 0;
+  const later = globalThis.queueMicrotask;
+  globalThis.queueMicrotask = (task) =>
+    later(() => {
+      try {
+        task();
+      } catch {
+        failures += 1;
+      }
+    });
+  ann.room("stage").on("message", () => {
+    throw new Error("a page's own");
+  });
+  const heard = hearing(ann);
+  await until("it is in", () => ann.room("stage").joined);
+  await ann.room("stage").publish("hello");
+  await until("the other one heard it", () => heard.length === 1);
+  await until("the failure is told", () => failures === 1);
+  globalThis.queueMicrotask = later;
+});
