@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) http: uproar_control::Config,
     /// What a browser is served.
     pub(crate) pages: uproar_control::PagesConfig,
+    /// Who may look at /admin.
+    pub(crate) admin: uproar_control::AdminConfig,
     /// Users, relationships and conversations.
     pub(crate) store: uproar_control::StoreConfig,
     /// People who log in with a password.
@@ -212,6 +214,7 @@ impl Config {
         self.engine.check().map_err(|e| format!("engine.{e}"))?;
         self.http.check().map_err(|e| format!("http.{e}"))?;
         self.pages.check().map_err(|e| format!("pages.{e}"))?;
+        self.admin.check().map_err(|e| format!("admin.{e}"))?;
         self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;

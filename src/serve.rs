@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use uproar_engine::Engine;
 use uproar_proto::control::{Control, Engine as _};
 
@@ -66,7 +67,7 @@ pub(crate) fn live(
     life: Life,
 ) -> Result<ExitCode, Failure> {
     let Life { open_files, control, kept } = life;
-    let Base { config, runtime, http_address, .. } = base;
+    let Base { config, runtime, http_address, drain, new_password, .. } = base;
     let (node, clients) = (engine.node(), engine.listen());
     warn_about(&config, clients);
     let (config_of, control) = (&config, control.as_deref());
@@ -77,10 +78,11 @@ pub(crate) fn live(
         http: http_address,
         open_files,
         control,
+        new_password: new_password.as_deref(),
     };
     let text = started.text();
     let wait_max = Duration::from_millis(u64::from(config.engine.drain_ms_max));
-    let ended = runtime.block_on(until_told(&engine, http, &text, wait_max))?;
+    let ended = runtime.block_on(until_told(&engine, http, &text, (&drain, wait_max)))?;
     if let (Some(kept), Drained::Whole) = (&kept, &ended) {
         runtime.block_on(kept.end());
     }
@@ -93,12 +95,13 @@ async fn until_told(
     engine: &Arc<Engine>,
     mut http: Serving,
     text: &str,
-    wait_max: Duration,
+    (asked, wait_max): (&Notify, Duration),
 ) -> Result<Drained, Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     announce(text);
     tokio::select! {
         _ = signals.next() => {}
+        () = asked.notified() => {}
         ended = &mut http.task => {
             return Err(Failure::Failed(format!("HTTP ended by itself: {ended:?}")));
         }

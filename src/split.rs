@@ -47,7 +47,9 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
         Ok(())
     })?;
     let (config, http_address) = (&base.config, base.http_address);
-    let text = StartedControl { config, http: http_address, link: link_address }.text();
+    let new_password = base.new_password.as_deref();
+    let started = StartedControl { config, http: http_address, link: link_address, new_password };
+    let text = started.text();
     let ended = base.runtime.block_on(until_told(&nodes, [http, link], &text))?;
     if let Drained::AtOnce(code) = ended {
         at_once(code);

@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{Api, Conversations, Rules, Store, Webhooks};
+use uproar_control::{AdminLogin, Api, Conversations, Rules, Store, Webhooks};
 use uproar_proto::control::Engine;
 use uproar_proto::issuers::Issuers;
 
@@ -33,6 +33,11 @@ pub(crate) struct Base {
     http: Option<TcpListener>,
     /// Where it is served, with the real port.
     pub(crate) http_address: SocketAddr,
+    /// Told when an operator ends the process by hand.
+    pub(crate) drain: Arc<Notify>,
+    admin: Option<AdminLogin>,
+    /// The operator's password, where it was just made: shown once.
+    pub(crate) new_password: Option<String>,
 }
 
 /// The store, and what is kept in it.
@@ -68,7 +73,12 @@ impl Base {
             .enable_all()
             .build()
             .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
-        Ok(Base { config, runtime, signer, http: Some(http), http_address })
+        let opened = runtime.block_on(AdminLogin::open(&config.admin)).map_err(Failure::Failed)?;
+        let (admin, new_password) = opened.unzip();
+        let new_password = new_password.flatten();
+        let http = Some(http);
+        let drain = Arc::default();
+        Ok(Base { config, runtime, signer, http, http_address, drain, admin, new_password })
     }
 
     /// Opens the store, where one is set and somebody can have a name to use it with.
@@ -93,7 +103,7 @@ impl Base {
 
     /// The HTTP interface to this engine, and to what is kept here.
     pub(crate) fn api(
-        &self,
+        &mut self,
         engine: Arc<dyn Engine>,
         issuers: Arc<Issuers>,
         kept: Option<&Kept>,
@@ -102,6 +112,8 @@ impl Base {
         Api {
             config: config.http.clone(),
             pages: config.pages.clone(),
+            admin: self.admin.take(),
+            drain: Arc::clone(&self.drain),
             engine,
             control: None,
             figures: Vec::new(),

@@ -17,6 +17,8 @@ pub(crate) struct Started<'a> {
     pub(crate) open_files: (u64, u64),
     /// Of an engine process: where its control is.
     pub(crate) control: Option<&'a str>,
+    /// The operator's password, where it was just made.
+    pub(crate) new_password: Option<&'a str>,
 }
 
 /// The facts of a started control process.
@@ -26,18 +28,31 @@ pub(crate) struct StartedControl<'a> {
     pub(crate) http: SocketAddr,
     /// Where engines connect, with the real port.
     pub(crate) link: SocketAddr,
+    /// The operator's password, where it was just made.
+    pub(crate) new_password: Option<&'a str>,
+}
+
+/// Where an operator logs in, and with what.
+fn admin(config: &Config, http: SocketAddr, password: &str) -> String {
+    let file = config.admin.password_file.display();
+    format!(
+        "http://{http}/admin  password {password}  (shown this once; remove {file} for another)"
+    )
 }
 
 impl StartedControl<'_> {
     /// The block, on standard output once.
     pub(crate) fn text(&self) -> String {
-        let StartedControl { config, http, link } = self;
+        let StartedControl { config, http, link, new_password } = self;
+        let admin = new_password.map_or_else(String::new, |password| {
+            format!("  admin     {}\n", admin(config, *http, password))
+        });
         let store = config.store.url.split(':').next().unwrap_or_default();
         format!(
             "uproar {} serves as control\n  \
                link      {link}  (engines; uproar engine --control http://{link})\n  \
                store     {store}\n  \
-               http      http://{http}  (accounts, groups, /metrics, /v1/openapi.json)\n",
+               http      http://{http}  (accounts, groups, /metrics, /v1/openapi.json)\n{admin}",
             env!("CARGO_PKG_VERSION")
         )
     }
@@ -56,6 +71,9 @@ impl Started<'_> {
             line("control", format!("{control}  (accounts, groups, conversations)"));
         }
         line("http", format!("http://{http}  (rooms, publish, /metrics, /v1/openapi.json)"));
+        if let Some(password) = self.new_password {
+            line("admin", admin(self.config, *http, password));
+        }
         line("driver", format!("{}: {}", node.io, node.io_reason));
         line("shards", self.shards());
         line("capacity", self.capacity());
@@ -181,7 +199,9 @@ mod tests {
         let (clients, http) = (config.engine.listen, config.http.listen);
         let open_files = (1_048_576, 1_048_576);
         let control = None;
-        Started { config: &config, node: &node, clients, http, open_files, control }.text()
+        let new_password = Some("secret-of-ann");
+        Started { config: &config, node: &node, clients, http, open_files, control, new_password }
+            .text()
     }
 
     #[test]

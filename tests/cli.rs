@@ -252,8 +252,8 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Server {
-        // Live rooms alone: no store is left behind.
-        let store = ["--set", "store.url="];
+        // Live rooms alone: no store and no password is left behind.
+        let store = ["--set", "store.url=", "--set", "admin.password_file="];
         let base = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1"];
         let mut command = uproar(&[&base[..], &store, args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -3,6 +3,7 @@
 use crate::relations::Policy;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 
@@ -78,6 +79,37 @@ impl PagesConfig {
                 "video_url is {url:?}; allowed is http://..., https://..., a path of this server, \
                  or nothing"
             ));
+        }
+        Ok(())
+    }
+}
+
+/// Section `[admin]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where the hash of the operator's password is kept; made at the first start, which shows the
+    /// password once. Empty: nobody logs in at /admin.
+    pub password_file: PathBuf,
+    /// How long a log-in lasts, in seconds.
+    pub session_s: u32,
+}
+
+impl Default for AdminConfig {
+    fn default() -> AdminConfig {
+        AdminConfig { password_file: "uproar-admin".into(), session_s: 43_200 }
+    }
+}
+
+impl AdminConfig {
+    /// The first rule the section breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        let life_s = self.session_s;
+        if !(60..=2_592_000).contains(&life_s) {
+            return Err(format!("session_s is {life_s}; allowed is 60 to 2592000"));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod admin_login;
 pub mod config;
 pub mod conversations;
 mod export;
@@ -28,8 +29,9 @@ pub mod tokens;
 mod webhooks;
 
 pub use accounts::AccountSettings;
+pub use admin_login::AdminLogin;
 pub use config::GroupsConfig;
-pub use config::{Config, PagesConfig, StoreConfig};
+pub use config::{AdminConfig, Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use store::Store;

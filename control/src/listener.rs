@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use uproar_proto::control::{
-    Command, Engine, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleValue, Tell,
+    Command, Engine, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleValue, Tell, Which,
 };
 use uproar_proto::v1::server_frame::Body;
 
@@ -21,7 +21,7 @@ pub(crate) struct Listener {
 impl Engine for Listener {
     fn command(&self, _: Command) {}
 
-    fn list(&self, _: String, _: usize, reply: Reply<Vec<RoomInfo>>) {
+    fn list(&self, _: Which, _: usize, reply: Reply<Vec<RoomInfo>>) {
         reply(Ok(Vec::new()));
     }
 

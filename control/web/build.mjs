@@ -26,6 +26,8 @@ const bundle = async (name, entry) => {
 await bundle("uproar.js", "sdk/index.ts");
 await bundle("room.js", "pages/room/main.ts");
 await bundle("room.css", "pages/room/room.css");
+await bundle("admin.js", "pages/admin/main.ts");
+await bundle("admin.css", "pages/admin/admin.css");
 const types = "node_modules/.types.d.ts";
 execFileSync(
   "node_modules/.bin/dts-bundle-generator",
@@ -34,6 +36,7 @@ execFileSync(
 );
 made.set("uproar.d.ts", readFileSync(types, "utf8"));
 made.set("room.html", readFileSync("pages/room/index.html", "utf8"));
+made.set("admin.html", readFileSync("pages/admin/index.html", "utf8"));
 made.set("icon.svg", readFileSync("pages/icon.svg", "utf8"));
 
 if (process.argv.includes("--check")) {

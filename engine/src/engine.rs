@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
     self, Command, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue, Tell,
+    Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
@@ -266,17 +267,17 @@ impl control::Engine for Engine {
         }
     }
 
-    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>) {
+    fn list(&self, which: Which, limit: usize, reply: Reply<Vec<RoomInfo>>) {
         let reply = self.over_relay(reply);
+        let of_all = which.clone();
         let finish = Box::new(move |mut rooms: Vec<RoomInfo>| {
-            rooms.sort_by(|a, b| a.room.cmp(&b.room));
-            rooms.truncate(limit);
+            of_all.first(&mut rooms, limit);
             reply(Ok(rooms));
         });
         let gather = Arc::new(Gather::new(self.shards.len() as u32, finish));
         for shard in 0..self.shards.len() as u16 {
-            let (after, gather) = (after.clone(), gather.clone());
-            let message = Message::List { after, limit, gather };
+            let (which, gather) = (which.clone(), gather.clone());
+            let message = Message::List { which, limit, gather };
             if let Err(Message::List { gather, .. }) = self.running.post(shard, message) {
                 gather.add(Vec::new());
             }

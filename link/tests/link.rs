@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use uproar_link::{Client, Config, Nodes, server};
 use uproar_proto::control::{
     Ask, Asked, Command, ConnectionId, Control, Engine, NodeInfo, NodeLoad, Reply, RoomInfo,
-    Sample, SampleValue, Tell,
+    Sample, SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
@@ -54,7 +54,7 @@ impl Engine for Told {
     }
 
     fn command(&self, _: Command) {}
-    fn list(&self, _: String, _: usize, _: Reply<Vec<RoomInfo>>) {}
+    fn list(&self, _: Which, _: usize, _: Reply<Vec<RoomInfo>>) {}
     fn metrics(&self) -> Vec<Sample> {
         Vec::new()
     }

@@ -406,13 +406,33 @@ pub struct NodeLoad {
     pub closed: bool,
 }
 
+/// Which rooms of all are listed, and in which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// By name, those after this one.
+    After(String),
+    /// Those with the most viewers, the busiest first; of equals by name.
+    Busiest,
+}
+
+impl Which {
+    /// Brings rooms from several places into order, and keeps the first `limit`.
+    pub fn first(&self, rooms: &mut Vec<RoomInfo>, limit: usize) {
+        rooms.sort_unstable_by(|a, b| match self {
+            Which::After(_) => a.room.cmp(&b.room),
+            Which::Busiest => b.viewers.cmp(&a.viewers).then_with(|| a.room.cmp(&b.room)),
+        });
+        rooms.truncate(limit);
+    }
+}
+
 /// The engine as control sees it: one node in this process, or all that are linked to it.
 pub trait Engine: Send + Sync {
     /// Hands a command to its room's home. Where the home's queue is full the reply is called at
     /// once with `QueueFull`.
     fn command(&self, command: Command);
-    /// Rooms by name after `after`, at most `limit`, from every shard.
-    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>);
+    /// Rooms, at most `limit`, from every shard.
+    fn list(&self, which: Which, limit: usize, reply: Reply<Vec<RoomInfo>>);
     /// Hands on what control has to tell.
     ///
     /// # Errors

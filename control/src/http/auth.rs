@@ -1,7 +1,8 @@
 //! The API key, and what stands in for it where none is set.
 
-use super::Context;
 use super::errors::ApiError;
+use super::{Context, Shared};
+use crate::process::unix_ms;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
@@ -16,7 +17,7 @@ pub(crate) async fn require_key(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&shared.api.config.api_key, request.headers())?;
+    check(&shared, request.headers())?;
     Ok(next.run(request).await)
 }
 
@@ -27,13 +28,34 @@ pub(crate) async fn metrics_key(
     next: Next,
 ) -> Result<Response, ApiError> {
     if !shared.api.config.metrics_open {
-        check(&shared.api.config.api_key, request.headers())?;
+        check(&shared, request.headers())?;
     }
     Ok(next.run(request).await)
 }
 
-fn check(api_key: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_operator(shared, headers) {
+        return Ok(());
+    }
+    let api_key = shared.api.config.api_key.as_str();
     if api_key.is_empty() { check_host(headers) } else { check_key(api_key, headers) }
+}
+
+/// Whether a browser asks in which an operator has logged in. Its cookie goes with no request that
+/// another site makes, and comes from no address but this one's.
+fn is_operator(shared: &Shared, headers: &HeaderMap) -> bool {
+    let Some(login) = &shared.api.admin else { return false };
+    session_of(headers).is_some_and(|session| login.is_open(session, unix_ms()))
+}
+
+/// The name of the cookie.
+pub(crate) const COOKIE: &str = "uproar_admin";
+
+/// An operator's session, as its cookie says.
+pub(crate) fn session_of(headers: &HeaderMap) -> Option<&str> {
+    let lists = headers.get_all(header::COOKIE).into_iter().filter_map(|list| list.to_str().ok());
+    let mut cookies = lists.flat_map(|list| list.split(';')).map(str::trim);
+    cookies.find_map(|cookie| cookie.strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
 fn check_key(api_key: &str, headers: &HeaderMap) -> Result<(), ApiError> {

@@ -28,6 +28,7 @@ mod tokens;
 mod upsert;
 
 use crate::accounts::{AccountSettings, Accounts};
+use crate::admin_login::AdminLogin;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
 use crate::store::Store;
@@ -49,7 +50,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use uproar_proto::control::{Engine, Reply, RoomSettings, Sample};
 use uproar_proto::error::Code;
@@ -66,6 +67,10 @@ pub struct Api {
     pub config: Config,
     /// What a browser is served; already checked.
     pub pages: PagesConfig,
+    /// Where the operator's password is kept, and who is logged in by it; `None`: nobody is.
+    pub admin: Option<AdminLogin>,
+    /// Told when an operator ends this node: it drains as at a signal.
+    pub drain: Arc<Notify>,
     /// Where every request about rooms goes.
     pub engine: Arc<dyn Engine>,
     /// Of an engine process: where its control is, which has accounts, groups and relationships.
@@ -231,6 +236,10 @@ fn router(api: Api) -> Result<Router, String> {
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
         .route("/v1/connect", get(node::connect))
+        .route(
+            "/v1/admin/session",
+            get(admin::session::look).post(admin::session::log_in).delete(admin::session::log_out),
+        )
         .route("/v1/openapi.json", get(openapi::openapi));
     Ok(keyed
         .merge(metrics)
@@ -248,6 +257,7 @@ fn router(api: Api) -> Result<Router, String> {
 /// What backends do in rooms.
 fn in_rooms() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/v1/node/drain", post(node::drain))
         .route("/v1/rooms", get(rooms::list).post(rooms::create))
         .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
         .route("/v1/rooms/{room}/publish", post(publish::one))

@@ -74,6 +74,16 @@ pub(crate) async fn node(State(shared): Context) -> Json<NodeView> {
     })
 }
 
+/// Ends this node: it takes no connection any more, tells its clients to go elsewhere over
+/// `engine.drain_spread_ms`, and ends once they have gone, or after `engine.drain_ms_max`.
+#[utoipa::path(post, path = "/v1/node/drain", tag = "node",
+    responses((status = 202, description = "it drains")), security(("api_key" = [])))]
+pub(crate) async fn drain(State(shared): Context) -> StatusCode {
+    tracing::warn!("an operator has ended this node");
+    shared.api.drain.notify_one();
+    StatusCode::ACCEPTED
+}
+
 /// Where clients connect.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Addresses {

@@ -39,6 +39,10 @@ use utoipa::{Modify, OpenApi};
         node::healthz,
         node::readyz,
         node::connect,
+        node::drain,
+        admin::session::look,
+        admin::session::log_in,
+        admin::session::log_out,
         metrics::metrics,
         accounts::register,
         accounts::log_in,
@@ -153,7 +157,7 @@ impl Modify for Everywhere {
 }
 
 /// Routes of the API key that wait for nobody, or tell of each thing by itself.
-const ANSWERS_ALWAYS: [&str; 2] = ["/v1/node", "/v1/publish"];
+const ANSWERS_ALWAYS: [&str; 3] = ["/v1/node", "/v1/node/drain", "/v1/publish"];
 
 /// What a route may answer because of how it is called.
 fn answers(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use uproar_proto::control::{Command, RoomInfo, RoomSettings};
+use uproar_proto::control::{Command, RoomInfo, RoomSettings, Which};
 use utoipa::{IntoParams, ToSchema};
 
 /// Rooms on a page where the caller does not say.
@@ -113,8 +113,20 @@ impl UpdateRoom {
 pub(crate) struct ListParams {
     /// Rooms whose name comes after this one.
     after: Option<String>,
+    /// `name`: by name, the default; `busiest`: those with the most viewers, the busiest first, on
+    /// one page alone.
+    order: Option<Order>,
     /// Rooms on the page; 1 to `http.page_rooms_max`, default 100.
     limit: Option<usize>,
+}
+
+/// In which order rooms are listed.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = RoomOrder)]
+pub(crate) enum Order {
+    Name,
+    Busiest,
 }
 
 /// Creates a room.
@@ -147,7 +159,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(info.into())))
 }
 
-/// Lists rooms by name.
+/// Lists rooms, by name or the busiest first.
 #[utoipa::path(get, path = "/v1/rooms", tag = "rooms", params(ListParams),
     responses((status = 200, body = RoomPage), (status = 400, body = ErrorBody)),
     security(("api_key" = [])))]
@@ -160,11 +172,19 @@ pub(crate) async fn list(
     if limit == 0 || limit > page_max {
         return Err(ApiError::bad_request(format!("limit is {limit}; allowed is 1 to {page_max}")));
     }
-    let after = params.after.unwrap_or_default();
+    let which = match (params.order, params.after) {
+        (Some(Order::Busiest), Some(_)) => {
+            let text = "after goes with order=name; the busiest rooms are one page";
+            return Err(ApiError::bad_request(text));
+        }
+        (Some(Order::Busiest), None) => Which::Busiest,
+        (Some(Order::Name) | None, after) => Which::After(after.unwrap_or_default()),
+    };
     let engine = &shared.api.engine;
     // One more than asked for tells whether there is a next page.
-    let mut found = shared.call(|reply| engine.list(after, limit + 1, reply)).await?;
-    let more = found.len() > limit;
+    let is_last = which == Which::Busiest;
+    let mut found = shared.call(|reply| engine.list(which, limit + 1, reply)).await?;
+    let more = found.len() > limit && !is_last;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|info| info.room.clone());
     Ok(Json(RoomPage { rooms: found.into_iter().map(RoomView::from).collect(), next }))

@@ -114,7 +114,14 @@ impl World {
 /// Cheap passwords, and everybody may register.
 fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> Setup {
     let accounts = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
-    Setup { config, pages: PagesConfig::default(), url: Some(url.to_owned()), accounts, signs }
+    Setup {
+        config,
+        pages: PagesConfig::default(),
+        admin: None,
+        url: Some(url.to_owned()),
+        accounts,
+        signs,
+    }
 }
 
 /// What a test may try without being slowed down.

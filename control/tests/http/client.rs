@@ -12,12 +12,15 @@ use tokio::sync::oneshot;
 use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, PagesConfig};
+use uproar_control::{
+    AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, GroupsConfig, PagesConfig,
+};
 use uproar_control::{Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
 
+static NEXT_FILE: AtomicU64 = AtomicU64::new(1);
 static NEXT_MESSAGE: AtomicU64 = AtomicU64::new(1);
 
 /// The key of servers that have one.
@@ -31,6 +34,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) pages: PagesConfig,
+    pub(crate) admin: Option<AdminLogin>,
     /// Where its store is.
     pub(crate) url: Option<String>,
     pub(crate) accounts: AccountSettings,
@@ -52,14 +56,17 @@ pub(crate) struct Server {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// In lower case.
     pub(crate) head: String,
+    /// As it came.
+    said: String,
     pub(crate) body: String,
 }
 
 impl Answer {
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let lines = self.said.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
@@ -127,7 +134,21 @@ impl Server {
     pub(crate) fn without_pages() -> Server {
         let pages = PagesConfig { enabled: false, ..PagesConfig::default() };
         let (config, accounts) = (Config::default(), AccountSettings::default());
-        Server::built(Setup { config, pages, url: None, accounts, signs: true })
+        Server::built(Setup { config, pages, admin: None, url: None, accounts, signs: true })
+    }
+
+    /// With the key, and where an operator logs in: with this password.
+    pub(crate) fn with_operator(config: Config) -> (Server, String) {
+        let name = format!("uproar-operator-{}", NEXT_FILE.fetch_add(1, Ordering::Relaxed));
+        let file = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let admin = AdminConfig { password_file: file.clone(), session_s: 60 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (login, password) = runtime.block_on(AdminLogin::open(&admin)).unwrap().unwrap();
+        std::fs::remove_file(file).unwrap();
+        let (pages, accounts) = (PagesConfig::default(), AccountSettings::default());
+        let admin = Some(login);
+        let setup = Setup { config, pages, admin, url: None, accounts, signs: true };
+        (Server::built(setup), password.unwrap())
     }
 
     /// With a store at `url`, where there is one.
@@ -137,11 +158,11 @@ impl Server {
         accounts: AccountSettings,
     ) -> Server {
         let pages = PagesConfig::default();
-        Server::built(Setup { config, pages, url, accounts, signs: true })
+        Server::built(Setup { config, pages, admin: None, url, accounts, signs: true })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, pages, url, accounts, signs } = setup;
+        let Setup { config, pages, admin, url, accounts, signs } = setup;
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -156,6 +177,8 @@ impl Server {
         let mut api = Api {
             config,
             pages,
+            admin,
+            drain: Arc::default(),
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             control: None,
             figures: Vec::new(),
@@ -271,10 +294,10 @@ impl Server {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer with a head");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let head = head.to_lowercase();
+        let (head, said) = (head.to_lowercase(), head);
         let is_chunked = head.contains("transfer-encoding: chunked");
         let body = if is_chunked { unchunked(body) } else { body.to_owned() };
-        let answer = Answer { status, head, body };
+        let answer = Answer { status, said: said.to_owned(), head, body };
         let mut words = request.split(' ');
         if let (Some(method), Some(path)) = (words.next(), words.next()) {
             contract::check(method, path, &answer);

@@ -251,6 +251,7 @@ fn node_and_rooms(run: &mut Run) {
         assert_eq!(run.raw(server, ("GET", path), "", "").status, 200);
     }
     run.ask(server, KEY, ("GET", "/v1/node"), none, 200);
+    run.ask(server, KEY, ("POST", "/v1/node/drain"), none, 202);
     let room = json!({"room": "stage"});
     run.ask(server, KEY, ("POST", "/v1/rooms"), &room, 201);
     run.ask(server, KEY, ("POST", "/v1/rooms"), &room, 409);
@@ -277,6 +278,32 @@ fn node_and_rooms(run: &mut Run) {
         let status = if at == ROOMS_MAX { 503 } else { 201 };
         run.ask(server, KEY, ("POST", "/v1/rooms"), &body, status);
     }
+}
+
+/// An operator in a browser.
+fn browser(run: &mut Run) {
+    let (server, password) = Server::with_operator(keyed_config());
+    let (path, none) = ("/v1/admin/session", &Value::Null);
+    let right = json!({"password": password});
+    run.ask(&server, "", ("GET", path), none, 401);
+    let answer = run.raw(&server, ("POST", path), JSON, &right.to_string());
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap();
+    let cookie = format!("Cookie: {cookie}\r\n");
+    assert_eq!(run.raw(&server, ("GET", path), &cookie, "").status, 204);
+    run.ask(&server, "", ("POST", path), &json!({"password": "wrong"}), 401);
+    run.ask(&server, "", ("DELETE", path), none, 204);
+    let guess = json!({"password": "guess"});
+    let tries = (0..9).map(|_| server.raw("POST", path, JSON, &guess.to_string()).status);
+    assert!(tries.into_iter().any(|status| status == 429));
+    run.ask(&server, "", ("POST", path), &guess, 429);
+    let closed = Server::keyed();
+    run.ask(&closed, "", ("GET", path), none, 403);
+    run.ask(&closed, "", ("POST", path), &guess, 403);
+}
+
+fn keyed_config() -> Config {
+    Config { api_key: KEY.into(), ..Config::default() }
 }
 
 /// What a user asks of one of its conversations.
@@ -495,7 +522,7 @@ fn erased(run: &mut Run, server: &Server) {
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
-    for part in [strangers, malformed, broken, node_and_rooms, people, groups, operators] {
+    for part in [strangers, malformed, broken, node_and_rooms, browser, people, groups, operators] {
         part(&mut run);
     }
     let mut documented = BTreeSet::new();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
     BackendMessage, Command, Engine, NodeInfo, NodeLoad, Published, Reply, RoomInfo, RoomSettings,
-    Sample, SampleKind, SampleValue, Tell,
+    Sample, SampleKind, SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -108,13 +108,18 @@ impl Engine for MemoryEngine {
         });
     }
 
-    fn list(&self, after: String, limit: usize, reply: Reply<Vec<RoomInfo>>) {
+    fn list(&self, which: Which, limit: usize, reply: Reply<Vec<RoomInfo>>) {
         if self.stalled.load(Ordering::SeqCst) {
             return self.unlisted.lock().unwrap().push(reply);
         }
         self.post(move |rooms| {
-            let later = rooms.iter().filter(|(name, _)| **name > after);
-            reply(Ok(later.take(limit).map(|(name, room)| info(name, room)).collect()));
+            let mut all: Vec<RoomInfo> =
+                rooms.iter().map(|(name, room)| info(name, room)).collect();
+            if let Which::After(after) = &which {
+                all.retain(|room| room.room > *after);
+            }
+            which.first(&mut all, limit);
+            reply(Ok(all));
         });
     }
 

@@ -9,6 +9,7 @@ mod engine;
 mod generated;
 mod groups;
 mod node;
+mod operators;
 mod pages;
 mod publish;
 mod relations;

@@ -82,9 +82,10 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 82] = [
+const ROUTES: [&str; 86] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
+    "DELETE /v1/admin/session",
     "DELETE /v1/admin/users/{user}",
     "DELETE /v1/admin/users/{user}/ban",
     "DELETE /v1/admin/users/{user}/sessions",
@@ -107,6 +108,7 @@ const ROUTES: [&str; 82] = [
     "GET /v1/admin/groups/{group}",
     "GET /v1/admin/groups/{group}/members",
     "GET /v1/admin/messages",
+    "GET /v1/admin/session",
     "GET /v1/admin/users",
     "GET /v1/admin/users/{user}",
     "GET /v1/admin/users/{user}/erasure",
@@ -140,11 +142,13 @@ const ROUTES: [&str; 82] = [
     "PATCH /v1/rooms/{room}",
     "POST /v1/accounts",
     "POST /v1/admin/messages/recall",
+    "POST /v1/admin/session",
     "POST /v1/group-links/{link}",
     "POST /v1/groups",
     "POST /v1/groups/{group}/links",
     "POST /v1/groups/{group}/members",
     "POST /v1/groups/{group}/requests",
+    "POST /v1/node/drain",
     "POST /v1/publish",
     "POST /v1/rooms",
     "POST /v1/rooms/{room}/kick",

@@ -19,6 +19,8 @@ export const WITH_USERS =
 export class Server {
   clients = "";
   http = "";
+  /** The operator's, as it was shown at the first start. */
+  password = "";
   private process!: ChildProcess;
   private readonly files = mkdtempSync(join(tmpdir(), "uproar-web-"));
 
@@ -44,11 +46,11 @@ export class Server {
     });
     closeSync(log);
     for await (const line of createInterface({ input: this.process.stdout! })) {
-      const [word, address] = line.trim().split(/\s+/);
+      const [word, address, , password] = line.trim().split(/\s+/);
       if (word === "clients") this.clients = address;
-      if (word !== "http") continue;
-      this.http = address;
-      return;
+      if (word === "http") this.http = address;
+      if (word === "admin") this.password = password;
+      if (word === "who") return; // behind all of them
     }
     throw new Error(`it did not start:\n${this.log()}`);
   }
@@ -71,6 +73,12 @@ export class Server {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     this.process.kill("SIGKILL");
     await gone;
+  }
+
+  /** Waits until it has ended by itself. */
+  async ended(): Promise<void> {
+    if (this.process.exitCode !== null) return;
+    await new Promise((resolve) => this.process.once("exit", resolve));
   }
 
   /** Again, where it was. A killed one's port is free a moment later. */

@@ -479,6 +479,12 @@ impl Home {
         self.bans.push((user, until_unix_ms));
     }
 
+    /// Connections in the room, about a second old.
+    #[must_use]
+    pub fn viewers(&self) -> u64 {
+        self.viewers.value()
+    }
+
     /// What the room is now.
     #[must_use]
     pub fn info(&self) -> RoomInfo {

@@ -11,8 +11,10 @@ use crate::router::home::Home;
 use crate::router::{Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict};
 use crate::seam::Tick;
 use crate::{Map, hash};
+use std::cmp::Reverse;
 use std::sync::Arc;
-use uproar_proto::control::{BackendMessage, Command, Published, Reply, RoomInfo, RoomSettings};
+use uproar_proto::control::{BackendMessage, Command, Published, Reply, RoomInfo};
+use uproar_proto::control::{RoomSettings, Which};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId};
 use uproar_proto::v1::{Class, Outcome};
@@ -381,17 +383,26 @@ impl Shard {
         }
     }
 
-    /// Rooms at home here, by name.
-    pub(super) fn list_homes(&self, after: &str, limit: usize) -> Vec<RoomInfo> {
-        let mut names: Vec<(&RoomId, u32)> = self
-            .homes
-            .by_name
-            .iter()
-            .filter(|(n, _)| n.as_str() > after)
-            .map(|(n, i)| (n, *i))
-            .collect();
-        names.sort_unstable();
-        names.into_iter().take(limit).map(|(_, n)| self.homes.slab.get(n).home.info()).collect()
+    /// Rooms at home here: of all of them the first `limit`, in no order. What is left over is not
+    /// sorted: a shard may be home of a hundred thousand.
+    pub(super) fn list_homes(&self, which: &Which, limit: usize) -> Vec<RoomInfo> {
+        let all = self.homes.by_name.iter();
+        let home = |number: u32| &self.homes.slab.get(number).home;
+        // Rooms that come by name alone are all as busy as each other.
+        let mut found: Vec<(Reverse<u64>, &RoomId, u32)> = match which {
+            Which::After(after) => all
+                .filter(|(name, _)| name.as_str() > after.as_str())
+                .map(|(name, number)| (Reverse(0), name, *number))
+                .collect(),
+            Which::Busiest => all
+                .map(|(name, number)| (Reverse(home(*number).viewers()), name, *number))
+                .collect(),
+        };
+        if limit < found.len() {
+            found.select_nth_unstable(limit);
+            found.truncate(limit);
+        }
+        found.into_iter().map(|(.., number)| home(number).info()).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use super::mcasts::Delivery;
 use crate::router::{Attached, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings, Tell};
+use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings, Tell, Which};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
 
@@ -24,7 +24,7 @@ pub enum Message {
     /// To a home: a request of control.
     Command(Command),
     /// To every shard: rooms at home there, by name.
-    List { after: String, limit: usize, gather: Arc<Gather<RoomInfo>> },
+    List { which: Which, limit: usize, gather: Arc<Gather<RoomInfo>> },
     /// To a shard: the answer to `Attach`.
     Attached { room: RoomId, answer: Result<Box<Attached>, Code> },
     /// To a shard with members: messages and counters.

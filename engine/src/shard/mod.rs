@@ -252,7 +252,7 @@ impl Shard {
             | Message::Offer { .. }
             | Message::SweepTook { .. } => self.home_told(message),
             Message::Command(command) => self.command(command),
-            Message::List { after, limit, gather } => gather.add(self.list_homes(&after, limit)),
+            Message::List { which, limit, gather } => gather.add(self.list_homes(&which, limit)),
             Message::Attached { room, answer } => self.attached(&room, answer.map(|a| *a)),
             Message::Flush(batch) => self.flushed(batch),
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),

@@ -9,7 +9,7 @@ use crate::shard::refuse_command;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uproar_proto::control::{
-    BackendMessage, Command, Content, Published, Reply, RoomInfo, RoomSettings,
+    BackendMessage, Command, Content, Published, Reply, RoomInfo, RoomSettings, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
@@ -130,8 +130,8 @@ pub(crate) fn list(world: &mut World) -> Vec<RoomInfo> {
     });
     let gather = Arc::new(Gather::new(u32::from(world.plan.shards), finish));
     for shard in 0..world.nodes.len() {
-        let (after, gather) = (String::new(), gather.clone());
-        if world.mail.post(shard, Message::List { after, limit: 100, gather }).is_err() {
+        let (which, gather) = (Which::After(String::new()), gather.clone());
+        if world.mail.post(shard, Message::List { which, limit: 100, gather }).is_err() {
             panic!("a world at rest has room for a message");
         }
     }

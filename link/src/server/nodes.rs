@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uproar_proto::control::{
     Ask, Command, Control, Engine, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind,
-    SampleValue, Seen, Tell,
+    SampleValue, Seen, Tell, Which,
 };
 use uproar_proto::error::Code;
 
@@ -380,7 +380,7 @@ impl Engine for Nodes {
         }
     }
 
-    fn list(&self, _after: String, _limit: usize, reply: Reply<Vec<RoomInfo>>) {
+    fn list(&self, _which: Which, _limit: usize, reply: Reply<Vec<RoomInfo>>) {
         reply(Ok(Vec::new()));
     }
 

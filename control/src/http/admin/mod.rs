@@ -7,6 +7,7 @@
 pub(super) mod export;
 pub(super) mod groups;
 pub(super) mod messages;
+pub(super) mod session;
 pub(super) mod users;
 
 use super::Shared;

@@ -1,0 +1,200 @@
+/** The operator's page in a real Chromium: what it shows is what the server says, and it acts. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Page } from "playwright-core";
+import { WebSocket as Ws } from "ws";
+import { label, parse, quantile, rate, sum, values } from "../pages/admin/metrics.js";
+import { shown } from "../pages/admin/figures.js";
+import { Uproar } from "../sdk/index.js";
+import { browser } from "./browser.js";
+import { check, ending, Server, sleep, until, WITH_USERS } from "./server.js";
+
+test("metrics are read as they stand, and rates begin anew after a restart", () => {
+  const text = [
+    "# HELP a b",
+    "# TYPE uproar_x_total counter",
+    'uproar_x_total{shard="0",what="a\\"b"} 5',
+    'uproar_x_total{shard="1",what="c"} 7',
+    "uproar_x_total_more 100",
+    "",
+  ].join("\n");
+  const scrape = parse(text);
+  assert.equal(sum(scrape, "uproar_x_total"), 12);
+  assert.equal(sum(scrape, "uproar_x_total", { shard: "1" }), 7);
+  assert.deepEqual(values(scrape, "uproar_x_total", "shard"), ["0", "1"]);
+  assert.equal(label('uproar_x_total{shard="0",what="a"}', "hard"), undefined);
+  const at = (at_ms: number, value: number) => ({ at_ms, scrape: new Map([["n", value]]) });
+  assert.equal(rate(at(0, 10), at(2_000, 30), "n"), 10);
+  assert.equal(rate(at(0, 10), at(2_000, 4), "n"), 2);
+  const buckets = (at_ms: number, low: number, all: number) => ({
+    at_ms,
+    scrape: new Map([
+      ['h_bucket{le="0.5"}', low],
+      ['h_bucket{le="2"}', all],
+      ['h_bucket{le="+Inf"}', all],
+    ]),
+  });
+  assert.equal(quantile(buckets(0, 0, 0), buckets(1, 90, 100), "h", 0.5), 0.5);
+  assert.equal(quantile(buckets(0, 0, 0), buckets(1, 90, 100), "h", 0.99), 2);
+  assert.equal(quantile(buckets(0, 1, 1), buckets(1, 1, 1), "h", 0.5), undefined);
+  assert.deepEqual(
+    [shown(1536, "bytes"), shown(12345, ""), shown(0.25, "ms")],
+    ["1.5 KiB", "12,345", "0.3 ms"],
+  );
+});
+
+/** A page that is logged in. */
+async function admin(server: Server, view = ""): Promise<Page> {
+  const page = await (await (await browser()).newContext()).newPage();
+  const errors = ending<string[]>([], (errors) => assert.deepEqual(errors, [], "in the page"));
+  page.on("pageerror", (error) => errors.push(`${error.stack}`));
+  page.on("dialog", (dialog) => void dialog.accept());
+  await page.goto(`${server.http}/admin${view}`);
+  await page.waitForSelector("#log-in[open]");
+  await page.fill("#log-in [name=password]", server.password);
+  await page.press("#log-in [name=password]", "Enter");
+  await page.waitForSelector("#log-in", { state: "hidden" });
+  return page;
+}
+
+function viewer(server: Server, name: string): Uproar {
+  const live = new Uproar({ url: server.url, WebSocket: Ws as unknown as typeof WebSocket });
+  ending(live, (live) => live.close());
+  live.room(name);
+  return live;
+}
+
+check("nothing is shown before the password, and nothing after the log-out", async () => {
+  const server = await Server.start(WITH_USERS);
+  assert.equal((await fetch(`${server.http}/v1/rooms`)).status, 401);
+  const page = await admin(server);
+  await page.waitForSelector("#tiles b");
+  assert.equal(await page.evaluate(async () => (await fetch("/v1/rooms")).status), 200);
+  await page.click("#log-out");
+  await page.waitForSelector("#log-in[open]");
+  assert.equal(await page.evaluate(async () => (await fetch("/v1/rooms")).status), 401);
+  await page.fill("#log-in [name=password]", "a guess");
+  await page.press("#log-in [name=password]", "Enter");
+  await page.waitForFunction(() => document.querySelector(".wrong")!.textContent !== "");
+});
+
+check("every number of the overview is that of /metrics", async () => {
+  const server = await Server.start();
+  const viewers = ["a", "a", "b"].map((name) => viewer(server, name));
+  const all = () => viewers.every((live, place) => live.room(["a", "a", "b"][place]).joined);
+  await until("all are in", all);
+  const page = await admin(server);
+  await page.waitForFunction(
+    () => document.querySelector<HTMLElement>('[data-key="uproar_members"]')?.dataset.value === "3",
+  );
+  const text = await (await fetch(`${server.http}/metrics`)).text();
+  const tiles = await page.$$eval("#tiles b", (all) =>
+    all.map((tile) => [tile.dataset.key!, Number(tile.dataset.value), tile.textContent!] as const),
+  );
+  assert.ok(tiles.length >= 8);
+  for (const [key, value, seen] of tiles) {
+    const lines = text.split("\n").filter((line) => line.match(`^${key}({|\\s)`));
+    assert.ok(lines.length > 0, `/metrics has no ${key}`);
+    const now = lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+    // Memory moves by itself; everything else stands still here.
+    if (key === "process_resident_memory_bytes") assert.ok(Math.abs(value - now) < now / 4);
+    else assert.equal(value, now, key);
+    assert.equal(seen, shown(value, key.endsWith("_bytes") ? "bytes" : ""));
+  }
+  // Every chart has lines: the metrics are called as it thinks.
+  await sleep(4_500);
+  const charts = await page.$$eval("figure", (all) =>
+    all.map((one) => [
+      one.querySelector("figcaption")!.textContent,
+      one.querySelectorAll("li").length,
+    ]),
+  );
+  assert.equal(charts.length, 9);
+  for (const [title, lines] of charts) assert.ok(Number(lines) > 0, `${title} has no line`);
+});
+
+check("rooms come with the busiest first, and one is acted on", async () => {
+  const server = await Server.start();
+  const [ann, ...others] = ["loud", "loud", "calm"].map((name) => viewer(server, name));
+  await until("all are in", () => ann.room("loud").joined && others[1].room("calm").joined);
+  const page = await admin(server, "#rooms");
+  await page.waitForFunction(() => document.querySelectorAll("#room-rows tr").length === 2);
+  await page.waitForFunction(
+    () => document.querySelector("#room-rows td.number")!.textContent === "2",
+  );
+  const names = await page.$$eval("#room-rows a", (all) => all.map((one) => one.textContent));
+  assert.deepEqual(names, ["loud", "calm"]);
+  await page.click("#room-rows a");
+  await page.waitForSelector("#room h2");
+
+  const heard: string[] = [];
+  ann.room("loud").on("message", ({ class: of, text }) => heard.push(`${of} ${text}`));
+  await page.fill("#room [name=text]", "five minutes left");
+  await page.click("#room button:text-is('Publish')");
+  await until("it is heard", () => heard[0] === "system five minutes left");
+
+  await page.fill("#room [name=slow_mode_s]", "30");
+  await page.click("#room button:text-is('Set')");
+  await page.waitForSelector("#room output.done:text-is('set')");
+  await page.fill("#room textarea", "title=The last song\nhost = ann=1");
+  await page.click("#room button:text-is('Replace attributes')");
+  const late = viewer(server, "loud");
+  let attributes: Record<string, string> = {};
+  let slow = 0;
+  await sleep(300);
+  late.room("loud").leave();
+  await sleep(300);
+  const again = late.room("loud");
+  again.on("joined", (joined) => {
+    attributes = joined.attributes;
+    slow = joined.slow_mode_s;
+  });
+  await until("it is set", () => attributes.title === "The last song" && slow === 30);
+  assert.equal(attributes.host, "ann=1");
+
+  const me = ann.state.is === "online" ? ann.state.welcome.user : "";
+  await page.locator("#room form", { hasText: "Mute" }).locator("[name=user]").fill(me);
+  await page.click("#room button:text-is('Mute')");
+  await page.waitForSelector("#room output.done:has-text('silent')");
+  assert.equal((await ann.room("loud").publish("hm")).code, 2013);
+  let left = 0;
+  ann.room("loud").on("left", ({ code }) => (left = code));
+  await page.locator("#room form", { hasText: "Remove and ban" }).locator("[name=user]").fill(me);
+  await page.click("#room button:text-is('Remove and ban')");
+  await until("it is out", () => left > 0);
+  await page.click("#room button:text-is('Close this room')");
+  await until("the others are told", () => !others[0].room("loud").joined);
+});
+
+check("a user is looked up, and its log-ins end", async () => {
+  const server = await Server.start(`${WITH_USERS}[accounts]\nregistration_open = true\n`);
+  await server.ask("POST", "/v1/accounts", { user: "ann", password: "a password of ann" });
+  const login = { user: "ann", password: "a password of ann", device: "phone" };
+  await server.ask("POST", "/v1/sessions", login);
+  const page = await admin(server, "#users");
+  await page.fill("#find-user input", "ann");
+  await page.press("#find-user input", "Enter");
+  await page.waitForSelector("#user h3:text-is('1 log-ins')");
+  await page.click("#user button:text-is('End all log-ins')");
+  await page.waitForSelector("#user h3:text-is('0 log-ins')");
+  await page.click("#user button:text-is('Ban')");
+  await page.waitForFunction(() =>
+    document.querySelector("#user table")!.textContent!.includes("ban"),
+  );
+  await assert.rejects(server.ask("POST", "/v1/sessions", login), /403/);
+  await page.fill("#find-user input", "nobody");
+  await page.press("#find-user input", "Enter");
+  await page.waitForSelector("#trouble:has-text('no user of this name')");
+});
+
+check("the drain button ends the node as a signal does", async () => {
+  const server = await Server.start("[engine]\ndrain_spread_ms = 100\n");
+  const live = viewer(server, "a");
+  await until("it is in", () => live.room("a").joined);
+  const page = await admin(server);
+  await page.click("#drain");
+  await until("its clients go elsewhere", () => live.state.is === "waiting");
+  live.close();
+  await server.ended();
+});
