@@ -6,6 +6,7 @@
 
 mod admin;
 mod config;
+mod doctor;
 mod secrets;
 mod serve;
 mod signals;
@@ -63,6 +64,8 @@ enum Command {
     Restore(store::RestoreArgs),
     /// Look at users, groups and messages of a running server; ban, export, erase, recall.
     Admin(admin::AdminArgs),
+    /// Check this host: what keeps uproar from running well here, and how to mend it.
+    Doctor(doctor::DoctorArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -163,6 +166,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => store::backup(&args).and_then(|text| printed(&text)),
         Command::Restore(args) => store::restore(&args).and_then(|text| printed(&text)),
         Command::Admin(args) => admin::admin(args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => configuration(command).and_then(|text| printed(&text)),
     };
     match done {
