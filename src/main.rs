@@ -14,6 +14,7 @@ mod split;
 mod start;
 mod start_block;
 mod store;
+mod supervisor;
 mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -10,11 +10,13 @@ use crate::config::Config;
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{Base, Kept, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, announce, failed};
 use crate::start_block::Started;
+use crate::supervisor::Supervisor;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use uproar_engine::Engine;
 use uproar_proto::control::{Control, Engine as _};
 
@@ -66,7 +68,7 @@ pub(crate) fn live(
     life: Life,
 ) -> Result<ExitCode, Failure> {
     let Life { open_files, control, kept } = life;
-    let Base { config, runtime, http_address, .. } = base;
+    let Base { config, runtime, http_address, supervisor, .. } = base;
     let (node, clients) = (engine.node(), engine.listen());
     warn_about(&config, clients);
     let (config_of, control) = (&config, control.as_deref());
@@ -80,7 +82,7 @@ pub(crate) fn live(
     };
     let text = started.text();
     let wait_max = Duration::from_millis(u64::from(config.engine.drain_ms_max));
-    let ended = runtime.block_on(until_told(&engine, http, &text, wait_max))?;
+    let ended = runtime.block_on(until_told(&engine, http, &text, (&supervisor, wait_max)))?;
     if let (Some(kept), Drained::Whole) = (&kept, &ended) {
         runtime.block_on(kept.end());
     }
@@ -93,10 +95,13 @@ async fn until_told(
     engine: &Arc<Engine>,
     mut http: Serving,
     text: &str,
-    wait_max: Duration,
+    (supervisor, wait_max): (&Arc<Supervisor>, Duration),
 ) -> Result<Drained, Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     announce(text);
+    supervisor.ready();
+    let asked = Arc::clone(engine);
+    supervisor.beat(move || every_shard_answers(&asked));
     tokio::select! {
         _ = signals.next() => {}
         ended = &mut http.task => {
@@ -106,6 +111,7 @@ async fn until_told(
             return Err(Failure::Failed("the shards ended by themselves; the log tells why".into()));
         }
     }
+    supervisor.stopping(wait_max);
     tracing::info!(wait_ms_max = wait_max.as_millis(), "draining; a second signal ends at once");
     let draining = Arc::clone(engine);
     // Waits where a shard's queue is full, so it has a thread of its own.
@@ -116,6 +122,20 @@ async fn until_told(
     }
     http.end().await;
     Ok(ended)
+}
+
+/// Whether all shards take messages and answer; comes only once they have.
+fn every_shard_answers(engine: &Engine) -> impl Future<Output = bool> + Send + use<> {
+    let (answer, answered) = oneshot::channel();
+    // The shortest question that goes to each of them.
+    engine.list(
+        String::new(),
+        1,
+        Box::new(move |_| {
+            let _ = answer.send(()); // nobody waits any more: the process ends
+        }),
+    );
+    async move { answered.await.is_ok() }
 }
 
 /// Looks twice a second: the shards end only by a defect, and nobody waits for that.

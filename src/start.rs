@@ -5,6 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
+use crate::supervisor::{Supervisor, passed_http};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Base {
     http: Option<TcpListener>,
     /// Where it is served, with the real port.
     pub(crate) http_address: SocketAddr,
+    /// Who is told when it serves and when it drains.
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 /// The store, and what is kept in it.
@@ -57,18 +60,19 @@ pub(crate) struct Serving {
 }
 
 impl Base {
-    pub(crate) fn begin(config: Config, threads: usize) -> Result<Base, Failure> {
+    pub(crate) fn begin(mut config: Config, threads: usize) -> Result<Base, Failure> {
         start_log(&config.log.filter);
         let signer = config.signing_key().map_err(Failure::Usage)?;
-        let http = bind("http.listen", config.http.listen, "--http")?;
+        let http = http_port(&mut config)?;
         let http_address = http.local_addr().map_err(failed)?;
+        let supervisor = Arc::new(Supervisor::from_environment());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("http")
             .enable_all()
             .build()
             .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
-        Ok(Base { config, runtime, signer, http: Some(http), http_address })
+        Ok(Base { config, runtime, signer, http: Some(http), http_address, supervisor })
     }
 
     /// Opens the store, where one is set and somebody can have a name to use it with.
@@ -155,6 +159,19 @@ impl Serving {
 
 pub(crate) fn failed(error: std::io::Error) -> Failure {
     Failure::Failed(error.to_string())
+}
+
+/// The socket of HTTP: one that was passed takes the place of http.listen, and its address is held
+/// to the same rules.
+fn http_port(config: &mut Config) -> Result<TcpListener, Failure> {
+    let Some(passed) = passed_http().map_err(Failure::Failed)? else {
+        return bind("http.listen", config.http.listen, "--http");
+    };
+    config.http.listen = passed.local_addr().map_err(failed)?;
+    config.http.check().map_err(|e| {
+        Failure::Usage(format!("the socket that was passed stands for http.listen: http.{e}"))
+    })?;
+    Ok(passed)
 }
 
 pub(crate) fn bind(key: &str, listen: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
