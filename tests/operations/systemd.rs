@@ -227,7 +227,7 @@ fn named(text: &str, known: &[String]) -> Vec<String> {
 fn what_the_units_and_the_container_name_of_the_configuration_exists() {
     let known = keys();
     let mut seen = 0;
-    for path in UNITS {
+    for path in [&UNITS[..], &["Containerfile"]].concat() {
         for key in named(&read(path), &known) {
             assert!(known.contains(&key), "{path} names {key}, which does not exist");
             seen += 1;
