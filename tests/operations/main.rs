@@ -5,3 +5,4 @@ mod container;
 mod doctor;
 mod server;
 mod systemd;
+mod watching;
