@@ -6,6 +6,7 @@
 
 mod admin;
 mod config;
+mod doctor;
 mod secrets;
 mod serve;
 mod signals;
@@ -13,6 +14,7 @@ mod split;
 mod start;
 mod start_block;
 mod store;
+mod supervisor;
 mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +65,8 @@ enum Command {
     Restore(store::RestoreArgs),
     /// Look at users, groups and messages of a running server; ban, export, erase, recall.
     Admin(admin::AdminArgs),
+    /// Check this host: what keeps uproar from running well here, and how to mend it.
+    Doctor(doctor::DoctorArgs),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -163,6 +167,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => store::backup(&args).and_then(|text| printed(&text)),
         Command::Restore(args) => store::restore(&args).and_then(|text| printed(&text)),
         Command::Admin(args) => admin::admin(args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => configuration(command).and_then(|text| printed(&text)),
     };
     match done {

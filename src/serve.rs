@@ -10,14 +10,15 @@ use crate::config::Config;
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{Base, Kept, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, announce, failed};
 use crate::start_block::Started;
+use crate::supervisor::Supervisor;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use uproar_engine::Engine;
-use uproar_proto::control::{Control, Engine as _};
+use uproar_proto::control::{Control, Engine as _, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -67,7 +68,7 @@ pub(crate) fn live(
     life: Life,
 ) -> Result<ExitCode, Failure> {
     let Life { open_files, control, kept } = life;
-    let Base { config, runtime, http_address, drain, new_password, .. } = base;
+    let Base { config, runtime, http_address, drain, new_password, supervisor, .. } = base;
     let (node, clients) = (engine.node(), engine.listen());
     warn_about(&config, clients);
     let (config_of, control) = (&config, control.as_deref());
@@ -82,7 +83,8 @@ pub(crate) fn live(
     };
     let text = started.text();
     let wait_max = Duration::from_millis(u64::from(config.engine.drain_ms_max));
-    let ended = runtime.block_on(until_told(&engine, http, &text, (&drain, wait_max)))?;
+    let told = (&supervisor, &*drain, wait_max);
+    let ended = runtime.block_on(until_told(&engine, http, &text, told))?;
     if let (Some(kept), Drained::Whole) = (&kept, &ended) {
         runtime.block_on(kept.end());
     }
@@ -95,13 +97,16 @@ async fn until_told(
     engine: &Arc<Engine>,
     mut http: Serving,
     text: &str,
-    (asked, wait_max): (&Notify, Duration),
+    (supervisor, asked_to, wait_max): (&Arc<Supervisor>, &Notify, Duration),
 ) -> Result<Drained, Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     announce(text);
+    supervisor.ready();
+    let asked = Arc::clone(engine);
+    supervisor.beat(move || every_shard_answers(&asked));
     tokio::select! {
         _ = signals.next() => {}
-        () = asked.notified() => {}
+        () = asked_to.notified() => {}
         ended = &mut http.task => {
             return Err(Failure::Failed(format!("HTTP ended by itself: {ended:?}")));
         }
@@ -109,6 +114,7 @@ async fn until_told(
             return Err(Failure::Failed("the shards ended by themselves; the log tells why".into()));
         }
     }
+    supervisor.stopping(wait_max);
     tracing::info!(wait_ms_max = wait_max.as_millis(), "draining; a second signal ends at once");
     let draining = Arc::clone(engine);
     // Waits where a shard's queue is full, so it has a thread of its own.
@@ -119,6 +125,20 @@ async fn until_told(
     }
     http.end().await;
     Ok(ended)
+}
+
+/// Whether all shards take messages and answer; comes only once they have.
+fn every_shard_answers(engine: &Engine) -> impl Future<Output = bool> + Send + use<> {
+    let (answer, answered) = oneshot::channel();
+    // The shortest question that goes to each of them.
+    engine.list(
+        Which::After(String::new()),
+        1,
+        Box::new(move |_| {
+            let _ = answer.send(()); // nobody waits any more: the process ends
+        }),
+    );
+    async move { answered.await.is_ok() }
 }
 
 /// Looks twice a second: the shards end only by a defect, and nobody waits for that.

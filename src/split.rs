@@ -9,6 +9,7 @@ use crate::serve::{Life, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, announce, bind, failed};
 use crate::start_block::StartedControl;
+use crate::supervisor::Supervisor;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let new_password = base.new_password.as_deref();
     let started = StartedControl { config, http: http_address, link: link_address, new_password };
     let text = started.text();
-    let ended = base.runtime.block_on(until_told(&nodes, [http, link], &text))?;
+    let ended = base.runtime.block_on(until_told(&nodes, [http, link], &text, &base.supervisor))?;
     if let Drained::AtOnce(code) = ended {
         at_once(code);
     }
@@ -66,10 +67,13 @@ async fn until_told(
     nodes: &Arc<Nodes>,
     servers: [Serving; 2],
     text: &str,
+    supervisor: &Arc<Supervisor>,
 ) -> Result<Drained, Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     let [mut http, mut link] = servers;
     announce(text);
+    supervisor.ready();
+    supervisor.beat(|| std::future::ready(true));
     let ended = tokio::select! {
         _ = signals.next() => None,
         ended = &mut http.task => Some(("HTTP", ended)),
@@ -78,6 +82,7 @@ async fn until_told(
     if let Some((what, ended)) = ended {
         return Err(Failure::Failed(format!("{what} ended by itself: {ended:?}")));
     }
+    supervisor.stopping(END_MAX);
     tracing::info!("ending; a second signal ends at once");
     nodes.end();
     let ending = tokio::spawn(async move { tokio::join!(http.end(), link.end()) });

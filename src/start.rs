@@ -5,6 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
+use crate::supervisor::{Supervisor, passed_http};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) struct Base {
     admin: Option<AdminLogin>,
     /// The operator's password, where it was just made: shown once.
     pub(crate) new_password: Option<String>,
+    /// Who is told when it serves and when it drains.
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 /// The store, and what is kept in it.
@@ -62,11 +65,12 @@ pub(crate) struct Serving {
 }
 
 impl Base {
-    pub(crate) fn begin(config: Config, threads: usize) -> Result<Base, Failure> {
+    pub(crate) fn begin(mut config: Config, threads: usize) -> Result<Base, Failure> {
         start_log(&config.log.filter);
         let signer = config.signing_key().map_err(Failure::Usage)?;
-        let http = bind("http.listen", config.http.listen, "--http")?;
+        let http = http_port(&mut config)?;
         let http_address = http.local_addr().map_err(failed)?;
+        let supervisor = Arc::new(Supervisor::from_environment());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("http")
@@ -75,10 +79,17 @@ impl Base {
             .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
         let opened = runtime.block_on(AdminLogin::open(&config.admin)).map_err(Failure::Failed)?;
         let (admin, new_password) = opened.unzip();
-        let new_password = new_password.flatten();
-        let http = Some(http);
-        let drain = Arc::default();
-        Ok(Base { config, runtime, signer, http, http_address, drain, admin, new_password })
+        Ok(Base {
+            config,
+            runtime,
+            signer,
+            http: Some(http),
+            http_address,
+            drain: Arc::default(),
+            admin,
+            new_password: new_password.flatten(),
+            supervisor,
+        })
     }
 
     /// Opens the store, where one is set and somebody can have a name to use it with.
@@ -167,6 +178,19 @@ impl Serving {
 
 pub(crate) fn failed(error: std::io::Error) -> Failure {
     Failure::Failed(error.to_string())
+}
+
+/// The socket of HTTP: one that was passed takes the place of http.listen, and its address is held
+/// to the same rules.
+fn http_port(config: &mut Config) -> Result<TcpListener, Failure> {
+    let Some(passed) = passed_http().map_err(Failure::Failed)? else {
+        return bind("http.listen", config.http.listen, "--http");
+    };
+    config.http.listen = passed.local_addr().map_err(failed)?;
+    config.http.check().map_err(|e| {
+        Failure::Usage(format!("the socket that was passed stands for http.listen: http.{e}"))
+    })?;
+    Ok(passed)
 }
 
 pub(crate) fn bind(key: &str, listen: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {

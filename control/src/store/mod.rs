@@ -34,6 +34,7 @@ mod partitions;
 mod place;
 #[cfg(test)]
 mod plans;
+mod reach;
 pub(crate) mod reactions;
 #[cfg(test)]
 mod reactions_tests;
@@ -61,6 +62,7 @@ use hold::{Hold, Keeper, Use};
 pub use migrate::{Migrated, migrate};
 use moments::{Due, Moments};
 use place::Place;
+pub use reach::{Reached, file, folder, reach};
 pub use restore::{Restored, check, restore};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _};

@@ -213,7 +213,9 @@ impl Drop for Starting {
 }
 
 /// Whether a thread may have a descriptor table of its own; tried on a thread that ends at once.
-fn descriptor_tables_can_be_split() -> bool {
+/// Where it may not, the open-file limit counts for all shards together.
+#[must_use]
+pub fn descriptor_tables_can_be_split() -> bool {
     let trial = thread::Builder::new().spawn(|| sys::own_descriptor_table().is_ok());
     trial.is_ok_and(|thread| thread.join().unwrap_or(false))
 }

@@ -28,7 +28,7 @@ mod uring_driver;
 
 pub use cores::{cores_allowed, raise_open_file_limit};
 pub use counters::{IoCounters, IoFigures};
-pub use launch::{Relay, Running, launch, relay};
+pub use launch::{Relay, Running, descriptor_tables_can_be_split, launch, relay};
 pub use mailbox::Poster;
 
 use crate::config::IoChoice;
