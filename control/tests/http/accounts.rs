@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use uproar_control::{AccountSettings, Config, PagesConfig};
+use uproar_control::{AccountSettings, Config, PagesConfig, QualityConfig};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -114,7 +114,8 @@ impl World {
 /// Cheap passwords, and everybody may register.
 fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> Setup {
     let accounts = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
-    Setup { config, pages: PagesConfig::default(), url: Some(url.to_owned()), accounts, signs }
+    let (pages, quality) = (PagesConfig::default(), QualityConfig::default());
+    Setup { config, pages, url: Some(url.to_owned()), accounts, signs, quality }
 }
 
 /// What a test may try without being slowed down.

@@ -13,7 +13,7 @@ use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, PagesConfig};
-use uproar_control::{Rules, Webhooks};
+use uproar_control::{QualityConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -36,6 +36,7 @@ pub(crate) struct Setup {
     pub(crate) accounts: AccountSettings,
     /// Whether it has a key that signs; without one it takes tokens of [`ISSUER`] alone.
     pub(crate) signs: bool,
+    pub(crate) quality: QualityConfig,
 }
 
 /// An issuer whose tokens a server takes that signs none; its key is [`SECRET`].
@@ -127,7 +128,15 @@ impl Server {
     pub(crate) fn without_pages() -> Server {
         let pages = PagesConfig { enabled: false, ..PagesConfig::default() };
         let (config, accounts) = (Config::default(), AccountSettings::default());
-        Server::built(Setup { config, pages, url: None, accounts, signs: true })
+        let quality = QualityConfig::default();
+        Server::built(Setup { config, pages, url: None, accounts, signs: true, quality })
+    }
+
+    /// With the key, without a store, and with these bounds of quality reports.
+    pub(crate) fn reporting(quality: QualityConfig) -> Server {
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        let (pages, accounts) = (PagesConfig::default(), AccountSettings::default());
+        Server::built(Setup { config, pages, url: None, accounts, signs: true, quality })
     }
 
     /// With a store at `url`, where there is one.
@@ -136,12 +145,12 @@ impl Server {
         url: Option<String>,
         accounts: AccountSettings,
     ) -> Server {
-        let pages = PagesConfig::default();
-        Server::built(Setup { config, pages, url, accounts, signs: true })
+        let (pages, quality) = (PagesConfig::default(), QualityConfig::default());
+        Server::built(Setup { config, pages, url, accounts, signs: true, quality })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, pages, url, accounts, signs } = setup;
+        let Setup { config, pages, url, accounts, signs, quality } = setup;
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -166,6 +175,7 @@ impl Server {
             store: None,
             accounts,
             conversations: None,
+            quality,
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -293,7 +303,8 @@ impl Server {
         self.end();
     }
 
-    fn end(&mut self) {
+    /// The same for a server that stays here.
+    pub(crate) fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();

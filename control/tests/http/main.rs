@@ -11,6 +11,7 @@ mod groups;
 mod node;
 mod pages;
 mod publish;
+mod quality;
 mod relations;
 mod rooms;
 mod security;
