@@ -490,11 +490,11 @@ pub(crate) async fn heatmap(
     Ok(Json(QualityHeatmap { metric, cdns, isps, values }))
 }
 
-/// What reads a metric or a rate from a cell.
-fn reader(
-    name: &str,
-    percentile: u32,
-) -> Result<Box<dyn Fn(&Cell) -> Option<f64> + Send>, ApiError> {
+/// Reads a metric or a rate from a cell.
+type Reader = Box<dyn Fn(&Cell) -> Option<f64> + Send>;
+
+/// The reader of this name.
+fn reader(name: &str, percentile: u32) -> Result<Reader, ApiError> {
     if let Some(metric) = Metric::ALL.iter().find(|metric| metric.word() == name) {
         let q = f64::from(percentile) / 100.0;
         return Ok(Box::new(move |cell| cell.sketch(*metric)?.quantile(q)));
