@@ -17,7 +17,8 @@ use utoipa::{Modify, OpenApi};
         title = "uproar",
         description = "Accounts, relationships, groups, rooms, publishing, moderation, tokens, \
                        what operators do, quality of streams, health and metrics of one node. \
-                       Errors other than of /readyz are {\"error\": {code, name, text, retry}}. A path that is not here \
+                       Errors other than of /readyz are \
+                       {\"error\": {code, name, text, retry}}. A path that is not here \
                        is 404, a method that is not here 405, both in that shape. Where control \
                        and engine are processes of their own, what the other one keeps is 421, \
                        with the address to ask in the text: rooms, publishing and moderation are \
