@@ -22,8 +22,8 @@ pub struct QualityConfig {
     /// Keys (side, room, CDN, region, ISP, platform) of one window. Reached: the others are
     /// counted together, as `other`.
     pub keys_max: u32,
-    /// Memory of all windows, in MiB. Reached: the oldest fine ones go first; where there are none,
-    /// new keys count as `other` and values are not taken.
+    /// Memory of all windows, in MiB. Reached: the oldest fine ones go first. A window that has a
+    /// quarter of it takes no new keys (they count as `other`) and no more values of those it has.
     pub memory_mib_max: u32,
     /// Windows of a minute are stored for so many days; 0: they are not.
     pub minutes_days: u32,
@@ -46,6 +46,10 @@ pub struct QualityConfig {
     /// An alarm is cleared below so many percent of its threshold, for half a minute.
     pub alarm_clear_percent: u32,
 }
+
+/// A quarter of the least memory holds what every window needs: the two cells that hold what found
+/// no other, and one more.
+const _: () = assert!(4 * 3 * CELL_BYTES_MAX <= 4 << 20);
 
 impl Default for QualityConfig {
     fn default() -> QualityConfig {
@@ -82,7 +86,7 @@ impl QualityConfig {
             ("body_bytes_max", self.body_bytes_max, 1_024, 16 << 20),
             ("sessions_max", self.sessions_max, 2, 10_000_000),
             ("keys_max", self.keys_max, 1, 100_000),
-            ("memory_mib_max", self.memory_mib_max, 1, 65_536),
+            ("memory_mib_max", self.memory_mib_max, 4, 65_536),
             ("minutes_days", self.minutes_days, 0, 400),
             ("hours_days", self.hours_days, 0, 3_650),
             ("alarm_samples_min", self.alarm_samples_min, 1, 1_000_000),
@@ -105,10 +109,9 @@ impl QualityConfig {
         Ok(())
     }
 
-    /// Memory of all windows, in bytes: never less than two cells of either side need, so that
-    /// what has no cell of its own is always counted.
+    /// Memory of all windows, in bytes.
     pub(crate) fn memory_bytes_max(&self) -> usize {
-        ((self.memory_mib_max as usize) << 20).max(4 * CELL_BYTES_MAX)
+        (self.memory_mib_max as usize) << 20
     }
 }
 

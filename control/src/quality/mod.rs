@@ -111,17 +111,24 @@ impl Quality {
         board.alarms.look(&board.windows, now_ms, is_over)
     }
 
-    /// Shows what a level holds of a time; see [`Windows::visit`]. From which moment on memory has
-    /// all of it.
+    /// Shows every cell of a level whose window begins within `range`, with that beginning. From
+    /// which moment on memory has all of it.
     pub(crate) fn visit(
         &self,
         level: Level,
         range: (i64, i64),
-        show: impl FnMut(i64, &Key, &Cell),
+        mut show: impl FnMut(i64, &Key, &Cell),
     ) -> i64 {
-        let board = self.board();
-        board.windows.visit(level, range, show);
-        board.windows.begins_ms(level)
+        let (closed, begins_ms) = {
+            let board = self.board();
+            board.windows.visit_open(level, range, &mut show);
+            (board.windows.closed(level, range), board.windows.begins_ms(level))
+        };
+        // Reports do not wait for what takes long.
+        for window in closed {
+            window.cells().for_each(|(key, cell)| show(window.start_ms, key, cell));
+        }
+        begins_ms
     }
 
     pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
