@@ -1,6 +1,6 @@
-//! Generates the message types from `uproar/v1/uproar.proto` without `protoc`, and says on them
-//! how each field looks in JSON. Which fields JSON leaves out when they have their default is
-//! decided here, once: only those whose absence means the same to a reader.
+//! Generates the message types from `uproar/v1/*.proto` without `protoc`, and says on those of
+//! `uproar.proto` how each field looks in JSON. Which fields JSON leaves out when they have their
+//! default is decided here, once: only those whose absence means the same to a reader.
 
 /// Messages that read and write JSON field by field. `Publish` and `Message` are apart: their
 /// content is one of two keys.
@@ -190,8 +190,10 @@ const OBJECTS: &[(&str, &str)] = &[
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=uproar/v1/uproar.proto");
+    println!("cargo:rerun-if-changed=uproar/v1/quality.proto");
     println!("cargo:rerun-if-changed=build.rs");
-    let descriptors = protox::compile(["uproar/v1/uproar.proto"], ["."])?;
+    let files = ["uproar/v1/uproar.proto", "uproar/v1/quality.proto"];
+    let descriptors = protox::compile(files, ["."])?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]).btree_map(["."]);
     for message in PLAIN {

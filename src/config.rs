@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) accounts: uproar_control::AccountSettings,
     /// How large groups may be.
     pub(crate) groups: uproar_control::GroupsConfig,
+    /// Reports of the quality of streams.
+    pub(crate) quality: uproar_control::QualityConfig,
     /// How a control process and its engines meet.
     pub(crate) link: uproar_link::Config,
     /// Who is told of what happens, and asked.
@@ -218,6 +220,7 @@ impl Config {
         self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;
+        self.quality.check().map_err(|e| format!("quality.{e}"))?;
         uproar_control::check_webhooks(&self.webhooks)?;
         self.check_keys()?;
         if role != Role::Control {

@@ -135,6 +135,7 @@ impl Base {
             issuers,
             accounts: config.accounts.clone(),
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
+            quality: config.quality.clone(),
         }
     }
 

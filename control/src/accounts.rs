@@ -510,7 +510,7 @@ fn turn_of(session: &Session, presented: &Presented) -> Turn {
 }
 
 /// What one owner of addresses has: an IPv4 address, or the /64 of an IPv6 address.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 => v4,

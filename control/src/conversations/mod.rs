@@ -192,7 +192,6 @@ impl Conversations {
     }
 
     /// Its webhooks.
-    #[cfg(test)]
     pub(crate) fn webhooks(&self) -> Arc<Webhooks> {
         Arc::clone(&self.shared.webhooks)
     }

@@ -103,6 +103,24 @@ impl FromRequestParts<Arc<Shared>> for User {
     }
 }
 
+/// A user, where a token comes with the request; one that is not good is no guest.
+pub(crate) enum Token {
+    Guest,
+    User(Caller),
+}
+
+impl FromRequestParts<Arc<Shared>> for Token {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(Token::Guest);
+        }
+        let User(caller) = User::from_request_parts(parts, shared).await?;
+        Ok(Token::User(caller))
+    }
+}
+
 /// The `{user}` of a path.
 pub(crate) struct Named(pub(crate) String);
 

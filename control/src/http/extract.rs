@@ -26,20 +26,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let awaited = parts.extensions.get::<BodyAwaited>().cloned();
         let body = Request::from_parts(parts.clone(), body);
-        if let Some(awaited) = &awaited {
-            awaited.0.store(true, Ordering::Relaxed);
-        }
-        let bytes = Bytes::from_request(body, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return too_large();
-            }
-            ApiError::bad_request(rejection.body_text())
-        })?;
-        if let Some(awaited) = &awaited {
-            awaited.0.store(false, Ordering::Relaxed);
-        }
+        let bytes = body_bytes(body, state).await?;
         let is_list = bytes.trim_ascii_start().starts_with(b"[");
         let request = Request::from_parts(parts, bytes.into());
         match axum::Json::<T>::from_request(request, state).await {
@@ -52,6 +40,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(rejection) => Err(body_error(&rejection)),
         }
     }
+}
+
+/// A whole body, within the bound of all bodies.
+pub(crate) async fn body_bytes<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, ApiError> {
+    let awaited = request.extensions().get::<BodyAwaited>().cloned();
+    if let Some(awaited) = &awaited {
+        awaited.0.store(true, Ordering::Relaxed);
+    }
+    let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return too_large();
+        }
+        ApiError::bad_request(rejection.body_text())
+    })?;
+    if let Some(awaited) = &awaited {
+        awaited.0.store(false, Ordering::Relaxed);
+    }
+    Ok(bytes)
 }
 
 fn too_large() -> ApiError {

@@ -62,6 +62,7 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     samples.extend(crate::process::samples(shared.started_unix_s));
     samples.extend(crate::guard::samples());
     samples.extend(shared.requests.samples());
+    samples.extend(shared.quality.samples());
     samples.extend(fetches(&shared.api.issuers));
     samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));
     if let Some(conversations) = &shared.api.conversations {

@@ -20,6 +20,7 @@ mod node;
 mod openapi;
 mod pages;
 mod publish;
+mod quality;
 mod receipts;
 mod relations;
 mod rooms;
@@ -31,6 +32,10 @@ use crate::accounts::{AccountSettings, Accounts};
 use crate::admin_login::AdminLogin;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
+use crate::limits::Limits;
+use crate::quality::Quality;
+use crate::quality::config::QualityConfig;
+use crate::quality::keep::Keeper;
 use crate::store::Store;
 use crate::tokens::SigningKey;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -91,6 +96,8 @@ pub struct Api {
     pub accounts: AccountSettings,
     /// Where groups are changed; `None`: their routes answer 503.
     pub conversations: Option<Arc<Conversations>>,
+    /// Bounds of the quality reports, and when they raise an alarm; already checked.
+    pub quality: QualityConfig,
 }
 
 /// What all handlers share.
@@ -104,6 +111,10 @@ pub(crate) struct Shared {
     requests: metrics::Requests,
     /// `None`: there is no store, or neither a key that signs nor another issuer.
     accounts: Option<Accounts>,
+    /// What clients report of their streams.
+    pub(crate) quality: Arc<Quality>,
+    /// Of who reports.
+    pub(crate) quality_limits: Limits,
 }
 
 /// Few rooms are updated at once; a shared lock only delays.
@@ -131,8 +142,12 @@ pub async fn serve(
     tracing::info!(%local, "http is served");
     let bounds = Bounds::of(&api.config);
     let _keepers = crate::jwks::keep(&api.issuers).map_err(std::io::Error::other)?;
-    let router = router(api).map_err(std::io::Error::other)?;
+    let quality = Arc::new(Quality::new(api.quality.clone(), crate::process::unix_ms()));
+    let webhooks = api.conversations.as_ref().map(|conversations| conversations.webhooks());
+    let keeper = Keeper::start(&quality, api.store.clone(), webhooks);
+    let router = router(api, quality).map_err(std::io::Error::other)?;
     serve_router(router, listener, bounds, shutdown).await;
+    keeper.end().await;
     Ok(())
 }
 
@@ -203,7 +218,11 @@ pub async fn serve_router(
     }
 }
 
-fn router(api: Api) -> Result<Router, String> {
+/// Milliseconds of a second, and how many times a second's requests may come at once.
+const SECOND_MS: u32 = 1_000;
+const QUALITY_BURST: u32 = 10;
+
+fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
     let body_bytes_max = api.config.body_bytes_max as usize;
     let pages = pages::routes(&api.pages);
     let accounts = match (&api.store, &api.signer) {
@@ -213,7 +232,10 @@ fn router(api: Api) -> Result<Router, String> {
         }
         _ => None,
     };
+    let per_s = quality.config().requests_per_s_max;
     let shared = Arc::new(Shared {
+        quality_limits: Limits::new(per_s * QUALITY_BURST, SECOND_MS / per_s),
+        quality,
         api,
         started_unix_s: crate::process::unix_s(),
         updates: std::array::from_fn(|_| Mutex::new(())),
@@ -227,6 +249,9 @@ fn router(api: Api) -> Result<Router, String> {
         .route("/v1/tokens", post(tokens::mint))
         .route("/v1/relations", put(upsert::relations))
         .route("/v1/groups", put(groups::upsert))
+        .route("/v1/quality", get(quality::read_groups))
+        .route("/v1/quality/heatmap", get(quality::heatmap))
+        .route("/v1/quality/alarms", get(quality::alarms))
         .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
@@ -240,6 +265,7 @@ fn router(api: Api) -> Result<Router, String> {
             "/v1/admin/session",
             get(admin::session::look).post(admin::session::log_in).delete(admin::session::log_out),
         )
+        .route("/v1/quality/reports", post(quality::take))
         .route("/v1/openapi.json", get(openapi::openapi));
     Ok(keyed
         .merge(metrics)

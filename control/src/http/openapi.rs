@@ -2,7 +2,7 @@
 
 use super::errors::ErrorBody;
 use super::{accounts, admin, conversations, groups, links, members, metrics, moderation, node};
-use super::{publish, receipts, relations, rooms, settings, tokens, upsert};
+use super::{publish, quality, receipts, relations, rooms, settings, tokens, upsert};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -16,8 +16,9 @@ use utoipa::{Modify, OpenApi};
     info(
         title = "uproar",
         description = "Accounts, relationships, groups, rooms, publishing, moderation, tokens, \
-                       what operators do, health and metrics of one node. Errors other than of \
-                       /readyz are {\"error\": {code, name, text, retry}}. A path that is not here \
+                       what operators do, quality of streams, health and metrics of one node. \
+                       Errors other than of /readyz are \
+                       {\"error\": {code, name, text, retry}}. A path that is not here \
                        is 404, a method that is not here 405, both in that shape. Where control \
                        and engine are processes of their own, what the other one keeps is 421, \
                        with the address to ask in the text: rooms, publishing and moderation are \
@@ -109,6 +110,10 @@ use utoipa::{Modify, OpenApi};
         admin::groups::transfer,
         admin::messages::search,
         admin::messages::recall,
+        quality::take,
+        quality::read_groups,
+        quality::heatmap,
+        quality::alarms,
         openapi,
     ),
     components(schemas(ErrorBody)),
@@ -157,7 +162,8 @@ impl Modify for Everywhere {
 }
 
 /// Routes of the API key that wait for nobody, or tell of each thing by itself.
-const ANSWERS_ALWAYS: [&str; 3] = ["/v1/node", "/v1/node/drain", "/v1/publish"];
+const ANSWERS_ALWAYS: [&str; 4] =
+    ["/v1/node", "/v1/node/drain", "/v1/publish", "/v1/quality/alarms"];
 
 /// What a route may answer because of how it is called.
 fn answers(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {

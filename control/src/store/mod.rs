@@ -34,6 +34,7 @@ mod partitions;
 mod place;
 #[cfg(test)]
 mod plans;
+pub(crate) mod quality;
 mod reach;
 pub(crate) mod reactions;
 #[cfg(test)]

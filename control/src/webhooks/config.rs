@@ -32,6 +32,9 @@ pub enum EventType {
     /// Users who came online or went.
     #[serde(rename = "presence")]
     Presence,
+    /// An alarm of the quality of streams that was raised or cleared.
+    #[serde(rename = "quality.alarm")]
+    QualityAlarm,
 }
 
 impl EventType {
@@ -43,6 +46,7 @@ impl EventType {
             EventType::GroupChanged => "group.changed",
             EventType::ReactionsChanged => "reactions.changed",
             EventType::Presence => "presence",
+            EventType::QualityAlarm => "quality.alarm",
         }
     }
 }
@@ -225,7 +229,7 @@ impl WebhookSettings {
     fn check_events(&self) -> Result<(), String> {
         if self.events.is_empty() {
             return Err("events is empty; allowed are message.before, message.after, \
-                        group.changed, reactions.changed, presence"
+                        group.changed, reactions.changed, presence, quality.alarm"
                 .into());
         }
         for (at, event) in self.events.iter().enumerate() {

@@ -6,6 +6,7 @@
 use super::config::EventType;
 use crate::conversations::words;
 use crate::groups::OPERATOR;
+use crate::quality::alarm::Alarm;
 use crate::store::conversations::{self as rows, DIRECT};
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Store, StoreError, reactions, users};
@@ -56,6 +57,16 @@ struct Shape<'a> {
     message: Option<&'a StoredMessage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     users: Option<&'a [UserPresence]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alarm: Option<&'a Alarm>,
+}
+
+impl<'a> Shape<'a> {
+    /// What every event says.
+    fn of((id, event): (i64, EventType), time_ms: i64) -> Shape<'a> {
+        let (conversation, message, users, alarm) = (None, None, None, None);
+        Shape { id: format!("{id:016x}"), event, time_ms, conversation, message, users, alarm }
+    }
 }
 
 /// An event, written out.
@@ -68,21 +79,25 @@ pub(super) struct Event {
 impl Event {
     /// Of a message, stored or about to be.
     pub(super) fn of_message(
-        (id, event): (i64, EventType),
+        what: (i64, EventType),
         time_ms: i64,
         about: &About,
         message: &StoredMessage,
     ) -> Event {
         let (conversation, message) = (Some(about), Some(message));
-        let id = format!("{id:016x}");
-        Event::written(Shape { id, event, time_ms, conversation, message, users: None })
+        Event::written(Shape { conversation, message, ..Shape::of(what, time_ms) })
     }
 
     /// Of users who came or went.
     pub(super) fn of_presence(id: i64, time_ms: i64, users: &[UserPresence]) -> Event {
-        let (event, users) = (EventType::Presence, Some(users));
-        let id = format!("{id:016x}");
-        Event::written(Shape { id, event, time_ms, conversation: None, message: None, users })
+        let users = Some(users);
+        Event::written(Shape { users, ..Shape::of((id, EventType::Presence), time_ms) })
+    }
+
+    /// Of an alarm that was raised or cleared.
+    pub(super) fn of_alarm(id: i64, time_ms: i64, alarm: &Alarm) -> Event {
+        let alarm = Some(alarm);
+        Event::written(Shape { alarm, ..Shape::of((id, EventType::QualityAlarm), time_ms) })
     }
 
     fn written(shape: Shape<'_>) -> Event {

@@ -19,6 +19,8 @@ pub(super) enum Dropped {
     Unreadable,
     /// Presence, which waits for nobody.
     Presence,
+    /// Alarms whose receiver took none of some tries.
+    Alarm,
 }
 
 /// What became of a message that was asked about.
@@ -33,7 +35,7 @@ pub(crate) enum Asked {
     Closed,
 }
 
-const DROPPED: [&str; 4] = ["full", "age", "unreadable", "presence"];
+const DROPPED: [&str; 5] = ["full", "age", "unreadable", "presence", "alarm"];
 const ASKED: [&str; 5] = ["allowed", "rewritten", "refused", "open", "closed"];
 const FAILED: [&str; 4] = ["timeout", "unreachable", "status", "answer"];
 
@@ -47,7 +49,7 @@ pub(super) struct Figures {
     pub(super) delivered: AtomicU64,
     pub(super) retried: AtomicU64,
     failed: [AtomicU64; 4],
-    dropped: [AtomicU64; 4],
+    dropped: [AtomicU64; 5],
     asked: [AtomicU64; 5],
     /// Decisions at or under each bound but above the one before, and the others.
     times: [AtomicU64; BUCKETS.len() + 1],

@@ -5,6 +5,7 @@
 //! somebody asked for it; without a webhook nothing here costs anything. Never decides what a
 //! conversation is or who may write to it.
 
+mod alarms;
 mod census;
 pub(crate) mod config;
 mod decide;
@@ -19,6 +20,7 @@ mod request;
 mod tests;
 
 use crate::guard::kept_up;
+use crate::quality::alarm::Alarm;
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Store, StoreError};
 use config::{EventType, OnFailure, WebhookSettings};
@@ -85,6 +87,7 @@ pub(crate) struct Hook {
     signal: Notify,
     full_logged: Mutex<Option<Instant>>,
     presence: Pending,
+    alarms: alarms::Waiting,
 }
 
 /// Conversations with something new.
@@ -111,6 +114,7 @@ impl Webhooks {
                 signal: Notify::new(),
                 full_logged: Mutex::new(None),
                 presence: Pending::default(),
+                alarms: alarms::Waiting::default(),
             }))
         };
         let hooks = list.iter().map(hook).collect::<Result<Vec<_>, String>>()?;
@@ -135,6 +139,13 @@ impl Webhooks {
                     presence::work(Arc::clone(&hook), Arc::clone(&store), ending.subscribe())
                 })));
             }
+        }
+        for hook in self.hooks.iter().filter(|hook| hook.settings.has(EventType::QualityAlarm)) {
+            let (hook, store) = (Arc::clone(hook), Arc::clone(store));
+            let ending = self.ending.clone();
+            tasks.push(runtime.spawn(kept_up("webhook alarms", move || {
+                alarms::work(Arc::clone(&hook), Arc::clone(&store), ending.subscribe())
+            })));
         }
         let (hooks, store) = (self.hooks.clone(), Arc::clone(store));
         let ending = self.ending.clone();
@@ -220,6 +231,16 @@ impl Webhooks {
             let left_out = hook.presence.add(users);
             if left_out > 0 {
                 hook.figures.dropped(Dropped::Presence, left_out);
+            }
+        }
+    }
+
+    /// Tells which alarms of the quality were raised or cleared.
+    pub(crate) fn alarms(&self, changed: &[Alarm]) {
+        for hook in self.hooks.iter().filter(|hook| hook.settings.has(EventType::QualityAlarm)) {
+            let left_out = hook.alarms.add(changed);
+            if left_out > 0 {
+                hook.figures.dropped(Dropped::Alarm, left_out);
             }
         }
     }

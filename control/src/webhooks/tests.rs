@@ -7,6 +7,7 @@ use crate::conversations::{Conversations, Rules};
 use crate::groups::{Act, Joining};
 use crate::guard::count;
 use crate::listener::Listener;
+use crate::quality::alarm::{Alarm, Rule, State};
 use crate::relations::{Act as Relate, Policy, act};
 use crate::store::outbox::{self, Waiting};
 use crate::store::testing::{TestStore, on_both};
@@ -465,6 +466,50 @@ fn a_webhook_hears_what_it_asked_for() {
         let event = message.unwrap().event;
         assert_eq!(event["conversation"]["users"], json!(["ann", "bob"]));
         assert_eq!(event["message"]["client_msg_id"], "AAAAAAAAAAAAAAAAAAAAAQ==");
+        process.conversations.end().await;
+    });
+}
+
+#[test]
+fn alarms_of_the_quality_are_told_in_order_and_tried_again() {
+    on_both(|store| async move {
+        let receiver = Receiver::start().await;
+        let wanted = settings(&receiver, "events = [\"quality.alarm\"]");
+        let other = WebhookSettings { name: "b".into(), ..settings(&receiver, ALL) };
+        let process = process(&store, &[wanted, other]);
+        let mut failures = 1;
+        receiver.answers(move |_| {
+            failures -= 1;
+            let status = if failures >= 0 { 500 } else { 204 };
+            (StatusCode::from_u16(status).unwrap(), String::new())
+        });
+        let raised = Alarm {
+            rule: Rule::StallRatio,
+            state: State::Raised,
+            cell: [("cdn", "a".to_owned()), ("isp", "b".to_owned())].into(),
+            value: 0.05,
+            line: 0.03,
+            before: None,
+            samples: 40,
+            raised_ms: 7,
+            cleared_ms: 0,
+        };
+        let cleared = Alarm { state: State::Cleared, cleared_ms: 9, ..raised.clone() };
+        process.conversations.webhooks().alarms(&[raised, cleared]);
+        until("three requests", || receiver.all().len() == 3).await;
+        let all = receiver.all();
+        assert_eq!((&all[0].id, &all[0].event), (&all[1].id, &all[1].event), "tried again");
+        let alarm = |state: &str, cleared_ms: i64| {
+            json!({"rule": "stall_ratio", "state": state, "cell": {"cdn": "a", "isp": "b"},
+                "value": 0.05, "line": 0.03, "before": null, "samples": 40, "raised_ms": 7,
+                "cleared_ms": cleared_ms})
+        };
+        assert_eq!(all[1].event["type"], "quality.alarm");
+        assert_eq!(all[1].event["alarm"], alarm("raised", 0));
+        assert_eq!(all[2].event["alarm"], alarm("cleared", 9));
+        until("it is counted", || process.figure("uproar_webhook_delivered_total", "a") == 2.0)
+            .await;
+        assert_eq!(process.figure("uproar_webhook_dropped_total", "alarm"), 0.0);
         process.conversations.end().await;
     });
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use uproar_control::{AccountSettings, Config, PagesConfig};
+use uproar_control::{AccountSettings, Config, PagesConfig, QualityConfig};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -121,6 +121,7 @@ fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> S
         url: Some(url.to_owned()),
         accounts,
         signs,
+        quality: QualityConfig::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use uproar_control::tokens::SigningKey;
 use uproar_control::{
     AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, GroupsConfig, PagesConfig,
 };
-use uproar_control::{Rules, Webhooks};
+use uproar_control::{QualityConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) accounts: AccountSettings,
     /// Whether it has a key that signs; without one it takes tokens of [`ISSUER`] alone.
     pub(crate) signs: bool,
+    pub(crate) quality: QualityConfig,
 }
 
 /// An issuer whose tokens a server takes that signs none; its key is [`SECRET`].
@@ -133,8 +134,8 @@ impl Server {
     /// With nothing for browsers.
     pub(crate) fn without_pages() -> Server {
         let pages = PagesConfig { enabled: false, ..PagesConfig::default() };
-        let (config, accounts) = (Config::default(), AccountSettings::default());
-        Server::built(Setup { config, pages, admin: None, url: None, accounts, signs: true })
+        let config = Config::default();
+        Server::plain(config, pages, None, QualityConfig::default())
     }
 
     /// With the key, and where an operator logs in: with this password.
@@ -145,10 +146,25 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (login, password) = runtime.block_on(AdminLogin::open(&admin)).unwrap().unwrap();
         std::fs::remove_file(file).unwrap();
-        let (pages, accounts) = (PagesConfig::default(), AccountSettings::default());
-        let admin = Some(login);
-        let setup = Setup { config, pages, admin, url: None, accounts, signs: true };
-        (Server::built(setup), password.unwrap())
+        let (pages, quality) = (PagesConfig::default(), QualityConfig::default());
+        (Server::plain(config, pages, Some(login), quality), password.unwrap())
+    }
+
+    /// With the key, without a store, and with these bounds of quality reports.
+    pub(crate) fn reporting(quality: QualityConfig) -> Server {
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        Server::plain(config, PagesConfig::default(), None, quality)
+    }
+
+    /// Without a store.
+    fn plain(
+        config: Config,
+        pages: PagesConfig,
+        admin: Option<AdminLogin>,
+        quality: QualityConfig,
+    ) -> Server {
+        let accounts = AccountSettings::default();
+        Server::built(Setup { config, pages, admin, url: None, accounts, signs: true, quality })
     }
 
     /// With a store at `url`, where there is one.
@@ -157,12 +173,12 @@ impl Server {
         url: Option<String>,
         accounts: AccountSettings,
     ) -> Server {
-        let pages = PagesConfig::default();
-        Server::built(Setup { config, pages, admin: None, url, accounts, signs: true })
+        let (pages, quality) = (PagesConfig::default(), QualityConfig::default());
+        Server::built(Setup { config, pages, admin: None, url, accounts, signs: true, quality })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, pages, admin, url, accounts, signs } = setup;
+        let Setup { config, pages, admin, url, accounts, signs, quality } = setup;
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -189,6 +205,7 @@ impl Server {
             store: None,
             accounts,
             conversations: None,
+            quality,
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -316,7 +333,8 @@ impl Server {
         self.end();
     }
 
-    fn end(&mut self) {
+    /// The same for a server that stays here.
+    pub(crate) fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();

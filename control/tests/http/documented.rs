@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use uproar_control::{AccountSettings, Config};
+use uproar_control::{AccountSettings, Config, QualityConfig};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 /// A group nobody made.
@@ -100,6 +100,7 @@ fn sample(operation: &Operation) -> (String, String) {
         ("put", path) if path.ends_with("/owner") => json!({"user": "bob"}),
         ("post", "/v1/admin/messages/recall") => json!({"group": NO_GROUP, "seq": "1"}),
         ("patch", "/v1/conversations/{conversation}") => json!({"silent": true}),
+        ("post", "/v1/quality/reports") => json!({"reports": []}),
         _ => json!({}),
     };
     (path, if operation.has_body() { body.to_string() } else { String::new() })
@@ -121,12 +122,15 @@ fn narrow() -> World {
 fn caller<'a>(operation: &Operation, token: &'a str) -> &'a str {
     if operation.needs("api_key") {
         KEY
-    } else if operation.needs("access_token") {
+    } else if operation.needs("access_token") || operation.template == REPORTS {
         token
     } else {
         ""
     }
 }
+
+/// It takes a token, and needs none.
+const REPORTS: &str = "/v1/quality/reports";
 
 /// A token of the platform, which no log-in minted.
 fn minted(world: &World, user: &str) -> String {
@@ -499,6 +503,26 @@ fn operators(run: &mut Run) {
     erased(run, server);
 }
 
+fn quality(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, none) = (&world.server, &Value::Null);
+    let (reports, banned) = (json!({"reports": []}), minted(&world, "mallory"));
+    run.ask(server, &banned, ("POST", REPORTS), &reports, 200);
+    run.ask(server, KEY, ("PUT", "/v1/admin/users/mallory/ban"), &json!({}), 200);
+    run.ask(server, &banned, ("POST", REPORTS), &reports, 403);
+    run.ask(server, "no-token", ("POST", REPORTS), &reports, 401);
+    run.ask(server, "", ("POST", REPORTS), &reports, 200);
+    for path in ["/v1/quality", "/v1/quality/heatmap", "/v1/quality/alarms"] {
+        run.ask(server, KEY, ("GET", path), none, 200);
+    }
+    let quality = QualityConfig { requests_per_s_max: 1, ..QualityConfig::default() };
+    let hurried = Server::reporting(quality);
+    for _ in 0..10 {
+        run.ask(&hurried, "", ("POST", REPORTS), &reports, 200);
+    }
+    run.ask(&hurried, "", ("POST", REPORTS), &reports, 429);
+}
+
 fn erased(run: &mut Run, server: &Server) {
     let none = &Value::Null;
     run.ask(server, KEY, ("DELETE", "/v1/admin/users/nobody"), none, 404);
@@ -522,7 +546,8 @@ fn erased(run: &mut Run, server: &Server) {
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
-    for part in [strangers, malformed, broken, node_and_rooms, browser, people, groups, operators] {
+    let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
+    for part in parts.into_iter().chain([people as fn(&mut Run), groups, operators, quality]) {
         part(&mut run);
     }
     let mut documented = BTreeSet::new();

@@ -12,6 +12,7 @@ mod node;
 mod operators;
 mod pages;
 mod publish;
+mod quality;
 mod relations;
 mod rooms;
 mod security;

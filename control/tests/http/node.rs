@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 86] = [
+const ROUTES: [&str; 90] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -132,6 +132,9 @@ const ROUTES: [&str; 86] = [
     "GET /v1/groups/{group}/requests",
     "GET /v1/node",
     "GET /v1/openapi.json",
+    "GET /v1/quality",
+    "GET /v1/quality/alarms",
+    "GET /v1/quality/heatmap",
     "GET /v1/rooms",
     "GET /v1/rooms/{room}",
     "GET /v1/sessions",
@@ -150,6 +153,7 @@ const ROUTES: [&str; 86] = [
     "POST /v1/groups/{group}/requests",
     "POST /v1/node/drain",
     "POST /v1/publish",
+    "POST /v1/quality/reports",
     "POST /v1/rooms",
     "POST /v1/rooms/{room}/kick",
     "POST /v1/rooms/{room}/mute",

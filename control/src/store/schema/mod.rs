@@ -10,6 +10,7 @@ mod conversations;
 mod facts;
 mod groups;
 mod idempotency;
+mod quality;
 mod reactions;
 mod relations;
 mod settings;
@@ -33,4 +34,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(webhooks::ALL)
         .chain(reactions::ALL)
         .chain(settings::ALL)
+        .chain(quality::ALL)
 }

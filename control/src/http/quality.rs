@@ -1,0 +1,681 @@
+//! Quality reports over HTTP: clients bring them, operators ask what they come to.
+
+use super::caller::{Origin, Token, elsewhere};
+use super::errors::{ApiError, ErrorBody};
+use super::extract::{Params, body_bytes};
+use super::{Context, Shared};
+use crate::accounts::network;
+use crate::process::unix_ms;
+use crate::quality::alarm::Alarm;
+use crate::quality::cell::Cell;
+use crate::quality::config::QualityConfig;
+use crate::quality::query::{GROUPS_MAX, Groups, Query};
+use crate::quality::report::{Dimension, Key, Metric, Report, Side, Start, TOTALS, Total};
+use crate::quality::windows::Level;
+use crate::store::quality::{self as rows, ROWS_MAX};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use uproar_proto::error::Code;
+use uproar_proto::v1;
+use utoipa::{IntoParams, ToSchema};
+
+/// Body of `POST /v1/quality/reports`: `QualityReports` of `quality.proto`, where fields are
+/// explained.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QualityReports {
+    reports: Vec<QualityReport>,
+}
+
+/// What one session reports.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QualityReport {
+    /// A random text that the client makes when it begins to play or push.
+    #[schema(example = "6f1c0d2a9b8e7f60")]
+    sid: String,
+    /// 1 for the session's first report, and one more each time.
+    #[schema(example = 1)]
+    batch: u32,
+    /// How long ago the session began, in milliseconds.
+    age_ms: u64,
+    side: Side,
+    #[serde(default)]
+    room: String,
+    #[serde(default)]
+    cdn: String,
+    #[serde(default)]
+    region: String,
+    #[serde(default)]
+    isp: String,
+    #[serde(default)]
+    platform: String,
+    /// Counted since the session began; what is left out is 0.
+    #[serde(default)]
+    totals: BTreeMap<Total, u64>,
+    /// Measured since the report before.
+    #[serde(default)]
+    samples: BTreeMap<Metric, Vec<u32>>,
+    /// Starts since the report before.
+    #[serde(default)]
+    starts: Vec<QualityStart>,
+}
+
+/// How long a start took, in milliseconds.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QualityStart {
+    dns: Option<u32>,
+    connect: Option<u32>,
+    ttfb: Option<u32>,
+    decode: Option<u32>,
+    msd: Option<u32>,
+}
+
+impl From<QualityReport> for Report {
+    fn from(body: QualityReport) -> Report {
+        let QualityReport { sid, batch, age_ms, side, room, cdn, region, isp, platform, .. } = body;
+        let mut totals = [0; TOTALS];
+        body.totals.into_iter().for_each(|(total, value)| totals[total as usize] = value);
+        let values = |(metric, values): (Metric, Vec<u32>)| {
+            values.into_iter().map(move |value| (metric, value))
+        };
+        let start = |start: QualityStart| {
+            let QualityStart { dns, connect, ttfb, decode, msd } = start;
+            Start { dns, connect, ttfb, decode, msd }
+        };
+        let key = Key { side, room, cdn, region, isp, platform };
+        let samples = body.samples.into_iter().flat_map(values).collect();
+        let starts = body.starts.into_iter().map(start).collect();
+        Report { sid, batch, age_ms, key, totals, samples, starts }
+    }
+}
+
+/// From protobuf.
+fn of_wire(wire: v1::QualityReport) -> Result<Report, String> {
+    let side = match wire.side() {
+        v1::QualitySide::Play => Side::Play,
+        v1::QualitySide::Push => Side::Push,
+        v1::QualitySide::Unspecified => {
+            return Err(format!("side is {}; allowed are 1 (play) and 2 (push)", wire.side));
+        }
+    };
+    let v1::QualityReport { sid, batch, age_ms, room, cdn, region, isp, platform, .. } = wire;
+    let t = wire.totals.unwrap_or_default();
+    let totals = [
+        t.stalls,
+        t.stall_ms,
+        t.played_ms,
+        t.frames,
+        t.frames_dropped,
+        t.attempts,
+        t.exits_before_start,
+        t.start_failures,
+        t.playback_failures,
+        t.bytes,
+        t.reconnects,
+        t.limited_ms,
+    ];
+    let s = wire.samples.unwrap_or_default();
+    let lists = [
+        (Metric::Ltc, s.ltc),
+        (Metric::Bl, s.bl),
+        (Metric::Br, s.br),
+        (Metric::Mtp, s.mtp),
+        (Metric::TargetBr, s.target_br),
+        (Metric::Rtt, s.rtt),
+        (Metric::Fps, s.fps),
+        (Metric::CaptureFps, s.capture_fps),
+        (Metric::Height, s.height),
+        (Metric::Stall, s.stall),
+        (Metric::Cpu, s.cpu),
+        (Metric::Mem, s.mem),
+        (Metric::Qp, s.qp),
+    ];
+    let samples = lists
+        .into_iter()
+        .flat_map(|(metric, values)| values.into_iter().map(move |value| (metric, value)));
+    let start = |start: v1::QualityStart| {
+        let v1::QualityStart { dns, connect, ttfb, decode, msd } = start;
+        Start { dns, connect, ttfb, decode, msd }
+    };
+    let starts = wire.starts.into_iter().map(start).collect();
+    let key = Key { side, room, cdn, region, isp, platform };
+    Ok(Report { sid, batch, age_ms, key, totals, samples: samples.collect(), starts })
+}
+
+/// What became of reports.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityTaken {
+    /// Counted.
+    taken: u32,
+    /// Counted before, or overtaken by a later one of their session: they change nothing.
+    repeated: u32,
+}
+
+/// Takes reports of the quality of streams, of viewers and of whoever streams: with an access
+/// token, or as a guest where quality.guests is true. One that breaks a rule refuses the whole
+/// request. The same request again changes nothing.
+#[utoipa::path(post, path = "/v1/quality/reports", tag = "quality",
+    request_body(content((QualityReports = "application/json"),
+        (Vec<u8> = "application/x-protobuf"))),
+    responses((status = 200, body = QualityTaken),
+        (status = 401, body = ErrorBody,
+            description = "The access token is not good (any more), or guests are not taken."),
+        (status = 403, body = ErrorBody, description = "The caller is banned."),
+        (status = 413, body = ErrorBody,
+            description = "The body is larger than quality.body_bytes_max."),
+        (status = 415, body = ErrorBody,
+            description = "The body did not come as application/json or application/x-protobuf."),
+        (status = 429, body = ErrorBody, description = "Retry-After tells when"),
+        (status = 503, body = ErrorBody,
+            description = "There is a token, and no store to look it up in, or no answer.")))]
+pub(crate) async fn take(
+    State(shared): Context,
+    Origin(from): Origin,
+    token: Token,
+    request: Request,
+) -> Result<Json<QualityTaken>, ApiError> {
+    elsewhere(&shared)?;
+    let now_ms = unix_ms();
+    let who = match token {
+        Token::Guest if !shared.quality.config().guests => {
+            let text = "quality.guests is false: an access token is needed";
+            return Err(ApiError::new(Code::TokenRequired, text));
+        }
+        Token::Guest => network(from).to_string(),
+        Token::User(user) => format!("user:{}", user.name),
+    };
+    shared.quality_limits.take(who, now_ms).map_err(|wait_ms| {
+        shared.quality.refused.fetch_add(1, Ordering::Relaxed);
+        let text = "reports come more often than quality.requests_per_s_max allows";
+        let error = ApiError::new(Code::SlowDown, text);
+        ApiError { retry_after_s: wait_ms.div_ceil(1_000), ..error }
+    })?;
+    let reports = read(&shared, request).await.inspect_err(|_| {
+        shared.quality.refused.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let taken = shared.quality.take(&reports, now_ms);
+    Ok(Json(QualityTaken { taken: taken.taken, repeated: taken.repeated }))
+}
+
+/// The reports of a body, each checked.
+async fn read(shared: &Arc<Shared>, request: Request) -> Result<Vec<Report>, ApiError> {
+    let config = shared.quality.config();
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
+    let is_json = kind.eq_ignore_ascii_case("application/json");
+    if !is_json && !kind.eq_ignore_ascii_case("application/x-protobuf") {
+        let text = "the body must come with Content-Type: application/json or \
+                    application/x-protobuf";
+        return Err(ApiError::bad_request(text).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let bytes = body_bytes(request, shared).await?;
+    if bytes.len() > config.body_bytes_max as usize {
+        return Err(ApiError::new(
+            Code::TooLarge,
+            "the body is larger than quality.body_bytes_max",
+        ));
+    }
+    checked(bytes, is_json, config)
+}
+
+fn checked(bytes: Bytes, is_json: bool, config: &QualityConfig) -> Result<Vec<Report>, ApiError> {
+    let (max, bad) = (config.reports_per_request_max as usize, ApiError::bad_request);
+    let check_many = |many: usize| {
+        let text = || format!("reports has {many} entries; allowed are up to {max}");
+        if many > max { Err(bad(text())) } else { Ok(()) }
+    };
+    let reports: Vec<Report> = if is_json {
+        // Read as a list of fields in their order, it would be taken.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(bad("the body is a list; it must be an object".into()));
+        }
+        let body: QualityReports =
+            serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        check_many(body.reports.len())?;
+        body.reports.into_iter().map(Report::from).collect()
+    } else {
+        let body = v1::QualityReports::decode(bytes);
+        let body = body.map_err(|e| bad(format!("the body is not QualityReports: {e}")))?;
+        check_many(body.reports.len())?;
+        let read = |(at, wire)| of_wire(wire).map_err(|e| bad(format!("reports[{at}]: {e}")));
+        body.reports.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
+    };
+    for (at, report) in reports.iter().enumerate() {
+        report.check().map_err(|e| bad(format!("reports[{at}]: {e}")))?;
+    }
+    Ok(reports)
+}
+
+/// The length of the windows an answer is put together from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub(crate) enum QualityStep {
+    /// The last five minutes of this node.
+    #[serde(rename = "10s")]
+    Fine,
+    #[default]
+    #[serde(rename = "1m")]
+    Minute,
+    #[serde(rename = "1h")]
+    Hour,
+}
+
+impl QualityStep {
+    fn level(self) -> Level {
+        match self {
+            QualityStep::Fine => Level::Fine,
+            QualityStep::Minute => Level::Minute,
+            QualityStep::Hour => Level::Hour,
+        }
+    }
+}
+
+/// Which reports.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct QualityParams {
+    /// From this moment on; an hour before `to_unix_ms`, where it is left out.
+    from_unix_ms: Option<i64>,
+    /// Until this moment; now, where it is left out. Both are widened to whole windows.
+    to_unix_ms: Option<i64>,
+    /// The windows: `10s`, `1m` (the default), `1h`.
+    step: Option<QualityStep>,
+    /// What to tell apart, with commas: `side`, `room`, `cdn`, `region`, `isp`, `platform`, `time`.
+    /// Left out: `side`.
+    by: Option<String>,
+    /// Only this side.
+    side: Option<Side>,
+    room: Option<String>,
+    cdn: Option<String>,
+    region: Option<String>,
+    isp: Option<String>,
+    platform: Option<String>,
+}
+
+/// What was reported, in groups.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityView {
+    /// The time it is about, in whole windows.
+    from_unix_ms: i64,
+    to_unix_ms: i64,
+    step: QualityStep,
+    groups: Vec<QualityGroup>,
+}
+
+/// One group. A rate or a metric that nobody reported is left out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityGroup {
+    /// The beginning of its window; where `by` has `time`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_unix_ms: Option<i64>,
+    /// What it is told apart by.
+    cell: BTreeMap<&'static str, String>,
+    /// Sessions at once, on average over the time it is about.
+    sessions: f64,
+    totals: BTreeMap<Total, u64>,
+    rates: QualityRates,
+    metrics: BTreeMap<Metric, QualityPercentiles>,
+}
+
+/// Rates that totals give.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityRates {
+    /// Of the time, the share that it stood still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stall_ratio: Option<f64>,
+    /// Of the starts asked for, the share that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_failure_ratio: Option<f64>,
+    /// Of the starts asked for, the share whose user went before the first frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_before_start_ratio: Option<f64>,
+    /// Of all frames, the share that was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame_drop_ratio: Option<f64>,
+    /// Times it broke off for each hour played.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    playback_failures_per_hour: Option<f64>,
+}
+
+/// Values of a metric: percentiles within one percent, the mean exactly.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityPercentiles {
+    count: u64,
+    mean: f64,
+    p50: f64,
+    p95: f64,
+    p99: f64,
+}
+
+impl QualityGroup {
+    fn of(query: &Query, (start_ms, texts): (i64, Vec<String>), cell: &Cell) -> QualityGroup {
+        let to_ms = query.to_ms.min(unix_ms());
+        let whole_ms = if query.by_time { query.level.span_ms() } else { to_ms - query.from_ms };
+        let words = query.by.iter().map(|dimension| dimension.word());
+        let percentiles = |(metric, sketch): &(Metric, crate::quality::sketch::Sketch)| {
+            let at = |q| sketch.quantile(q).unwrap_or(0.0);
+            let (count, mean) = (sketch.count(), sketch.mean());
+            let of = QualityPercentiles { count, mean, p50: at(0.5), p95: at(0.95), p99: at(0.99) };
+            (*metric, of)
+        };
+        QualityGroup {
+            time_unix_ms: query.by_time.then_some(start_ms),
+            cell: words.zip(texts).collect(),
+            sessions: cell.plays() as f64 * Level::Fine.span_ms() as f64 / whole_ms.max(1) as f64,
+            totals: Total::ALL.iter().map(|total| (*total, cell.total(*total))).collect(),
+            rates: QualityRates {
+                stall_ratio: cell.stall_ratio(),
+                start_failure_ratio: cell.start_failure_ratio(),
+                exit_before_start_ratio: cell.exit_before_start_ratio(),
+                frame_drop_ratio: cell.frame_drop_ratio(),
+                playback_failures_per_hour: cell.playback_failures_per_hour(),
+            },
+            metrics: cell.sketches().iter().map(percentiles).collect(),
+        }
+    }
+}
+
+/// Tells what viewers and whoever streams reported: rates and percentiles, in groups, of minutes
+/// or hours that are stored and of what is still counted.
+#[utoipa::path(get, path = "/v1/quality", tag = "quality", params(QualityParams),
+    responses((status = 200, body = QualityView)), security(("api_key" = [])))]
+pub(crate) async fn read_groups(
+    State(shared): Context,
+    Params(params): Params<QualityParams>,
+) -> Result<Json<QualityView>, ApiError> {
+    elsewhere(&shared)?;
+    let (by, by_time) = dimensions(params.by.as_deref().unwrap_or("side"))?;
+    let step = params.step.unwrap_or_default();
+    let query = query(params, by, by_time)?;
+    let groups = gather(&shared, &query).await?;
+    let group = |(place, cell): (_, Cell)| QualityGroup::of(&query, place, &cell);
+    Ok(Json(QualityView {
+        from_unix_ms: query.from_ms,
+        to_unix_ms: query.to_ms,
+        step,
+        groups: groups.cells.into_iter().map(group).collect(),
+    }))
+}
+
+/// What a heatmap shows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct QualityHeatmapParams {
+    /// A metric (`msd`, `ltc`, ...) or a rate (`stall_ratio`, `start_failure_ratio`,
+    /// `exit_before_start_ratio`, `frame_drop_ratio`). Left out: `stall_ratio`.
+    metric: Option<String>,
+    /// Of a metric, the percentile: 1 to 100. Left out: 95.
+    percentile: Option<u32>,
+    /// From this moment on; an hour before `to_unix_ms`, where it is left out.
+    from_unix_ms: Option<i64>,
+    /// Until this moment; now, where it is left out.
+    to_unix_ms: Option<i64>,
+    /// The windows: `10s`, `1m` (the default), `1h`.
+    step: Option<QualityStep>,
+    /// Left out: `play`.
+    side: Option<Side>,
+    /// Only this room.
+    room: Option<String>,
+}
+
+/// A value for each CDN and ISP.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityHeatmap {
+    metric: String,
+    /// Rows, in the order of their names.
+    cdns: Vec<String>,
+    /// Columns, in the order of their names.
+    isps: Vec<String>,
+    /// By row, then by column; null where nothing was reported.
+    values: Vec<Vec<Option<f64>>>,
+}
+
+/// Tells one metric or rate for each CDN and ISP.
+#[utoipa::path(get, path = "/v1/quality/heatmap", tag = "quality", params(QualityHeatmapParams),
+    responses((status = 200, body = QualityHeatmap)), security(("api_key" = [])))]
+pub(crate) async fn heatmap(
+    State(shared): Context,
+    Params(params): Params<QualityHeatmapParams>,
+) -> Result<Json<QualityHeatmap>, ApiError> {
+    elsewhere(&shared)?;
+    let metric = params.metric.unwrap_or_else(|| "stall_ratio".to_owned());
+    let percentile = params.percentile.unwrap_or(95);
+    if !(1..=100).contains(&percentile) {
+        let text = format!("percentile is {percentile}; allowed is 1 to 100");
+        return Err(ApiError::bad_request(text));
+    }
+    let value = reader(&metric, percentile)?;
+    let QualityHeatmapParams { from_unix_ms, to_unix_ms, step, side, room, .. } = params;
+    let side = Some(side.unwrap_or(Side::Play));
+    let (by, none) = (None, || None);
+    let (cdn, region, isp, platform) = (none(), none(), none(), none());
+    let params = QualityParams {
+        from_unix_ms,
+        to_unix_ms,
+        step,
+        by,
+        side,
+        room,
+        cdn,
+        region,
+        isp,
+        platform,
+    };
+    let query = query(params, vec![Dimension::Cdn, Dimension::Isp], false)?;
+    let groups = gather(&shared, &query).await?;
+    let texts = |at: usize| {
+        let mut texts: Vec<String> =
+            groups.cells.keys().map(|(_, texts)| texts[at].clone()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+    };
+    let (cdns, isps) = (texts(0), texts(1));
+    let cell = |cdn: &String, isp: &String| {
+        let place = (query.from_ms, vec![cdn.clone(), isp.clone()]);
+        groups.cells.get(&place).and_then(&value)
+    };
+    let row = |cdn| isps.iter().map(|isp| cell(cdn, isp)).collect();
+    let values = cdns.iter().map(row).collect();
+    Ok(Json(QualityHeatmap { metric, cdns, isps, values }))
+}
+
+/// Reads a metric or a rate from a cell.
+type Reader = Box<dyn Fn(&Cell) -> Option<f64> + Send>;
+
+/// The reader of this name.
+fn reader(name: &str, percentile: u32) -> Result<Reader, ApiError> {
+    if let Some(metric) = Metric::ALL.iter().find(|metric| metric.word() == name) {
+        let q = f64::from(percentile) / 100.0;
+        return Ok(Box::new(move |cell| cell.sketch(*metric)?.quantile(q)));
+    }
+    match name {
+        "stall_ratio" => Ok(Box::new(Cell::stall_ratio)),
+        "start_failure_ratio" => Ok(Box::new(Cell::start_failure_ratio)),
+        "exit_before_start_ratio" => Ok(Box::new(Cell::exit_before_start_ratio)),
+        "frame_drop_ratio" => Ok(Box::new(Cell::frame_drop_ratio)),
+        _ => {
+            let metrics: Vec<&str> = Metric::ALL.iter().map(|metric| metric.word()).collect();
+            let shown: String = name.chars().take(80).collect();
+            Err(ApiError::bad_request(format!(
+                "metric is {shown:?}; allowed are stall_ratio, start_failure_ratio, \
+                 exit_before_start_ratio, frame_drop_ratio, {}",
+                metrics.join(", ")
+            )))
+        }
+    }
+}
+
+/// Alarms of this node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QualityAlarms {
+    /// The longest first.
+    raised: Vec<Alarm>,
+    /// The latest first; 100 at most, since the node started.
+    cleared: Vec<Alarm>,
+}
+
+/// Tells which alarms are raised, and which were cleared lately.
+#[utoipa::path(get, path = "/v1/quality/alarms", tag = "quality",
+    responses((status = 200, body = QualityAlarms)), security(("api_key" = [])))]
+pub(crate) async fn alarms(State(shared): Context) -> Result<Json<QualityAlarms>, ApiError> {
+    elsewhere(&shared)?;
+    let board = shared.quality.board();
+    Ok(Json(QualityAlarms { raised: board.alarms.raised(), cleared: board.alarms.cleared() }))
+}
+
+/// The names of `by`; and whether `time` is among them.
+fn dimensions(by: &str) -> Result<(Vec<Dimension>, bool), ApiError> {
+    let (mut list, mut by_time) = (Vec::new(), false);
+    for word in by.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match Dimension::ALL.iter().find(|dimension| dimension.word() == word) {
+            Some(dimension) if !list.contains(dimension) => list.push(*dimension),
+            None if word == "time" => by_time = true,
+            Some(_) => {}
+            None => {
+                let shown: String = word.chars().take(80).collect();
+                return Err(ApiError::bad_request(format!(
+                    "by has {shown:?}; allowed are side, room, cdn, region, isp, platform, time"
+                )));
+            }
+        }
+    }
+    Ok((list, by_time))
+}
+
+fn query(params: QualityParams, by: Vec<Dimension>, by_time: bool) -> Result<Query, ApiError> {
+    let QualityParams { from_unix_ms, to_unix_ms, step, side, room, cdn, region, isp, .. } = params;
+    let to_ms = to_unix_ms.unwrap_or_else(unix_ms);
+    let from_ms = from_unix_ms.unwrap_or_else(|| to_ms.saturating_sub(3_600_000).max(0));
+    let texts = [
+        (Dimension::Side, side.map(|side| side.word().to_owned())),
+        (Dimension::Room, room),
+        (Dimension::Cdn, cdn),
+        (Dimension::Region, region),
+        (Dimension::Isp, isp),
+        (Dimension::Platform, params.platform),
+    ];
+    let filter = texts.into_iter().filter_map(|(dimension, text)| Some((dimension, text?)));
+    let (level, filter) = (step.unwrap_or_default().level(), filter.collect());
+    let query = Query { level, from_ms, to_ms, by, by_time, filter };
+    query.widened().map_err(ApiError::bad_request)
+}
+
+/// From memory, and from the store what memory has not.
+async fn gather(shared: &Shared, query: &Query) -> Result<Groups, ApiError> {
+    let mut groups = Groups::default();
+    let range = (query.from_ms, query.to_ms);
+    let own_ms = shared.quality.visit(query.level, range, |start_ms, key, cell| {
+        if query.wants(key) {
+            groups.add(query, start_ms, key, cell);
+        }
+    });
+    let mut is_all = !groups.is_full;
+    if let Some(store) = shared.api.store.as_ref().filter(|_| query.level != Level::Fine) {
+        let own = (shared.quality.node(), own_ms);
+        is_all &= rows::gather(store, query, own, &mut groups).await?;
+    }
+    if !is_all {
+        return Err(ApiError::bad_request(format!(
+            "the answer would be put together from more than {ROWS_MAX} rows, or have more than \
+             {GROUPS_MAX} groups: ask for less time, a longer step, or tell less apart"
+        )));
+    }
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quality::Quality;
+
+    const NOW: i64 = 1_800_000_000_000;
+    const SESSIONS: u32 = 1_000;
+
+    /// One session's report in either form.
+    fn session(batch: u32, n: u32) -> (v1::QualityReport, serde_json::Value) {
+        let (cdn, isp) = (format!("cdn-{}", n % 4), format!("isp-{}", n % 25));
+        let values = |of: u32| (0..10).map(|i| of + (n * 7 + i * 13) % 500).collect::<Vec<u32>>();
+        let (ltc, bl, rtt) = (values(2_000), values(300), values(20));
+        let (played_ms, stall_ms) = (u64::from(batch) * 9_900, u64::from(batch) * 100);
+        let totals = v1::QualityTotals { played_ms, stall_ms, ..Default::default() };
+        let json = serde_json::json!({"sid": format!("session-{n:08}"), "batch": batch,
+            "age_ms": batch * 10_000, "side": "play", "room": "stage", "cdn": cdn, "isp": isp,
+            "platform": "web", "totals": {"played_ms": played_ms, "stall_ms": stall_ms},
+            "samples": {"ltc": ltc, "bl": bl, "rtt": rtt}});
+        let wire = v1::QualityReport {
+            sid: format!("session-{n:08}"),
+            batch,
+            age_ms: u64::from(batch) * 10_000,
+            side: v1::QualitySide::Play.into(),
+            room: "stage".into(),
+            cdn,
+            isp,
+            platform: "web".into(),
+            totals: Some(totals),
+            samples: Some(v1::QualitySamples { ltc, bl, rtt, ..Default::default() }),
+            ..Default::default()
+        };
+        (wire, json)
+    }
+
+    /// Ten batches of a thousand sessions, a hundred reports a request, as both bodies.
+    fn bodies() -> Vec<(Bytes, Bytes)> {
+        let body = |batch: u32, from: u32| {
+            let all = (from..from + 100).map(|n| session(batch, n));
+            let (reports, jsons): (Vec<_>, Vec<_>) = all.unzip();
+            let wire = v1::QualityReports { reports }.encode_to_vec();
+            let json = serde_json::json!({"reports": jsons}).to_string();
+            (wire.into(), json.into())
+        };
+        let froms = || (0..SESSIONS).step_by(100);
+        let all = (1..=10).flat_map(|batch| froms().map(move |from| (batch, from)));
+        all.map(|(batch, from)| body(batch, from)).collect()
+    }
+
+    /// Nanoseconds that this thread had a core.
+    fn cpu_ns() -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// From the bytes of a body to windows that closed: what a report costs a core but for HTTP.
+    #[test]
+    fn reports_in_either_form_come_to_the_same_and_their_pace_is_told() {
+        let (bodies, mut told) = (bodies(), Vec::new());
+        for is_json in [false, true] {
+            let quality = Quality::new(QualityConfig::default(), NOW);
+            let begun_ns = cpu_ns();
+            let mut taken = 0;
+            for (at, (wire, json)) in bodies.iter().enumerate() {
+                let now_ms = NOW + 10_000 + at as i64 * 1_000;
+                let body = if is_json { json.clone() } else { wire.clone() };
+                let reports = checked(body, is_json, quality.config()).unwrap();
+                taken += quality.take(&reports, now_ms).taken;
+                quality.tick(now_ms);
+            }
+            let per_s = f64::from(taken) * 1e9 / (cpu_ns() - begun_ns) as f64;
+            let form = if is_json { "JSON" } else { "protobuf" };
+            println!("{form}: {per_s:.0} reports a second of a core's time");
+            assert_eq!(taken, 10 * SESSIONS);
+            let mut cells = Vec::new();
+            quality.visit(Level::Hour, (0, i64::MAX), |_, key, cell| {
+                cells.push((key.clone(), cell.clone()));
+            });
+            cells.sort_by(|one, other| one.0.cmp(&other.0));
+            assert_eq!(cells.iter().map(|(_, cell)| cell.values()).sum::<u64>(), 300_000);
+            told.push(cells);
+        }
+        assert_eq!(told[0], told[1]);
+    }
+}
