@@ -190,8 +190,10 @@ const OBJECTS: &[(&str, &str)] = &[
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=uproar/v1/uproar.proto");
+    println!("cargo:rerun-if-changed=uproar/v1/danmaku.proto");
     println!("cargo:rerun-if-changed=build.rs");
-    let descriptors = protox::compile(["uproar/v1/uproar.proto"], ["."])?;
+    let descriptors =
+        protox::compile(["uproar/v1/uproar.proto", "uproar/v1/danmaku.proto"], ["."])?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]).btree_map(["."]);
     for message in PLAIN {
