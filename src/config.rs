@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) accounts: uproar_control::AccountSettings,
     /// How large groups may be.
     pub(crate) groups: uproar_control::GroupsConfig,
+    /// Lines of rooms and videos, for replay.
+    pub(crate) danmaku: uproar_control::DanmakuConfig,
     /// How a control process and its engines meet.
     pub(crate) link: uproar_link::Config,
     /// Who is told of what happens, and asked.
@@ -215,6 +217,7 @@ impl Config {
         self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;
+        self.danmaku.check().map_err(|e| format!("danmaku.{e}"))?;
         uproar_control::check_webhooks(&self.webhooks)?;
         self.check_keys()?;
         if role != Role::Control {

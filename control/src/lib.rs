@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod config;
 pub mod conversations;
+pub mod danmaku;
 mod export;
 mod fault;
 mod groups;
@@ -31,6 +32,7 @@ pub use accounts::AccountSettings;
 pub use config::GroupsConfig;
 pub use config::{Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
+pub use danmaku::{Danmaku, DanmakuConfig};
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use store::Store;
 pub use webhooks::Webhooks;

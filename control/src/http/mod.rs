@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod caller;
 mod conversations;
+mod danmaku;
 mod errors;
 mod extract;
 mod groups;
@@ -23,6 +24,7 @@ mod publish;
 mod receipts;
 mod relations;
 mod rooms;
+mod segments;
 mod settings;
 mod tokens;
 mod upsert;
@@ -30,6 +32,7 @@ mod upsert;
 use crate::accounts::{AccountSettings, Accounts};
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
+use crate::danmaku::Danmaku;
 use crate::store::Store;
 use crate::tokens::SigningKey;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -86,6 +89,8 @@ pub struct Api {
     pub accounts: AccountSettings,
     /// Where groups are changed; `None`: their routes answer 503.
     pub conversations: Option<Arc<Conversations>>,
+    /// Where danmaku is kept for replay; `None`: their routes answer 503.
+    pub danmaku: Option<Arc<Danmaku>>,
 }
 
 /// What all handlers share.
@@ -222,6 +227,8 @@ fn router(api: Api) -> Result<Router, String> {
         .route("/v1/tokens", post(tokens::mint))
         .route("/v1/relations", put(upsert::relations))
         .route("/v1/groups", put(groups::upsert))
+        .route("/v1/rooms/{room}/danmaku/recall", post(danmaku::recall_of_room))
+        .route("/v1/videos/{video}/danmaku/recall", post(danmaku::recall_of_video))
         .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
@@ -231,6 +238,9 @@ fn router(api: Api) -> Result<Router, String> {
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
         .route("/v1/connect", get(node::connect))
+        .route("/v1/rooms/{room}/danmaku", get(danmaku::of_room))
+        .route("/v1/rooms/{room}/danmaku/{recording}/{segment}", get(danmaku::of_recording))
+        .route("/v1/videos/{video}/danmaku/{segment}", get(danmaku::of_video_segment))
         .route("/v1/openapi.json", get(openapi::openapi));
     Ok(keyed
         .merge(metrics)
@@ -259,6 +269,7 @@ fn in_rooms() -> Router<Arc<Shared>> {
 /// What people call with their own tokens, never with the API key.
 fn people() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/v1/videos/{video}/danmaku", get(danmaku::of_video).post(danmaku::write))
         .route("/v1/accounts", post(accounts::register))
         .route("/v1/account/password", put(accounts::change_password))
         .route("/v1/account/settings", get(settings::read).patch(settings::change))

@@ -1,8 +1,8 @@
 //! The description of the interface, generated from the handlers.
 
 use super::errors::ErrorBody;
-use super::{accounts, admin, conversations, groups, links, members, metrics, moderation, node};
-use super::{publish, receipts, relations, rooms, settings, tokens, upsert};
+use super::{accounts, admin, conversations, danmaku, groups, links, members, metrics};
+use super::{moderation, node, publish, receipts, relations, rooms, settings, tokens, upsert};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -105,6 +105,13 @@ use utoipa::{Modify, OpenApi};
         admin::groups::transfer,
         admin::messages::search,
         admin::messages::recall,
+        danmaku::of_room,
+        danmaku::of_recording,
+        danmaku::recall_of_room,
+        danmaku::of_video,
+        danmaku::of_video_segment,
+        danmaku::write,
+        danmaku::recall_of_video,
         openapi,
     ),
     components(schemas(ErrorBody)),

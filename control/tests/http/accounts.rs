@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use uproar_control::{AccountSettings, Config, PagesConfig};
+use uproar_control::{AccountSettings, Config, DanmakuConfig, PagesConfig};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -64,6 +64,24 @@ impl World {
         World { server, url, file: Some(file), database: None }
     }
 
+    /// One that keeps danmaku, in this folder.
+    pub(crate) fn keeping(folder: &std::path::Path) -> World {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("uproar-http-{}-{number}.db", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let url = format!("sqlite:{}", file.display());
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        let danmaku = DanmakuConfig {
+            segment_s: 1,
+            folder: folder.to_owned(),
+            video_burst: 3,
+            ..DanmakuConfig::default()
+        };
+        let setup = setup(config, unhurried(), true, &url);
+        let server = Server::built(Setup { danmaku: Some(danmaku), ..setup });
+        World { server, url, file: Some(file), database: None }
+    }
+
     /// Runs a test on SQLite and, where `UPROAR_TEST_MYSQL` names a server, on that too.
     pub(crate) fn each(settings: &AccountSettings, test: impl Fn(World)) {
         test(World::with(settings.clone()));
@@ -114,7 +132,8 @@ impl World {
 /// Cheap passwords, and everybody may register.
 fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> Setup {
     let accounts = AccountSettings { hash_memory_kib: 64, registration_open: true, ..settings };
-    Setup { config, pages: PagesConfig::default(), url: Some(url.to_owned()), accounts, signs }
+    let (pages, url) = (PagesConfig::default(), Some(url.to_owned()));
+    Setup { config, pages, url, accounts, signs, danmaku: None }
 }
 
 /// What a test may try without being slowed down.

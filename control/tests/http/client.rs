@@ -13,7 +13,7 @@ use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{AccountSettings, Api, Config, Conversations, GroupsConfig, PagesConfig};
-use uproar_control::{Rules, Webhooks};
+use uproar_control::{Danmaku, DanmakuConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) accounts: AccountSettings,
     /// Whether it has a key that signs; without one it takes tokens of [`ISSUER`] alone.
     pub(crate) signs: bool,
+    /// Whether it keeps danmaku, and how.
+    pub(crate) danmaku: Option<DanmakuConfig>,
 }
 
 /// An issuer whose tokens a server takes that signs none; its key is [`SECRET`].
@@ -46,6 +48,7 @@ pub(crate) struct Server {
     pub(crate) engine: Arc<MemoryEngine>,
     store: Option<Arc<Store>>,
     conversations: Option<Arc<Conversations>>,
+    pub(crate) danmaku: Option<Arc<Danmaku>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -127,7 +130,7 @@ impl Server {
     pub(crate) fn without_pages() -> Server {
         let pages = PagesConfig { enabled: false, ..PagesConfig::default() };
         let (config, accounts) = (Config::default(), AccountSettings::default());
-        Server::built(Setup { config, pages, url: None, accounts, signs: true })
+        Server::built(Setup { config, pages, url: None, accounts, signs: true, danmaku: None })
     }
 
     /// With a store at `url`, where there is one.
@@ -137,11 +140,12 @@ impl Server {
         accounts: AccountSettings,
     ) -> Server {
         let pages = PagesConfig::default();
-        Server::built(Setup { config, pages, url, accounts, signs: true })
+        Server::built(Setup { config, pages, url, accounts, signs: true, danmaku: None })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, pages, url, accounts, signs } = setup;
+        let Setup { config, pages, url, accounts, signs, danmaku } = setup;
+        let danmaku = danmaku.map(|config| Danmaku::start(config).unwrap());
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -166,6 +170,7 @@ impl Server {
             store: None,
             accounts,
             conversations: None,
+            danmaku: danmaku.clone(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -191,7 +196,8 @@ impl Server {
             });
         });
         let (store, conversations) = store.recv().unwrap();
-        Server { address, engine, store, conversations, stop: Some(stop), thread: Some(thread) }
+        let (stop, thread) = (Some(stop), Some(thread));
+        Server { address, engine, store, conversations, danmaku, stop, thread }
     }
 
     /// Writes to a conversation as a device of a user would, and waits for the acknowledgement; the
