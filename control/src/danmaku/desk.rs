@@ -492,65 +492,40 @@ impl Desk {
         Ok(recalled)
     }
 
-    /// A segment as it is now; `None`: there is none.
-    pub(super) fn view(
+    /// An open segment as it is now.
+    pub(super) fn open_segment(
         &self,
         source: &Source,
         recording: Recording,
         number: u32,
-    ) -> io::Result<Option<View>> {
+    ) -> Option<View> {
         let mut open = self.open_of(source, recording);
-        if let Some((place, open)) = open.find(|(place, _)| place.number == number) {
-            let active = self.active.get(&(source.clone(), recording));
-            let entry = active.and_then(|active| active.index.segments.get(&number));
-            let version = entry.map_or(0, |entry| entry.version);
-            let segment = message_of(place, &open.segment, version);
-            return Ok(Some(View { segment, is_open: true }));
-        }
-        let read = read_segment(&*self.shelf, source, recording, number)?;
-        Ok(read.map(|segment| View { segment, is_open: false }))
+        let (place, open) = open.find(|(place, _)| place.number == number)?;
+        let active = self.active.get(&(source.clone(), recording));
+        let entry = active.and_then(|active| active.index.segments.get(&number));
+        let version = entry.map_or(0, |entry| entry.version);
+        Some(View { segment: message_of(place, &open.segment, version), is_open: true })
     }
 
-    /// Recordings of a source that begin before this one, the latest first; at most so many.
-    pub(super) fn recordings(
-        &self,
-        source: &Source,
-        before: Option<Recording>,
-        limit: usize,
-    ) -> io::Result<Vec<RecordingView>> {
-        let mut all = index::recordings(&*self.shelf, source)?;
-        let here = self.active.keys().filter(|(of, _)| of == source);
-        all.extend(here.map(|(_, recording)| *recording));
-        all.sort_unstable();
-        all.dedup();
-        let wanted = all.into_iter().rev().filter(|one| before.is_none_or(|before| *one < before));
-        let mut views = Vec::new();
-        for recording in wanted {
-            let view = self.recording(source, recording)?;
-            views.extend(view);
-            if views.len() == limit {
-                break;
-            }
-        }
-        Ok(views)
+    /// Recordings of a source that lines come for.
+    pub(super) fn active_recordings(&self, source: &Source) -> Vec<Recording> {
+        let from = (source.clone(), Recording { start_ms: 0, epoch: 0 });
+        let of = self.active.range(from..).map(|(key, _)| key);
+        of.take_while(|(of, _)| of == source).map(|(_, recording)| *recording).collect()
     }
 
-    /// What a recording has; `None`: nothing.
-    pub(super) fn recording(
+    /// What one of those has.
+    pub(super) fn active_recording(
         &self,
         source: &Source,
         recording: Recording,
-    ) -> io::Result<Option<RecordingView>> {
-        let index = match self.active.get(&(source.clone(), recording)) {
-            Some(active) => active.index.clone(),
-            None => Index::read(&*self.shelf, source, recording)?.unwrap_or_default(),
-        };
+    ) -> Option<RecordingView> {
+        let active = self.active.get(&(source.clone(), recording))?;
         let of = |(place, open): (&Place, &Open)| {
             (place.number, open.segment.lines().len() as u32, open.segment.left_out())
         };
-        let open: Vec<_> = self.open_of(source, recording).map(of).collect();
-        let has = !open.is_empty() || !index.segments.is_empty() || index.lines_lost > 0;
-        Ok(has.then_some(RecordingView { recording, index, open }))
+        let open = self.open_of(source, recording).map(of).collect();
+        Some(RecordingView { recording, index: active.index.clone(), open })
     }
 
     /// Removes a closed segment for good: whether it did.

@@ -1,5 +1,6 @@
 //! The desk on a real disk, with time as a value.
 
+use super::super::reads;
 use super::super::shelf::Disk;
 use super::super::testing::Folder;
 use super::*;
@@ -39,15 +40,23 @@ fn lines(messages: Vec<v1::Message>) -> Lines {
     Lines { room: RoomId::new("stage").unwrap(), epoch: Epoch(EPOCH), messages }
 }
 
+fn recordings(desk: &Desk, before: Option<Recording>, limit: usize) -> Vec<RecordingView> {
+    reads::recordings(&*desk.shelf, || desk, &room(), before, limit).unwrap()
+}
+
+fn view(desk: &Desk, recording: Recording, number: u32) -> Option<View> {
+    reads::segment(&*desk.shelf, || desk, (&room(), recording, number)).unwrap()
+}
+
 /// The only recording of the room.
 fn recording(desk: &Desk) -> RecordingView {
-    let mut all = desk.recordings(&room(), None, 10).unwrap();
+    let mut all = recordings(desk, None, 10);
     assert_eq!(all.len(), 1);
     all.remove(0)
 }
 
 fn seqs(desk: &Desk, number: u32) -> Vec<u64> {
-    let view = desk.view(&room(), recording(desk).recording, number).unwrap();
+    let view = view(desk, recording(desk).recording, number);
     view.map(|v| v.segment.lines.iter().map(|line| line.seq).collect()).unwrap_or_default()
 }
 
@@ -75,7 +84,7 @@ fn a_replay_has_the_order_and_the_offsets_of_the_room() {
     assert_eq!(closed(&desk), [0, 1, 2], "closed within 5 s of its end");
     let mut all = Vec::new();
     for number in 0..3 {
-        let view = desk.view(&room(), recording(&desk).recording, number).unwrap().unwrap();
+        let view = view(&desk, recording(&desk).recording, number).unwrap();
         assert!(!view.is_open);
         let within = |line: &DanmakuLine| line.offset_ms / 10_000 == number;
         assert!(view.segment.lines.iter().all(within));
@@ -166,9 +175,8 @@ fn a_disk_that_takes_nothing_is_counted_and_one_that_comes_back_is_used() {
     desk.take(lines((1..=5).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
     desk.flush();
     assert_eq!(count(&desk, "uproar_danmaku_failures_total", ""), 1);
-    let view = |desk: &Desk, recording| desk.view(&room(), recording, 0).unwrap();
     let of = desk.active.keys().next().unwrap().1;
-    assert_eq!(view(&desk, of).unwrap().segment.lines.len(), 5, "it is served from memory");
+    assert_eq!(view(&desk, of, 0).unwrap().segment.lines.len(), 5, "it is served from memory");
     for second in 13..=16 {
         desk.tick(BEGAN_MS + second * 1_000);
     }
@@ -214,11 +222,11 @@ fn a_day_is_a_recording() {
     desk.tick(later_ms);
     desk.take(lines(vec![said(2, later_ms - 1), said(3, later_ms)]), later_ms);
     desk.take(lines(vec![said(4, later_ms + 5)]), later_ms);
-    let all = desk.recordings(&room(), None, 10).unwrap();
+    let all = recordings(&desk, None, 10);
     let starts: Vec<u64> = all.iter().map(|view| view.recording.start_ms).collect();
     assert_eq!(starts, [later_ms, BEGAN_MS - LEAD_MS]);
-    assert_eq!(desk.recordings(&room(), Some(all[0].recording), 10).unwrap().len(), 1);
-    assert_eq!(desk.recordings(&room(), None, 1).unwrap().len(), 1);
+    assert_eq!(recordings(&desk, Some(all[0].recording), 10).len(), 1);
+    assert_eq!(recordings(&desk, None, 1).len(), 1);
 }
 
 #[test]
@@ -233,7 +241,8 @@ fn lines_of_a_video_come_in_any_order_and_at_any_time() {
     let first = write(&mut desk, 5_000, BEGAN_MS);
     assert!(write(&mut desk, 1_000, BEGAN_MS) > first, "of one moment too");
     let offsets = |desk: &Desk| {
-        let view = desk.view(&Source::video(&video), OF_VIDEO, 0).unwrap().unwrap();
+        let of = (&Source::video(&video), OF_VIDEO, 0);
+        let view = reads::segment(&*desk.shelf, || desk, of).unwrap().unwrap();
         view.segment.lines.iter().map(|line| line.offset_ms).collect::<Vec<_>>()
     };
     assert_eq!(offsets(&desk), [1_000, 5_000], "it is seen at once");
@@ -242,7 +251,8 @@ fn lines_of_a_video_come_in_any_order_and_at_any_time() {
     write(&mut desk, 3_000, BEGAN_MS + 100_000);
     assert_eq!(offsets(&desk), [1_000, 3_000, 5_000]);
     desk.tick(BEGAN_MS + 200_000);
-    let view = desk.recording(&Source::video(&video), OF_VIDEO).unwrap().unwrap();
+    let source = Source::video(&video);
+    let view = reads::recording(&*desk.shelf, || &desk, &source, OF_VIDEO).unwrap().unwrap();
     let entry = view.index.segments[&0];
     assert_eq!((entry.version, entry.lines, entry.seq_min), (2, 3, first));
 }

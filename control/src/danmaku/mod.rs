@@ -11,6 +11,7 @@ mod desk;
 mod figures;
 mod index;
 mod place;
+mod reads;
 mod segment;
 mod shelf;
 mod spool;
@@ -112,6 +113,10 @@ impl Danmaku {
         self.shared.figures.samples()
     }
 
+    fn shelf(&self) -> &dyn Shelf {
+        &*self.shared.shelf
+    }
+
     pub(crate) fn config(&self) -> &DanmakuConfig {
         &self.shared.config
     }
@@ -123,7 +128,7 @@ impl Danmaku {
         recording: Recording,
         number: u32,
     ) -> io::Result<Option<View>> {
-        self.shared.desk().view(source, recording, number)
+        reads::segment(self.shelf(), || self.shared.desk(), (source, recording, number))
     }
 
     /// Recordings of a room, the latest first.
@@ -133,12 +138,12 @@ impl Danmaku {
         before: Option<Recording>,
         limit: usize,
     ) -> io::Result<Vec<RecordingView>> {
-        self.shared.desk().recordings(source, before, limit)
+        reads::recordings(self.shelf(), || self.shared.desk(), source, before, limit)
     }
 
     /// What a video has; `None`: nothing.
     pub(crate) fn video(&self, source: &Source) -> io::Result<Option<RecordingView>> {
-        self.shared.desk().recording(source, OF_VIDEO)
+        reads::recording(self.shelf(), || self.shared.desk(), source, OF_VIDEO)
     }
 
     /// Whether a user may write to a video now; else, after how many milliseconds.
@@ -165,7 +170,7 @@ impl Danmaku {
         epoch: Option<u64>,
         which: &Recalled,
     ) -> io::Result<u32> {
-        let all = self.shared.desk().recordings(source, None, usize::MAX)?;
+        let all = self.recordings(source, None, usize::MAX)?;
         let mut recalled = 0;
         let of_life =
             |view: &RecordingView| epoch.is_none_or(|epoch| view.recording.epoch == epoch);

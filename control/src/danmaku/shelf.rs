@@ -32,7 +32,10 @@ impl Disk {
 
 impl Shelf for Disk {
     fn put(&self, name: &str, value: &[u8]) -> io::Result<()> {
-        write_whole(&self.root.join(name), value)
+        let path = self.root.join(name);
+        write_whole(&path, value, true)?;
+        // The name is durable with its folder.
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -66,23 +69,21 @@ impl Shelf for Disk {
     }
 }
 
-/// Writes a file as a whole or not at all: beside it first, then in its place.
-pub(super) fn write_whole(path: &Path, value: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+/// Writes a file as a whole or not at all: beside it first, then in its place. Waits for the disk
+/// where `sync` says so.
+pub(super) fn write_whole(path: &Path, value: &[u8], sync: bool) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(value)?;
-        file.sync_all()
+        if sync { file.sync_all() } else { Ok(()) }
     });
     let placed = written.and_then(|()| fs::rename(&beside, path));
     if placed.is_err() {
         let _ = fs::remove_file(&beside); // what is left takes room on a disk that has none
     }
-    placed?;
-    // The name is durable with its folder.
-    File::open(folder)?.sync_all()
+    placed
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl Spool {
         }
         // The segment has them, and they are written from there.
         self.buffer.clear();
-        write_whole(&self.path, &bytes)?;
+        // A segment's beginning must not wait for the disk: other rooms would wait behind it.
+        write_whole(&self.path, &bytes, false)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         self.written_bytes = bytes.len() as u64;
         self.stale = false;
