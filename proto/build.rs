@@ -191,8 +191,9 @@ const OBJECTS: &[(&str, &str)] = &[
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=uproar/v1/uproar.proto");
     println!("cargo:rerun-if-changed=uproar/v1/quality.proto");
+    println!("cargo:rerun-if-changed=uproar/v1/danmaku.proto");
     println!("cargo:rerun-if-changed=build.rs");
-    let files = ["uproar/v1/uproar.proto", "uproar/v1/quality.proto"];
+    let files = ["uproar/v1/uproar.proto", "uproar/v1/quality.proto", "uproar/v1/danmaku.proto"];
     let descriptors = protox::compile(files, ["."])?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]).btree_map(["."]);

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) groups: uproar_control::GroupsConfig,
     /// Reports of the quality of streams.
     pub(crate) quality: uproar_control::QualityConfig,
+    /// Lines of rooms and videos, for replay.
+    pub(crate) danmaku: uproar_control::DanmakuConfig,
     /// How a control process and its engines meet.
     pub(crate) link: uproar_link::Config,
     /// Who is told of what happens, and asked.
@@ -221,6 +223,7 @@ impl Config {
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;
         self.quality.check().map_err(|e| format!("quality.{e}"))?;
+        self.danmaku.check().map_err(|e| format!("danmaku.{e}"))?;
         uproar_control::check_webhooks(&self.webhooks)?;
         self.check_keys()?;
         if role != Role::Control {

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
-use uproar_engine::Engine;
-use uproar_proto::control::{Control, Engine as _, Which};
+use uproar_control::Danmaku;
+use uproar_engine::{Engine, Ways};
+use uproar_proto::control::{Control, Engine as _, Lines, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -29,25 +30,40 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let mut base = Base::begin(config, THREADS_BESIDE_SHARDS)?;
     let kept = base.keep()?;
     let control = kept.as_ref().map(|kept| Arc::clone(&kept.conversations) as Arc<dyn Control>);
-    let engine = start_engine(&base.config, control)?;
+    let danmaku = base.keep_danmaku()?;
+    let engine = start_engine(&base.config, control, danmaku.clone().map(archive_in))?;
     if let Some(kept) = &kept {
         kept.conversations.serve(Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>);
     }
     let issuers = Arc::clone(engine.issuers());
-    let api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
+    let mut api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
+    api.danmaku.clone_from(&danmaku);
     let http = base.serve_http(api)?;
-    live(base, engine, http, Life { open_files, control: None, kept })
+    live(base, engine, http, Life { open_files, control: None, kept, danmaku })
 }
 
-/// Starts the shards; what connections with an inbox ask goes to `control`, where there is one.
+/// Takes in what archived rooms admit, without waiting.
+pub(crate) type Archive = Box<dyn FnMut(Lines) + Send>;
+
+/// Into this process's own.
+fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
+    Box::new(move |lines| danmaku.lines(lines))
+}
+
+/// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
+/// `archive`, where there is one.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
+    archive: Option<Archive>,
 ) -> Result<Arc<Engine>, Failure> {
-    let asks = control.map(uproar_engine::relay_asks).transpose();
-    let engine = asks.and_then(|asks| uproar_engine::start_with(config.engine.clone(), asks));
-    let engine = engine.map(Arc::new);
-    engine.map_err(|e| Failure::Failed(format!("the engine could not start: {e}")))
+    let start = || {
+        let asks = control.map(uproar_engine::relay_asks).transpose()?;
+        let archive = archive.map(uproar_engine::relay_archive).transpose()?;
+        uproar_engine::start_with(config.engine.clone(), Ways { asks, archive })
+    };
+    let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));
+    start().map(Arc::new).map_err(failed)
 }
 
 /// What else belongs to the life of a process with shards.
@@ -58,6 +74,8 @@ pub(crate) struct Life {
     pub(crate) control: Option<String>,
     /// What is closed at the end.
     pub(crate) kept: Option<Kept>,
+    /// What is written down at the end.
+    pub(crate) danmaku: Option<Arc<Danmaku>>,
 }
 
 /// From the start block to the end.
@@ -67,7 +85,7 @@ pub(crate) fn live(
     http: Serving,
     life: Life,
 ) -> Result<ExitCode, Failure> {
-    let Life { open_files, control, kept } = life;
+    let Life { open_files, control, kept, danmaku } = life;
     let Base { config, runtime, http_address, drain, new_password, supervisor, .. } = base;
     let (node, clients) = (engine.node(), engine.listen());
     warn_about(&config, clients);
@@ -89,6 +107,9 @@ pub(crate) fn live(
         runtime.block_on(kept.end());
     }
     drop(kept);
+    if let Some(danmaku) = danmaku {
+        danmaku.end();
+    }
     end(runtime, engine, ended)
 }
 

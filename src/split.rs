@@ -5,9 +5,11 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Life, at_once, live, start_engine};
+use crate::serve::{Archive, Life, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
-use crate::start::{Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, announce, bind, failed};
+use crate::start::{
+    Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
+};
 use crate::start_block::StartedControl;
 use crate::supervisor::Supervisor;
 use std::net::SocketAddr;
@@ -37,9 +39,13 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let issuers = issuers.map_err(|e| Failure::Usage(format!("engine.tokens.{e}")))?;
     let nodes = Arc::<Nodes>::default();
     kept.conversations.serve(Arc::clone(&nodes) as Arc<dyn Engine>);
-    let api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
+    let danmaku = base.keep_danmaku()?;
+    let mut api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
+    api.danmaku.clone_from(&danmaku);
     let http = base.serve_http(api)?;
-    let asked = Arc::clone(&kept.conversations) as Arc<dyn Control>;
+    let conversations = Arc::clone(&kept.conversations);
+    let whole = Whole { conversations, danmaku: danmaku.clone() };
+    let asked = Arc::new(whole) as Arc<dyn Control>;
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
         let router = server::router(&nodes_of, asked, &key);
@@ -57,6 +63,9 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     }
     base.runtime.block_on(kept.end());
     drop(kept);
+    if let Some(danmaku) = danmaku {
+        danmaku.end();
+    }
     base.runtime.shutdown_timeout(RUNTIME_END);
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
@@ -98,14 +107,19 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let http = rooms_at(&base.config, base.http_address);
     let client = base.runtime.block_on(async { Client::new(link, http) });
     let client = client.map_err(Failure::Failed)?;
-    let engine = start_engine(&base.config, Some(Arc::clone(&client) as Arc<dyn Control>))?;
+    let archive = base.config.danmaku.enabled.then(|| {
+        let client = Arc::clone(&client);
+        Box::new(move |lines| client.lines(lines)) as Archive
+    });
+    let asked = Arc::clone(&client) as Arc<dyn Control>;
+    let engine = start_engine(&base.config, Some(asked), archive)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);
     api.control = Some(control.clone());
     api.figures.push(Box::new(move || client.samples()));
     let http = base.serve_http(api)?;
-    live(base, engine, http, Life { open_files, control: Some(control), kept: None })
+    live(base, engine, http, Life { open_files, control: Some(control), kept: None, danmaku: None })
 }
 
 /// Where whoever asks control for rooms is sent: where HTTP is served, by the node's own name where

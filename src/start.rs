@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AdminLogin, Api, Conversations, Rules, Store, Webhooks};
-use uproar_proto::control::Engine;
+use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Rules, Store, Webhooks};
+use uproar_proto::control::{Ask, Control, Engine, Lines, Seen};
 use uproar_proto::issuers::Issuers;
 
 /// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
@@ -62,6 +62,28 @@ pub(crate) struct Serving {
     /// Ends by itself only by a failure.
     pub(crate) task: JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
+}
+
+/// Control as engines see it: conversations, and who keeps danmaku.
+pub(crate) struct Whole {
+    pub(crate) conversations: Arc<Conversations>,
+    pub(crate) danmaku: Option<Arc<Danmaku>>,
+}
+
+impl Control for Whole {
+    fn ask(&self, ask: Ask) {
+        self.conversations.ask(ask);
+    }
+
+    fn seen(&self, seen: Seen) {
+        self.conversations.seen(seen);
+    }
+
+    fn lines(&self, lines: Lines) {
+        if let Some(danmaku) = &self.danmaku {
+            danmaku.lines(lines);
+        }
+    }
 }
 
 impl Base {
@@ -112,6 +134,13 @@ impl Base {
         opened.map(Some).map_err(Failure::Failed)
     }
 
+    /// Begins to keep danmaku, where that is wanted.
+    pub(crate) fn keep_danmaku(&self) -> Result<Option<Arc<Danmaku>>, Failure> {
+        let config = &self.config.danmaku;
+        let start = || Danmaku::start(config.clone()).map_err(failed);
+        config.enabled.then(start).transpose()
+    }
+
     /// The HTTP interface to this engine, and to what is kept here.
     pub(crate) fn api(
         &mut self,
@@ -136,6 +165,7 @@ impl Base {
             accounts: config.accounts.clone(),
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
             quality: config.quality.clone(),
+            danmaku: None,
         }
     }
 

@@ -6,11 +6,12 @@
 
 use crate::cluster::home::{home_of, home_of_name};
 use crate::config::Config;
-use crate::hosted::{Hosted, Upward};
+use crate::hosted::{Hosted, Upward, Ways};
 use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
 use crate::metrics::{self, Figure, ShardMetrics};
-use crate::router::ShardId;
+use crate::router::{Batch, ShardId};
 use crate::shard::Shard;
+use crate::shard::frames::message;
 use crate::shard::message::{Gather, Message};
 use crate::shard::refuse_command;
 use crate::shard::token::Verifier;
@@ -18,8 +19,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Command, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue, Tell,
-    Which,
+    self, Command, Lines, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue,
+    Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
@@ -33,6 +34,11 @@ type Answer = Box<dyn FnOnce() + Send>;
 const ANSWERS_MAX: usize = 65_536;
 /// Requests that wait for control's own queue. Beyond: `QUEUE_FULL`.
 const ASKS_MAX: usize = 16_384;
+/// Batches of archived rooms that wait for their thread, which only copies them. Beyond: dropped,
+/// counted.
+const ARCHIVED_MAX: usize = 1_024;
+/// Bytes of lines handed on at once, but for a line that is larger alone.
+const LINES_BYTES_MAX: usize = 256 << 10;
 /// Connections a shard's listener holds before they are accepted.
 const BACKLOG: u32 = 4096;
 
@@ -54,14 +60,14 @@ pub struct Engine {
 /// # Errors
 /// In words for the operator: what in the configuration or the machine does not fit.
 pub fn start(config: Config) -> Result<Engine, String> {
-    start_with(config, None)
+    start_with(config, Ways::default())
 }
 
-/// Starts the shards; `asks`, where given, carries what connections with an inbox ask of control.
+/// Starts the shards; `ways` carry what they have for control.
 ///
 /// # Errors
 /// In words for the operator: what in the configuration or the machine does not fit.
-pub fn start_with(mut config: Config, asks: Option<Relay<Upward>>) -> Result<Engine, String> {
+pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
     config.check()?;
     if config.cores.is_empty() {
         config.cores = io::cores_allowed();
@@ -107,7 +113,7 @@ pub fn start_with(mut config: Config, asks: Option<Relay<Upward>>) -> Result<Eng
             given[usize::from(info.index)].clone(),
             info.connections_max,
         );
-        Hosted::new(shard, asks.clone())
+        Hosted::new(shard, ways.clone())
     });
     Ok(Engine {
         running: running.map_err(|e| e.to_string())?,
@@ -225,6 +231,34 @@ pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Upward>, S
         Upward::Seen(seen) => control.seen(seen),
     };
     io::relay("asks", ASKS_MAX, take).map_err(|e| e.to_string())
+}
+
+/// Hands what archived rooms admit to `take`, on a thread of the process; `take` must not wait.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn relay_archive(
+    mut take: impl FnMut(Lines) + Send + 'static,
+) -> Result<Relay<Arc<Batch>>, String> {
+    let take = move |batch: Arc<Batch>| lines_of(&batch).into_iter().for_each(&mut take);
+    io::relay("archive", ARCHIVED_MAX, take).map_err(|e| e.to_string())
+}
+
+/// A batch as its room's archive is told of it, in pieces.
+fn lines_of(batch: &Batch) -> Vec<Lines> {
+    let empty = || Lines { room: batch.room.clone(), epoch: batch.epoch, messages: Vec::new() };
+    let (mut pieces, mut bytes) = (vec![empty()], 0);
+    for admitted in &batch.messages {
+        if bytes >= LINES_BYTES_MAX {
+            pieces.push(empty());
+            bytes = 0;
+        }
+        bytes += admitted.content.len();
+        if let Some(piece) = pieces.last_mut() {
+            piece.messages.push(message(admitted));
+        }
+    }
+    pieces
 }
 
 impl control::Engine for Engine {

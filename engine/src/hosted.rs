@@ -4,9 +4,11 @@
 //! of the process, which may wake a runtime. The shard itself stays a state machine.
 
 use crate::io::Relay;
+use crate::router::Batch;
 use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
+use std::sync::Arc;
 use uproar_proto::control::{Ask, Seen};
 
 /// What a shard has for control.
@@ -20,16 +22,36 @@ pub enum Upward {
 /// What the shard threads run.
 pub(crate) struct Hosted {
     shard: Shard,
-    control: Option<Relay<Upward>>,
+    ways: Ways,
+}
+
+/// Where a shard's words go; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Ways {
+    /// What connections with an inbox ask; without it there are no inboxes.
+    pub asks: Option<Relay<Upward>>,
+    /// What archived rooms admit; without it no room is archived.
+    pub archive: Option<Relay<Arc<Batch>>>,
 }
 
 impl Hosted {
-    /// Without a control there are no inboxes.
-    pub(crate) fn new(mut shard: Shard, control: Option<Relay<Upward>>) -> Hosted {
-        if control.is_some() {
+    pub(crate) fn new(mut shard: Shard, ways: Ways) -> Hosted {
+        if ways.asks.is_some() {
             shard.serve_inboxes();
         }
-        Hosted { shard, control }
+        if ways.archive.is_some() {
+            shard.archive_rooms();
+        }
+        Hosted { shard, ways }
+    }
+
+    fn hand_archived(&mut self) {
+        let Some(archive) = &self.ways.archive else { return };
+        for batch in self.shard.take_archived() {
+            if let Err(batch) = archive.hand(batch) {
+                self.shard.archive_lost(&batch);
+            }
+        }
     }
 }
 
@@ -45,7 +67,8 @@ impl Machine for Hosted {
         outbox: &mut Vec<(u16, Message)>,
     ) {
         self.shard.turn(now, events, inbox, actions, outbox);
-        let Some(control) = &self.control else { return };
+        self.hand_archived();
+        let Some(control) = &self.ways.asks else { return };
         let asks = self.shard.take_asks();
         for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {
             Err(Upward::Ask(ask)) => Some(ask),

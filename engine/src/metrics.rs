@@ -59,6 +59,7 @@ figures! {
     PushesLost, Counter, "uproar_pushes_lost_total", "pushes that did not fit: a resync follows";
     Resyncs, Counter, "uproar_resyncs_total", "connections told to sync again";
     SeenLost, Counter, "uproar_presence_lost_total", "who-is-online notices control refused";
+    ArchiveLost, Counter, "uproar_danmaku_untold_total", "archived lines dropped: the way was full";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

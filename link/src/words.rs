@@ -5,9 +5,9 @@
 
 use crate::v1::{self, ask, close, tell};
 use std::sync::Arc;
-use uproar_proto::control::{Ask, Asked, Closed, ConnectionId, Membership, Seen, Tell};
+use uproar_proto::control::{Ask, Asked, Closed, ConnectionId, Lines, Membership, Seen, Tell};
 use uproar_proto::error::Code;
-use uproar_proto::ids::McastId;
+use uproar_proto::ids::{Epoch, McastId, RoomId};
 use uproar_proto::v1::{ClientFrame, ServerFrame, server_frame::Body};
 
 /// What a message lacks or has too much of.
@@ -64,6 +64,19 @@ pub(crate) fn to_seen(node: u16, seen: v1::Seen) -> Result<Seen, Bad> {
         users: users.into_iter().map(|seen| (Arc::from(seen.user), seen.online)).collect(),
         ended: ended.collect::<Result<_, _>>()?,
     })
+}
+
+/// As it goes to control.
+pub(crate) fn from_lines(lines: Lines) -> v1::Lines {
+    let Lines { room, epoch, messages } = lines;
+    v1::Lines { room: room.as_str().to_owned(), epoch: epoch.0, messages }
+}
+
+/// As control takes it in.
+pub(crate) fn to_lines(lines: v1::Lines) -> Result<Lines, Bad> {
+    let v1::Lines { room, epoch, messages } = lines;
+    let room = RoomId::new(&room).ok_or("a room of no such name")?;
+    Ok(Lines { room, epoch: Epoch(epoch), messages })
 }
 
 fn frame(body: Body) -> ServerFrame {
@@ -265,6 +278,17 @@ mod tests {
         let heard = to_seen(7, v1::Seen::decode(&sent[..]).unwrap());
         let ended = vec![ConnectionId { node: 7, ..TO }; 2];
         assert_eq!(heard, Ok(Seen { node: 7, ended, ..seen }));
+    }
+
+    #[test]
+    fn what_a_room_admitted_arrives_as_it_was() {
+        let message =
+            uproar_proto::v1::Message { seq: 9, user: "ann".into(), ..Default::default() };
+        let room = RoomId::new("stage").unwrap();
+        let lines = Lines { room, epoch: Epoch(u64::MAX), messages: vec![message] };
+        let sent = from_lines(lines.clone()).encode_to_vec();
+        assert_eq!(to_lines(v1::Lines::decode(&sent[..]).unwrap()), Ok(lines));
+        assert!(to_lines(v1::Lines { room: "a b".into(), ..v1::Lines::default() }).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `control` is never called on the live path: nothing here is awaited by a shard.
 
 use crate::error::Code;
-use crate::ids::{CONVERSATION_BYTES_MAX, McastId, RoomId};
+use crate::ids::{CONVERSATION_BYTES_MAX, Epoch, McastId, RoomId};
 use crate::v1::{self, client_frame, server_frame};
 use crate::wire::error_body;
 use bytes::Bytes;
@@ -219,6 +219,18 @@ pub struct Seen {
     pub ended: Vec<ConnectionId>,
 }
 
+/// Lines that a room has admitted, for its archive: in order, without a hole. Best effort: what is
+/// lost on the way shows as a jump of `seq`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lines {
+    /// Whose.
+    pub room: RoomId,
+    /// Which life of the room.
+    pub epoch: Epoch,
+    /// As viewers got them.
+    pub messages: Vec<v1::Message>,
+}
+
 /// How often a shard says who is there: a third of what control believes it for.
 pub const SEEN_AGAIN_MS: u64 = 10_000;
 
@@ -284,6 +296,10 @@ pub trait Control: Send + Sync {
 
     /// Learns who is online, without blocking. Who does not care need not listen.
     fn seen(&self, _seen: Seen) {}
+
+    /// Learns what an archived room has admitted, without blocking. Who keeps no archive need not
+    /// listen.
+    fn lines(&self, _lines: Lines) {}
 }
 
 /// When a frame that was refused for want of room may be tried again.

@@ -35,6 +35,7 @@ mod people;
 mod presence;
 mod publishing;
 mod reacting;
+mod replaying;
 mod restoring;
 mod resuming;
 mod rooms;

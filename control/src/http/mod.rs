@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod caller;
 mod conversations;
+mod danmaku;
 mod errors;
 mod extract;
 mod groups;
@@ -24,6 +25,7 @@ mod quality;
 mod receipts;
 mod relations;
 mod rooms;
+mod segments;
 mod settings;
 mod tokens;
 mod upsert;
@@ -32,6 +34,7 @@ use crate::accounts::{AccountSettings, Accounts};
 use crate::admin_login::AdminLogin;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
+use crate::danmaku::Danmaku;
 use crate::limits::Limits;
 use crate::quality::Quality;
 use crate::quality::config::QualityConfig;
@@ -98,6 +101,8 @@ pub struct Api {
     pub conversations: Option<Arc<Conversations>>,
     /// Bounds of the quality reports, and when they raise an alarm; already checked.
     pub quality: QualityConfig,
+    /// Where danmaku is kept for replay; `None`: their routes answer 503.
+    pub danmaku: Option<Arc<Danmaku>>,
 }
 
 /// What all handlers share.
@@ -252,6 +257,8 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         .route("/v1/quality", get(quality::read_groups))
         .route("/v1/quality/heatmap", get(quality::heatmap))
         .route("/v1/quality/alarms", get(quality::alarms))
+        .route("/v1/rooms/{room}/danmaku/recall", post(danmaku::recall_of_room))
+        .route("/v1/videos/{video}/danmaku/recall", post(danmaku::recall_of_video))
         .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
@@ -266,6 +273,9 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
             get(admin::session::look).post(admin::session::log_in).delete(admin::session::log_out),
         )
         .route("/v1/quality/reports", post(quality::take))
+        .route("/v1/rooms/{room}/danmaku", get(danmaku::of_room))
+        .route("/v1/rooms/{room}/danmaku/{recording}/{segment}", get(danmaku::of_recording))
+        .route("/v1/videos/{video}/danmaku/{segment}", get(danmaku::of_video_segment))
         .route("/v1/openapi.json", get(openapi::openapi));
     Ok(keyed
         .merge(metrics)
@@ -295,6 +305,7 @@ fn in_rooms() -> Router<Arc<Shared>> {
 /// What people call with their own tokens, never with the API key.
 fn people() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/v1/videos/{video}/danmaku", get(danmaku::of_video).post(danmaku::write))
         .route("/v1/accounts", post(accounts::register))
         .route("/v1/account/password", put(accounts::change_password))
         .route("/v1/account/settings", get(settings::read).patch(settings::change))

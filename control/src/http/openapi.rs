@@ -1,8 +1,9 @@
 //! The description of the interface, generated from the handlers.
 
 use super::errors::ErrorBody;
-use super::{accounts, admin, conversations, groups, links, members, metrics, moderation, node};
-use super::{publish, quality, receipts, relations, rooms, settings, tokens, upsert};
+use super::upsert;
+use super::{accounts, admin, conversations, danmaku, groups, links, members, metrics};
+use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -114,6 +115,13 @@ use utoipa::{Modify, OpenApi};
         quality::read_groups,
         quality::heatmap,
         quality::alarms,
+        danmaku::of_room,
+        danmaku::of_recording,
+        danmaku::recall_of_room,
+        danmaku::of_video,
+        danmaku::of_video_segment,
+        danmaku::write,
+        danmaku::recall_of_video,
         openapi,
     ),
     components(schemas(ErrorBody)),

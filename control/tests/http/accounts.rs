@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use uproar_control::{AccountSettings, Config, PagesConfig, QualityConfig};
+use uproar_control::{AccountSettings, Config, DanmakuConfig, PagesConfig, QualityConfig};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -61,6 +61,24 @@ impl World {
         let file = std::env::temp_dir().join(name);
         let url = format!("sqlite:{}", file.display());
         let server = Server::built(setup(config, settings, signs, &url));
+        World { server, url, file: Some(file), database: None }
+    }
+
+    /// One that keeps danmaku, in this folder.
+    pub(crate) fn keeping(folder: &std::path::Path) -> World {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("uproar-http-{}-{number}.db", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let url = format!("sqlite:{}", file.display());
+        let config = Config { api_key: KEY.into(), ..Config::default() };
+        let danmaku = DanmakuConfig {
+            segment_s: 1,
+            folder: folder.to_owned(),
+            video_burst: 3,
+            ..DanmakuConfig::default()
+        };
+        let setup = setup(config, unhurried(), true, &url);
+        let server = Server::built(Setup { danmaku: Some(danmaku), ..setup });
         World { server, url, file: Some(file), database: None }
     }
 
@@ -122,6 +140,7 @@ fn setup(config: Config, settings: AccountSettings, signs: bool, url: &str) -> S
         accounts,
         signs,
         quality: QualityConfig::default(),
+        danmaku: None,
     }
 }
 

@@ -15,7 +15,7 @@ use uproar_control::tokens::SigningKey;
 use uproar_control::{
     AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, GroupsConfig, PagesConfig,
 };
-use uproar_control::{QualityConfig, Rules, Webhooks};
+use uproar_control::{Danmaku, DanmakuConfig, QualityConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     /// Whether it has a key that signs; without one it takes tokens of [`ISSUER`] alone.
     pub(crate) signs: bool,
     pub(crate) quality: QualityConfig,
+    /// Whether it keeps danmaku, and how.
+    pub(crate) danmaku: Option<DanmakuConfig>,
 }
 
 /// An issuer whose tokens a server takes that signs none; its key is [`SECRET`].
@@ -51,6 +53,7 @@ pub(crate) struct Server {
     pub(crate) engine: Arc<MemoryEngine>,
     store: Option<Arc<Store>>,
     conversations: Option<Arc<Conversations>>,
+    pub(crate) danmaku: Option<Arc<Danmaku>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -164,7 +167,16 @@ impl Server {
         quality: QualityConfig,
     ) -> Server {
         let accounts = AccountSettings::default();
-        Server::built(Setup { config, pages, admin, url: None, accounts, signs: true, quality })
+        Server::built(Setup {
+            config,
+            pages,
+            admin,
+            url: None,
+            accounts,
+            signs: true,
+            quality,
+            danmaku: None,
+        })
     }
 
     /// With a store at `url`, where there is one.
@@ -173,12 +185,21 @@ impl Server {
         url: Option<String>,
         accounts: AccountSettings,
     ) -> Server {
-        let (pages, quality) = (PagesConfig::default(), QualityConfig::default());
-        Server::built(Setup { config, pages, admin: None, url, accounts, signs: true, quality })
+        Server::built(Setup {
+            config,
+            pages: PagesConfig::default(),
+            admin: None,
+            url,
+            accounts,
+            signs: true,
+            quality: QualityConfig::default(),
+            danmaku: None,
+        })
     }
 
     pub(crate) fn built(setup: Setup) -> Server {
-        let Setup { config, pages, admin, url, accounts, signs, quality } = setup;
+        let Setup { config, pages, admin, url, accounts, signs, quality, danmaku } = setup;
+        let danmaku = danmaku.map(|config| Danmaku::start(config).unwrap());
         config.check().unwrap();
         let engine = MemoryEngine::start();
         let issuer = IssuerSettings {
@@ -206,6 +227,7 @@ impl Server {
             accounts,
             conversations: None,
             quality,
+            danmaku: danmaku.clone(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -231,7 +253,8 @@ impl Server {
             });
         });
         let (store, conversations) = store.recv().unwrap();
-        Server { address, engine, store, conversations, stop: Some(stop), thread: Some(thread) }
+        let (stop, thread) = (Some(stop), Some(thread));
+        Server { address, engine, store, conversations, danmaku, stop, thread }
     }
 
     /// Writes to a conversation as a device of a user would, and waits for the acknowledgement; the

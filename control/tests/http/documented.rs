@@ -12,10 +12,16 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use uproar_control::{AccountSettings, Config, QualityConfig};
+use uproar_proto::control::Lines;
+use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::v1;
 
 const JSON: &str = "Content-Type: application/json\r\n";
 /// A group nobody made.
 const NO_GROUP: &str = "00000000deadbeef";
+
+/// A recording nobody made.
+const RECORDING: &str = "0000000000001-0000000000000001";
 
 /// What was produced so far: method, template, status.
 #[derive(Default)]
@@ -72,8 +78,9 @@ fn sample(operation: &Operation) -> (String, String) {
     let mut path = operation.template.to_owned();
     let filled =
         [("room", "stage"), ("user", "bob"), ("session", "1"), ("group", NO_GROUP), ("seq", "1")];
-    for (name, value) in filled.into_iter().chain([("link", "abc"), ("conversation", "user%3Abob")])
-    {
+    let more = [("link", "abc"), ("conversation", "user%3Abob"), ("video", "v1")];
+    let more = more.into_iter().chain([("recording", RECORDING), ("segment", "0")]);
+    for (name, value) in filled.into_iter().chain(more) {
         path = path.replace(&format!("{{{name}}}"), value);
     }
     if path == "/v1/admin/messages" {
@@ -99,6 +106,8 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", "/v1/groups/{group}/members") => json!({"users": ["bob"]}),
         ("put", path) if path.ends_with("/owner") => json!({"user": "bob"}),
         ("post", "/v1/admin/messages/recall") => json!({"group": NO_GROUP, "seq": "1"}),
+        ("post", "/v1/videos/{video}/danmaku") => json!({"text": "x", "offset_ms": 1}),
+        ("post", path) if path.ends_with("/danmaku/recall") => json!({"user": "bob"}),
         ("patch", "/v1/conversations/{conversation}") => json!({"silent": true}),
         ("post", "/v1/quality/reports") => json!({"reports": []}),
         _ => json!({}),
@@ -195,6 +204,7 @@ fn malformed(run: &mut Run) {
                     Some(at) => {
                         let rest = operation.template[at..].split_once('}').unwrap().1;
                         let rest = rest.replace("{user}", "bob").replace("{seq}", "1");
+                        let rest = rest.replace("{recording}", RECORDING).replace("{segment}", "0");
                         format!("{}%ff{}", &operation.template[..at], rest.replace("{link}", "abc"))
                     }
                     None => format!("{}?nonsense=1", operation.template),
@@ -543,11 +553,62 @@ fn erased(run: &mut Run, server: &Server) {
     run.ask(server, KEY, ("PUT", "/v1/groups"), &groups, 409);
 }
 
+/// Danmaku of a room and of a video.
+fn danmaku(run: &mut Run) {
+    let name = format!("uproar-http-danmaku-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    let world = World::keeping(&folder);
+    let (server, none) = (&world.server, &Value::Null);
+    let ann = minted(&world, "ann");
+    let line = json!({"text": "here it comes", "offset_ms": 1_500});
+    for _ in 0..3 {
+        run.ask(server, &ann, ("POST", "/v1/videos/v1/danmaku"), &line, 201);
+    }
+    run.ask(server, &ann, ("POST", "/v1/videos/v1/danmaku"), &line, 429);
+    let message = v1::Message { seq: 1, user: "ann".into(), time_ms: 9_000, ..Default::default() };
+    let (room, epoch) = (RoomId::new("stage").unwrap(), Epoch(0xab));
+    let lines = Lines { room, epoch, messages: vec![message] };
+    server.danmaku.as_ref().unwrap().lines(lines);
+    let index = ("GET", "/v1/rooms/stage/danmaku");
+    let begun = Instant::now();
+    let recording = loop {
+        let recordings = run.ask(server, "", index, none, 200);
+        if let Some(recording) = recordings["recordings"][0]["recording"].as_str() {
+            break recording.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "never taken in");
+        std::thread::sleep(Duration::from_millis(5)); // between two questions
+    };
+    let of_room = format!("/v1/rooms/stage/danmaku/{recording}");
+    for (path, segment) in [(of_room.as_str(), 2), ("/v1/videos/v1/danmaku", 1)] {
+        let there = format!("{path}/{segment}");
+        let json = "Accept: application/json\r\n";
+        let got = run.raw(server, ("GET", &there), json, "");
+        assert_eq!((got.status, got.json()["lines"][0]["user"].as_str()), (200, Some("ann")));
+        let same = format!("{json}If-None-Match: {}\r\n", got.header("etag").unwrap());
+        assert_eq!(run.raw(server, ("GET", &there), &same, "").status, 304);
+        run.ask(server, "", ("GET", &format!("{path}/7")), none, 404);
+    }
+    for path in ["/v1/rooms/stage/danmaku", "/v1/videos/v1/danmaku"] {
+        let got = run.raw(server, ("GET", path), "", "");
+        let same = format!("If-None-Match: {}\r\n", got.header("etag").unwrap());
+        assert_eq!((got.status, run.raw(server, ("GET", path), &same, "").status), (200, 304));
+        let recall = format!("{path}/recall");
+        let recalled = run.ask(server, KEY, ("POST", &recall), &json!({"user": "ann"}), 200);
+        assert!(recalled["recalled"].as_u64() >= Some(1), "{recalled}");
+        let again = run.ask(server, KEY, ("POST", &recall), &json!({"user": "ann"}), 200);
+        assert_eq!(again["recalled"], 0);
+    }
+    drop(world);
+    let _ = std::fs::remove_dir_all(folder); // a leftover does no harm
+}
+
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
     let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
-    for part in parts.into_iter().chain([people as fn(&mut Run), groups, operators, quality]) {
+    let more: [fn(&mut Run); 5] = [people, groups, operators, quality, danmaku];
+    for part in parts.into_iter().chain(more) {
         part(&mut run);
     }
     let mut documented = BTreeSet::new();

@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 90] = [
+const ROUTES: [&str; 97] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -137,7 +137,11 @@ const ROUTES: [&str; 90] = [
     "GET /v1/quality/heatmap",
     "GET /v1/rooms",
     "GET /v1/rooms/{room}",
+    "GET /v1/rooms/{room}/danmaku",
+    "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
     "GET /v1/sessions",
+    "GET /v1/videos/{video}/danmaku",
+    "GET /v1/videos/{video}/danmaku/{segment}",
     "PATCH /v1/account/settings",
     "PATCH /v1/conversations/{conversation}",
     "PATCH /v1/groups/{group}",
@@ -155,12 +159,15 @@ const ROUTES: [&str; 90] = [
     "POST /v1/publish",
     "POST /v1/quality/reports",
     "POST /v1/rooms",
+    "POST /v1/rooms/{room}/danmaku/recall",
     "POST /v1/rooms/{room}/kick",
     "POST /v1/rooms/{room}/mute",
     "POST /v1/rooms/{room}/publish",
     "POST /v1/sessions",
     "POST /v1/sessions/refresh",
     "POST /v1/tokens",
+    "POST /v1/videos/{video}/danmaku",
+    "POST /v1/videos/{video}/danmaku/recall",
     "PUT /v1/account/password",
     "PUT /v1/admin/groups/{group}/owner",
     "PUT /v1/admin/users/{user}/ban",

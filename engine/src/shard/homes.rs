@@ -155,6 +155,7 @@ impl Shard {
 
     fn carry_out(&mut self, number: u32, out: Vec<Output>) {
         if !out.is_empty() {
+            self.archive(number, &out);
             let hosted = self.homes.slab.get(number);
             let window_us = hosted.home.window_us();
             let (room, shards) = (hosted.room.clone(), hosted.home.attached().to_vec());
@@ -294,6 +295,7 @@ impl Shard {
         let mut out = Vec::new();
         let now = self.now;
         self.homes.slab.get_mut(number).home.close(now, &mut out);
+        self.archive(number, &out);
         let Hosted { home, room, .. } = self.homes.slab.get(number);
         let (room, epoch, shards) = (room.clone(), home.epoch(), home.attached().to_vec());
         self.carry(room.clone(), &shards, out);

@@ -5,6 +5,7 @@
 //! mutable with another shard. Never touches a socket, a clock or a thread.
 
 pub mod addresses;
+mod archive;
 #[cfg(any(test, feature = "sim"))]
 mod audit;
 pub mod connections;
@@ -125,6 +126,7 @@ pub struct Shard {
     rooms: Rooms,
     room_schedule: Schedule,
     homes: Homes,
+    archive: archive::Archive,
     verdicts: Verdicts,
     inboxes: Inboxes,
     presence: Presence,
@@ -193,6 +195,7 @@ impl Shard {
             rooms: Rooms::new(seed),
             room_schedule: Schedule::default(),
             homes: Homes::new(seed),
+            archive: archive::Archive::default(),
             verdicts: Verdicts::default(),
             inboxes: Inboxes::default(),
             presence: Presence::default(),

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use uplink::{SILENT, Uplink};
 use uproar_proto::control::{
-    Ask, Control, Engine, NodeLoad, Sample, SampleKind, SampleValue, Seen, Tell,
+    Ask, Control, Engine, Lines, NodeLoad, Sample, SampleKind, SampleValue, Seen, Tell,
 };
 
 /// What waits to be told to the shards. Reached: whoever tells waits, asks among them; shards
@@ -66,6 +66,7 @@ struct Figures {
     resumed: AtomicU64,
     anew: AtomicU64,
     seen_lost: AtomicU64,
+    lines_lost: AtomicU64,
     unremembered: Arc<AtomicU64>,
 }
 
@@ -140,6 +141,7 @@ impl Client {
                 &f.unremembered,
             ),
             count("uproar_link_presence_lost_total", "notices of presence dropped", &f.seen_lost),
+            count("uproar_link_lines_lost_total", "archived lines dropped", &f.lines_lost),
         ]
     }
 }
@@ -174,6 +176,16 @@ impl Control for Client {
             self.shared.work.notify_one();
         } else {
             self.shared.figures.seen_lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn lines(&self, lines: Lines) {
+        let many = lines.messages.len() as u64;
+        let taken = self.shared.link().lines(lines);
+        if taken {
+            self.shared.work.notify_one();
+        } else {
+            self.shared.figures.lines_lost.fetch_add(many, Relaxed);
         }
     }
 }

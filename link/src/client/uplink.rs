@@ -4,7 +4,7 @@
 //! Owns the promise that each ask gets exactly one answer. Never opens a connection.
 
 use crate::v1::{self, Told};
-use crate::words::{from_ask, from_seen, to_tell};
+use crate::words::{from_ask, from_lines, from_seen, to_tell};
 use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use uproar_proto::control::{Ask, Asked, ConnectionId, Seen, Tell, refusal};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Lines, Seen, Tell, refusal};
 use uproar_proto::error::Code;
 use uproar_proto::lanes::{Lanes, Stop};
 use uproar_proto::v1::{Ping, Send, client_frame::Body};
@@ -27,6 +27,9 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Users in notices of presence that wait to be sent. Reached: a notice is dropped; the shard says
 /// again who is there.
 const SEEN_USERS_MAX: usize = 65_536;
+/// Bytes of archived lines that wait to be sent, also while control cannot be reached. Reached:
+/// dropped; the archive sees the hole by seq.
+const LINES_BYTES_MAX: usize = 16 << 20;
 /// Tries in a row that fail before the breaker opens: of the stream, or of one batch.
 const TRIES_MAX: u32 = 3;
 /// The stream is silent for this long: the breaker opens.
@@ -47,6 +50,8 @@ pub(super) struct Uplink {
     waiting_bytes: usize,
     seen: Vec<v1::Seen>,
     seen_users: usize,
+    lines: VecDeque<v1::Lines>,
+    lines_bytes: usize,
     /// In the order they were asked.
     owed: BTreeMap<u64, Owed>,
     places: HashMap<(ConnectionId, u32), u64>,
@@ -69,6 +74,8 @@ struct Session {
 struct Batch {
     body: Bytes,
     tries: u32,
+    /// To be sent again where the batch goes on without what is asked.
+    lines: Vec<v1::Lines>,
 }
 
 /// An ask without an answer: as much of it as a refusal needs. `None`: it opens an inbox.
@@ -179,12 +186,39 @@ impl Uplink {
         true
     }
 
+    /// Takes lines of an archived room in; false: they were dropped.
+    pub(super) fn lines(&mut self, lines: Lines) -> bool {
+        let lines = from_lines(lines);
+        let bytes = lines.encoded_len();
+        if self.lines_bytes + bytes > LINES_BYTES_MAX {
+            return false;
+        }
+        self.lines_bytes += bytes;
+        self.lines.push_back(lines);
+        true
+    }
+
+    /// Lines for a batch that holds so many bytes already.
+    fn next_lines(&mut self, mut bytes: usize) -> Vec<v1::Lines> {
+        let mut next = Vec::new();
+        while bytes < BATCH_BYTES_MAX
+            && let Some(lines) = self.lines.pop_front()
+        {
+            let of = lines.encoded_len();
+            bytes += of;
+            self.lines_bytes -= of;
+            next.push(lines);
+        }
+        next
+    }
+
     /// Makes the next batch, where one is due and may go: its session and number.
     pub(super) fn next_batch(&mut self, now: Instant, load: v1::Load) -> Option<(u64, u64)> {
         let is_up = self.is_up();
         let session = self.session.as_mut()?;
         let is_due = !self.waiting.is_empty()
             || !self.seen.is_empty()
+            || !self.lines.is_empty()
             || session.heard >= session.said + HEARD_EVERY
             || now - session.last_batch >= BEAT;
         // Control keeps so many that arrive before an earlier one, and no more.
@@ -201,10 +235,14 @@ impl Uplink {
         self.waiting_bytes -= bytes;
         self.seen_users = 0;
         let seen = std::mem::take(&mut self.seen);
+        let lines = self.next_lines(bytes);
+        let session = self.session.as_mut()?;
         let (name, number, heard) = (session.name, session.next_number, session.heard);
-        let batch = v1::Asks { session: name, number, heard, load: Some(load), asks, seen };
+        let load = Some(load);
+        let mut batch = v1::Asks { session: name, number, heard, load, asks, seen, lines };
         let body = batch.encode_to_vec().into();
-        session.in_flight.insert(number, Batch { body, tries: 0 });
+        let lines = std::mem::take(&mut batch.lines);
+        session.in_flight.insert(number, Batch { body, tries: 0, lines });
         (session.said, session.last_batch, session.next_number) = (heard, now, number + 1);
         Some((name, number))
     }
@@ -250,7 +288,10 @@ impl Uplink {
 
     /// Control knows no such session.
     pub(super) fn forget(&mut self, session: u64) {
-        self.session.take_if(|one| one.name == session);
+        if self.session.as_ref().is_some_and(|one| one.name == session) {
+            self.keep_lines();
+            self.session = None;
+        }
     }
 
     /// A new session: what is owed from before, refused.
@@ -308,6 +349,17 @@ impl Uplink {
         Ok(place.and_then(|place| self.owed.remove(&place)).map(|_| tell))
     }
 
+    /// Lines of batches under way go again: control knows by seq what it has.
+    fn keep_lines(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for batch in session.in_flight.values_mut().rev() {
+            for lines in batch.lines.drain(..).rev() {
+                self.lines_bytes += lines.encoded_len();
+                self.lines.push_front(lines);
+            }
+        }
+    }
+
     /// Refuses everything that is owed, in the order it was asked. What is on its way goes on as an
     /// empty batch of its number, so that later ones are taken in: what was refused and has not
     /// arrived is not carried out later.
@@ -316,6 +368,7 @@ impl Uplink {
         self.seen.clear();
         self.places.clear();
         (self.waiting_bytes, self.seen_users) = (0, 0);
+        self.keep_lines();
         if let Some(session) = &mut self.session {
             let (name, heard) = (session.name, session.said);
             for (number, batch) in &mut session.in_flight {

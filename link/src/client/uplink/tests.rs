@@ -345,3 +345,32 @@ fn presence_is_said_while_the_way_is_open_and_within_its_bound() {
     link.stands(now);
     assert!(batch(&mut link, now).is_none(), "what was old is said again by the shard");
 }
+
+#[test]
+fn lines_of_rooms_go_again_after_a_break_in_their_order_and_are_bounded() {
+    let (mut link, now) = up();
+    let lines = |seq| {
+        let message = uproar_proto::v1::Message { seq, ..Default::default() };
+        let room = uproar_proto::ids::RoomId::new("stage").unwrap();
+        Lines { room, epoch: uproar_proto::ids::Epoch(7), messages: vec![message] }
+    };
+    let seqs = |batch: v1::Asks| batch.lines.iter().map(|l| l.messages[0].seq).collect::<Vec<_>>();
+    (1..=2).for_each(|seq| assert!(link.lines(lines(seq))));
+    assert_eq!(seqs(batch(&mut link, now).unwrap()), [1, 2]);
+    assert!(link.lines(lines(3)));
+    assert_eq!(seqs(batch(&mut link, now).unwrap()), [3]);
+    // Neither was taken in; what comes while nothing passes is kept too.
+    let later = now + SILENT;
+    link.broken(later);
+    assert!(link.lines(lines(4)));
+    link.begin(78, later);
+    link.stands(later);
+    assert_eq!(seqs(batch(&mut link, later).unwrap()), [1, 2, 3, 4]);
+    link.taken(78, 1);
+    link.forget(78);
+    assert_eq!(link.lines_bytes, 0, "what was taken in goes once");
+    let mut large = lines(5);
+    large.messages[0].user = "x".repeat(LINES_BYTES_MAX / 4);
+    let taken = (0..5).filter(|_| link.lines(large.clone())).count();
+    assert_eq!(taken, 3);
+}

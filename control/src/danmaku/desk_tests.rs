@@ -1,0 +1,275 @@
+//! The desk on a real disk, with time as a value.
+
+use super::super::reads;
+use super::super::shelf::Disk;
+use super::super::testing::Folder;
+use super::*;
+use uproar_proto::ids::Epoch;
+use uproar_proto::v1;
+
+const BEGAN_MS: u64 = 1_764_131_378_000;
+const EPOCH: u64 = 0xab;
+
+fn config(folder: &Folder) -> DanmakuConfig {
+    let folder = folder.path().join("kept");
+    DanmakuConfig { folder, segment_s: 10, retry_s: 2, ..DanmakuConfig::default() }
+}
+
+fn desk(config: &DanmakuConfig) -> Desk {
+    let shelf = Arc::new(Disk::new(config.folder.clone()));
+    Desk::new(config.clone(), shelf, Arc::default())
+}
+
+fn room() -> Source {
+    Source::room(&RoomId::new("stage").unwrap())
+}
+
+fn said(seq: u64, time_ms: u64) -> v1::Message {
+    let text = format!("line {seq}");
+    v1::Message {
+        seq,
+        class: Class::Chat.into(),
+        user: if seq.is_multiple_of(2) { "even".into() } else { "odd".into() },
+        time_ms,
+        content: Some(message::Content::Text(text)),
+        ..v1::Message::default()
+    }
+}
+
+fn lines(messages: Vec<v1::Message>) -> Lines {
+    Lines { room: RoomId::new("stage").unwrap(), epoch: Epoch(EPOCH), messages }
+}
+
+fn recordings(desk: &Desk, before: Option<Recording>, limit: usize) -> Vec<RecordingView> {
+    reads::recordings(&*desk.shelf, || desk, &room(), before, limit).unwrap()
+}
+
+fn view(desk: &Desk, recording: Recording, number: u32) -> Option<View> {
+    reads::segment(&*desk.shelf, || desk, (&room(), recording, number)).unwrap()
+}
+
+/// The only recording of the room.
+fn recording(desk: &Desk) -> RecordingView {
+    let mut all = recordings(desk, None, 10);
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+fn seqs(desk: &Desk, number: u32) -> Vec<u64> {
+    let view = view(desk, recording(desk).recording, number);
+    view.map(|v| v.segment.lines.iter().map(|line| line.seq).collect()).unwrap_or_default()
+}
+
+fn version(desk: &Desk, number: u32) -> u32 {
+    recording(desk).index.segments[&number].version
+}
+
+#[test]
+fn a_replay_has_the_order_and_the_offsets_of_the_room() {
+    let folder = Folder::new();
+    let mut desk = desk(&config(&folder));
+    // One a second; each third was received before the one before it, as a gift may be.
+    let time = |seq: u64| BEGAN_MS + seq * 1_000 - if seq.is_multiple_of(3) { 1_200 } else { 0 };
+    for seq in 1..=25 {
+        desk.take(lines(vec![said(seq, time(seq))]), BEGAN_MS + seq * 1_000);
+        desk.flush();
+        desk.tick(BEGAN_MS + seq * 1_000);
+    }
+    let start_ms = recording(&desk).recording.start_ms;
+    let closed = |desk: &Desk| recording(desk).index.segments.keys().copied().collect::<Vec<_>>();
+    assert_eq!(closed(&desk), [0, 1], "the third one is written to");
+    desk.tick(start_ms + 30_000 + GRACE_MS - 1);
+    assert_eq!(closed(&desk), [0, 1]);
+    desk.tick(start_ms + 30_000 + GRACE_MS);
+    assert_eq!(closed(&desk), [0, 1, 2], "closed within 5 s of its end");
+    let mut all = Vec::new();
+    for number in 0..3 {
+        let view = view(&desk, recording(&desk).recording, number).unwrap();
+        assert!(!view.is_open);
+        let within = |line: &DanmakuLine| line.offset_ms / 10_000 == number;
+        assert!(view.segment.lines.iter().all(within));
+        all.extend(view.segment.lines);
+    }
+    all.sort_by_key(|line| line.seq);
+    for (line, seq) in all.iter().zip(1..) {
+        assert_eq!((line.seq, start_ms + u64::from(line.offset_ms)), (seq, time(seq)));
+    }
+    assert_eq!(all.len(), 25);
+    assert!(std::fs::read_dir(desk.spools()).unwrap().next().is_none(), "nothing is left open");
+}
+
+#[test]
+fn a_crash_takes_only_what_was_not_flushed() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let mut before = desk(&config);
+    before.take(lines((1..=5).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
+    before.flush();
+    before.take(lines(vec![said(6, BEGAN_MS + 1)]), BEGAN_MS + 1);
+    drop(before);
+    let mut after = desk(&config);
+    after.recover(BEGAN_MS + 500).unwrap();
+    assert_eq!(seqs(&after, 0), [1, 2, 3, 4, 5]);
+    // The engine goes on in the same life, and what comes once more is there once.
+    after.take(lines(vec![said(5, BEGAN_MS), said(7, BEGAN_MS + 600)]), BEGAN_MS + 600);
+    after.tick(BEGAN_MS + 20_000);
+    assert_eq!(seqs(&after, 0), [1, 2, 3, 4, 5, 7]);
+    assert_eq!(recording(&after).index.lines_lost, 1, "the sixth, by its seq");
+    // Once more: a process ended between the segment and its spool.
+    let mut again = desk(&config);
+    again.recover(BEGAN_MS + 21_000).unwrap();
+    again.take(lines(vec![said(7, BEGAN_MS + 600), said(8, BEGAN_MS + 700)]), BEGAN_MS + 21_000);
+    again.tick(BEGAN_MS + 21_000 + AGAIN_MS);
+    assert_eq!(seqs(&again, 0), [1, 2, 3, 4, 5, 7, 8], "a late line: the segment is written anew");
+    assert_eq!((version(&again, 0), recording(&again).index.lines_lost), (2, 1));
+}
+
+#[test]
+fn what_is_recalled_is_in_no_segment_and_a_closed_one_has_a_new_version() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let mut desk = desk(&config);
+    desk.take(lines((1..=6).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
+    desk.tick(BEGAN_MS + 12_000);
+    desk.take(lines((7..=9).map(|seq| said(seq, BEGAN_MS + 11_000)).collect()), BEGAN_MS + 12_000);
+    desk.flush();
+    let place = |number| {
+        let recording = recording(&desk).recording;
+        Place { source: room(), recording, number, length_ms: 10_000 }
+    };
+    let (closed, open) = (place(0), place(1));
+    let line = Recalled::Line(3);
+    assert_eq!(desk.recall(&closed, &line, BEGAN_MS).unwrap(), 1);
+    assert_eq!(desk.recall(&closed, &line, BEGAN_MS).unwrap(), 0, "it is gone");
+    assert_eq!(desk.recall(&closed, &Recalled::Line(30), BEGAN_MS).unwrap(), 0);
+    assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![1, 2, 4, 5, 6], 2));
+    let user = Recalled::Of("even".into());
+    assert_eq!(desk.recall(&closed, &user, BEGAN_MS).unwrap(), 3);
+    assert_eq!(desk.recall(&open, &user, BEGAN_MS).unwrap(), 1);
+    assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![1, 5], 3));
+    assert_eq!(seqs(&desk, 1), [7, 9]);
+    // It does not come back after a crash.
+    drop(desk);
+    let mut after =
+        super::Desk::new(config.clone(), Arc::new(Disk::new(config.folder)), Arc::default());
+    after.recover(BEGAN_MS + 13_000).unwrap();
+    assert_eq!((seqs(&after, 0), seqs(&after, 1)), (vec![1, 5], vec![7, 9]));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_counted_and_one_that_comes_back_is_used() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    // Where the folder is to be stands a file: nothing can be written below it, by anybody.
+    std::fs::write(&config.folder, "").unwrap();
+    let mut desk = desk(&config);
+    let count = |desk: &Desk, name: &str, label: &str| {
+        let is = |s: &&uproar_proto::control::Sample| {
+            s.name == name && (label.is_empty() || s.labels.iter().any(|(_, v)| v == label))
+        };
+        match desk.figures.samples().iter().find(is).unwrap().value {
+            uproar_proto::control::SampleValue::Number(value) => value as u64,
+            _ => unreachable!("it is a number"),
+        }
+    };
+    desk.take(lines((1..=5).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
+    desk.flush();
+    assert_eq!(count(&desk, "uproar_danmaku_failures_total", ""), 1);
+    let of = desk.active.keys().next().unwrap().1;
+    assert_eq!(view(&desk, of, 0).unwrap().segment.lines.len(), 5, "it is served from memory");
+    for second in 13..=16 {
+        desk.tick(BEGAN_MS + second * 1_000);
+    }
+    assert_eq!(count(&desk, "uproar_danmaku_lost_total", "store"), 5, "after danmaku.retry_s");
+    assert_eq!(desk.active[&(room(), of)].index.lines_lost, 5);
+    assert_eq!((desk.open.len(), desk.open_bytes), (0, 0));
+    desk.take(lines(vec![said(6, BEGAN_MS + 15_000)]), BEGAN_MS + 16_000);
+    std::fs::remove_file(&config.folder).unwrap();
+    desk.flush();
+    desk.tick(BEGAN_MS + 30_000);
+    assert_eq!(seqs(&desk, 1), [6], "the disk is back");
+    assert_eq!(recording(&desk).index.lines_lost, 5, "the index says what was lost");
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let folder = Folder::new();
+    let config = DanmakuConfig { open_segments_max: 1, open_bytes_max: 2_000, ..config(&folder) };
+    let mut desk = desk(&config);
+    let other = RoomId::new("other").unwrap();
+    desk.take(lines((1..=3).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
+    let elsewhere = Lines { room: other, ..lines(vec![said(1, BEGAN_MS)]) };
+    desk.take(elsewhere, BEGAN_MS);
+    desk.take(lines(vec![said(9, BEGAN_MS)]), BEGAN_MS);
+    desk.take(lines((10..=20).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
+    let kept = seqs(&desk, 0).len() as u64;
+    assert!((5..=9).contains(&kept), "{kept}");
+    assert_eq!(
+        recording(&desk).index.lines_lost,
+        20 - kept,
+        "5 by seq, the others for want of room"
+    );
+    desk.tick(BEGAN_MS + 12_000);
+    assert_eq!((desk.open.len(), desk.open_bytes), (0, 0));
+}
+
+#[test]
+fn a_day_is_a_recording() {
+    let folder = Folder::new();
+    let mut desk = desk(&config(&folder));
+    desk.take(lines(vec![said(1, BEGAN_MS)]), BEGAN_MS);
+    let later_ms = BEGAN_MS + RECORDING_MS_MAX - LEAD_MS;
+    desk.tick(later_ms);
+    desk.take(lines(vec![said(2, later_ms - 1), said(3, later_ms)]), later_ms);
+    desk.take(lines(vec![said(4, later_ms + 5)]), later_ms);
+    let all = recordings(&desk, None, 10);
+    let starts: Vec<u64> = all.iter().map(|view| view.recording.start_ms).collect();
+    assert_eq!(starts, [later_ms, BEGAN_MS - LEAD_MS]);
+    assert_eq!(recordings(&desk, Some(all[0].recording), 10).len(), 1);
+    assert_eq!(recordings(&desk, None, 1).len(), 1);
+}
+
+#[test]
+fn lines_of_a_video_come_in_any_order_and_at_any_time() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let mut desk = desk(&config);
+    let video = RoomId::new("v1").unwrap();
+    let write = |desk: &mut Desk, offset_ms, now_ms| {
+        desk.write(&video, "ann", "hello".into(), offset_ms, now_ms).unwrap()
+    };
+    let first = write(&mut desk, 5_000, BEGAN_MS);
+    assert!(write(&mut desk, 1_000, BEGAN_MS) > first, "of one moment too");
+    let offsets = |desk: &Desk| {
+        let of = (&Source::video(&video), OF_VIDEO, 0);
+        let view = reads::segment(&*desk.shelf, || desk, of).unwrap().unwrap();
+        view.segment.lines.iter().map(|line| line.offset_ms).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(&desk), [1_000, 5_000], "it is seen at once");
+    desk.tick(BEGAN_MS + AGAIN_MS);
+    assert!(desk.open.is_empty());
+    write(&mut desk, 3_000, BEGAN_MS + 100_000);
+    assert_eq!(offsets(&desk), [1_000, 3_000, 5_000]);
+    desk.tick(BEGAN_MS + 200_000);
+    let source = Source::video(&video);
+    let view = reads::recording(&*desk.shelf, || &desk, &source, OF_VIDEO).unwrap().unwrap();
+    let entry = view.index.segments[&0];
+    assert_eq!((entry.version, entry.lines, entry.seq_min), (2, 3, first));
+}
+
+#[test]
+fn what_is_removed_is_gone_from_the_index_and_the_last_one_takes_its_recording_along() {
+    let folder = Folder::new();
+    let config = config(&folder);
+    let mut desk = desk(&config);
+    desk.take(lines(vec![said(1, BEGAN_MS), said(2, BEGAN_MS + 10_000)]), BEGAN_MS);
+    desk.tick(BEGAN_MS + 30_000);
+    let all = super::super::clean::walk(&*desk.shelf).unwrap();
+    assert_eq!(all.iter().map(|old| old.place.number).collect::<Vec<_>>(), [0, 1]);
+    assert!(all.iter().all(|old| old.bytes > 0));
+    assert!(desk.remove(&all[0].place).unwrap());
+    assert_eq!((seqs(&desk, 0), seqs(&desk, 1)), (vec![], vec![2]));
+    assert!(desk.remove(&all[1].place).unwrap());
+    assert!(super::super::clean::walk(&*desk.shelf).unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(config.folder.join("room=stage")).unwrap().count(), 0);
+}

@@ -1,0 +1,54 @@
+//! Rooms that are archived: what their homes admit is handed on, for whoever keeps it.
+//!
+//! Owns the choice of rooms and the hand-over of a turn. Never waits, and keeps nothing beyond the
+//! turn: what finds no room is counted, and the room goes on.
+
+use super::Shard;
+use crate::metrics::Figure;
+use crate::router::{Batch, Output};
+use std::sync::Arc;
+use uproar_proto::control::RoomSettings;
+
+/// The attribute that keeps a room out of the archive, where its value is `off`.
+const ATTRIBUTE: &str = "danmaku";
+
+/// Of a shard.
+#[derive(Default)]
+pub(super) struct Archive {
+    /// Whether anybody keeps lines.
+    kept: bool,
+    batches: Vec<Arc<Batch>>,
+}
+
+fn is_archived(settings: &RoomSettings) -> bool {
+    settings.attributes.get(ATTRIBUTE).is_none_or(|value| value != "off")
+}
+
+impl Shard {
+    /// Somebody takes what [`Shard::take_archived`] gives.
+    pub fn archive_rooms(&mut self) {
+        self.archive.kept = true;
+    }
+
+    /// What rooms with their home here have admitted in the last turn.
+    pub fn take_archived(&mut self) -> Vec<Arc<Batch>> {
+        std::mem::take(&mut self.archive.batches)
+    }
+
+    /// The way to the archive was full.
+    pub fn archive_lost(&mut self, batch: &Batch) {
+        self.metrics.add(Figure::ArchiveLost, batch.messages.len() as u64);
+    }
+
+    /// A home has put something out.
+    pub(super) fn archive(&mut self, number: u32, out: &[Output]) {
+        if !self.archive.kept || !is_archived(self.homes.slab.get(number).home.settings()) {
+            return;
+        }
+        let batches = out.iter().filter_map(|output| match output {
+            Output::Flush(batch) if !batch.messages.is_empty() => Some(Arc::clone(batch)),
+            _ => None,
+        });
+        self.archive.batches.extend(batches);
+    }
+}
