@@ -121,6 +121,7 @@ mod tests {
     fn settings_end_no_script() {
         let page = include_str!("../../web/dist/room.html");
         let config = PagesConfig { video_url: "</script><b>".into(), ..PagesConfig::default() };
+        assert!(page.contains(SETTINGS), "there is no place for them");
         let text = filled(page, &config);
         assert!(!text.contains("</script><b>"));
         let found = text.split("application/json\">").nth(1).unwrap();
