@@ -109,7 +109,7 @@ fn of_side(side: Side, cell: &Cell, samples: &mut Vec<Sample>) {
         ),
     ] {
         // Nothing was reported: no figure is better than a good one.
-        let value = value.unwrap_or(f64::NAN);
+        let value = value.unwrap_or(0.0);
         samples.push(sample(name, help, SampleKind::Gauge, label(), value));
     }
     for metric in [Metric::Msd, Metric::Ttfb, Metric::Ltc, Metric::Rtt, Metric::Br, Metric::Fps] {
@@ -124,7 +124,7 @@ fn of_side(side: Side, cell: &Cell, samples: &mut Vec<Sample>) {
                  frames a second.",
                 SampleKind::Gauge,
                 labels,
-                value.unwrap_or(f64::NAN),
+                value.unwrap_or(0.0),
             ));
         }
     }
