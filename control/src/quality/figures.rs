@@ -108,7 +108,7 @@ fn of_side(side: Side, cell: &Cell, samples: &mut Vec<Sample>) {
             cell.frame_drop_ratio(),
         ),
     ] {
-        // Nothing was reported: no figure is better than a good one.
+        // Nothing was reported: 0, since every value here is a number of at least 0.
         let value = value.unwrap_or(0.0);
         samples.push(sample(name, help, SampleKind::Gauge, label(), value));
     }
