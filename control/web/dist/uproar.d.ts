@@ -428,7 +428,7 @@ export declare class Uproar extends Emitter<UproarEvents> {
 	/** What the connection does now. */
 	state: State;
 	private readonly rooms;
-	/** Rooms whose join is under way, or was refused for good. */
+	/** Rooms whose join was refused for now: when each is tried again. */
 	private readonly rejoin;
 	private readonly backoff;
 	private link?;

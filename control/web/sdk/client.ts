@@ -21,7 +21,7 @@ const PROBE_MS = 3_000;
 const AGENT = "uproar-js/0.1";
 
 /** Codes that another token may mend. */
-const TOKEN_CODES = [2003, 2004, 2005, 3012];
+export const TOKEN_CODES = [2003, 2004, 2005, 3012];
 const ALREADY_JOINED = 2017;
 /** What a WebSocket says where the connection broke. */
 const NO_CLOSE_FRAME = 1006;
@@ -87,7 +87,7 @@ export class Uproar extends Emitter<UproarEvents> {
   /** What the connection does now. */
   state: State = { is: "connecting" };
   private readonly rooms = new Map<string, Room>();
-  /** Rooms whose join is under way, or was refused for good. */
+  /** Rooms whose join was refused for now: when each is tried again. */
   private readonly rejoin = new Map<string, ReturnType<typeof setTimeout>>();
   private readonly backoff = new Backoff();
   private link?: Link;

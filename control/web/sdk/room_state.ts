@@ -95,7 +95,7 @@ export class RoomState {
         return this.hasJoined(body as Joined);
       case "batch": {
         const batch = body as { epoch: string; messages: RoomMessage[] };
-        return this.messages(batch.epoch, batch.messages, false);
+        return this.messages(batch.epoch, batch.messages);
       }
       case "gap":
         return this.missed(body as Gap);
@@ -135,7 +135,7 @@ export class RoomState {
     return events;
   }
 
-  private messages(epoch: string, messages: RoomMessage[], history: boolean): RoomEvent[] {
+  private messages(epoch: string, messages: RoomMessage[]): RoomEvent[] {
     const events: RoomEvent[] = [];
     for (const message of messages) {
       const last = this.cursor?.epoch === epoch ? this.cursor.seq : undefined;
@@ -148,7 +148,7 @@ export class RoomState {
         return events;
       }
       this.cursor = { epoch, seq: message.seq };
-      events.push(this.hear(message, history));
+      events.push(this.hear(message, false));
     }
     return events;
   }

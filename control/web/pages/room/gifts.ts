@@ -8,7 +8,7 @@ const SHOWN_MAX = 4;
 interface Banner {
   item: HTMLLIElement;
   count: number;
-  timer: ReturnType<typeof setTimeout>;
+  timer?: ReturnType<typeof setTimeout>;
 }
 
 export class Gifts {
@@ -33,7 +33,7 @@ export class Gifts {
     name.textContent = user;
     item.append(name, ` ${text}`);
     this.list.append(item);
-    return { item, count: 0, timer: setTimeout(() => {}, 0) };
+    return { item, count: 0 };
   }
 
   private end(key: string): void {

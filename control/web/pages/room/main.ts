@@ -3,6 +3,7 @@
  */
 
 import { Account, Fate, Heard, Options, Room, Said, State, Uproar } from "../../sdk/index.js";
+import { TOKEN_CODES } from "../../sdk/client.js";
 import { Danmaku } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
 import { Lines } from "./lines.js";
@@ -15,8 +16,6 @@ interface Settings {
   video_url: string;
 }
 
-/** Codes that a sign-in may mend. */
-const SIGN_IN = [2003, 2004, 2005, 3012];
 const SLOW_DOWN = 1001;
 const SLOW_MODE = 1002;
 const MUTED = 2013;
@@ -120,7 +119,7 @@ function told(state: State): void {
       return;
     }
     case "closed":
-      if (state.why && SIGN_IN.includes(state.why.code) && !handed) void signIn();
+      if (state.why && TOKEN_CODES.includes(state.why.code) && !handed) void signIn();
       text.textContent = words.closed(state.why?.text ?? "");
       again.textContent = words.retry;
       again.onclick = connect;
@@ -245,10 +244,16 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") return input.blur();
   if (event.target instanceof HTMLInputElement || $<HTMLDialogElement>("sign-in").open) return;
   if (event.key === "Enter" && event.target instanceof HTMLButtonElement) return;
-  const act = { "/": () => input.focus(), Enter: () => input.focus() }[event.key];
-  const letter = { l: () => $("like").click(), d: () => flying.click() }[event.key.toLowerCase()];
-  if (act ?? letter) event.preventDefault();
-  (act ?? letter)?.();
+  const acts: Record<string, () => void> = {
+    "/": () => input.focus(),
+    enter: () => input.focus(),
+    l: () => $("like").click(),
+    d: () => flying.click(),
+  };
+  const act = acts[event.key.toLowerCase()];
+  if (!act) return;
+  event.preventDefault();
+  act();
 });
 
 input.placeholder = words.placeholder;

@@ -25,7 +25,6 @@ const ENGLISH = {
   signIn: "Sign in",
   user: "Name",
   password: "Password",
-  guest: "guest",
 };
 
 type Words = typeof ENGLISH;
@@ -55,7 +54,6 @@ const CHINESE: Words = {
   signIn: "登录",
   user: "用户名",
   password: "密码",
-  guest: "游客",
 };
 
 const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language;
