@@ -10,6 +10,7 @@ mod caller;
 mod conversations;
 mod danmaku;
 mod errors;
+mod etag;
 mod extract;
 mod groups;
 mod idempotency;

@@ -4,14 +4,13 @@
 //! nothing of what they say.
 
 use super::Shared;
+use super::etag::ETag;
 use crate::config::PagesConfig;
 use axum::Router;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -67,17 +66,13 @@ fn filled(page: &str, config: &PagesConfig) -> String {
 /// A file and all that is said with it.
 struct Served {
     body: Bytes,
-    etag: String,
+    etag: ETag,
     headers: HeaderMap,
 }
 
 impl Served {
     fn of(path: &str, kind: &'static str, body: Bytes) -> Served {
-        let mut etag = String::from("\"");
-        for byte in Sha256::digest(&body).iter().take(12) {
-            let _ = write!(etag, "{byte:02x}"); // a String takes everything
-        }
-        etag.push('"');
+        let etag = ETag::of(&body);
         let mut headers = HeaderMap::new();
         let mut add = |name: HeaderName, value: &'static str| {
             headers.insert(name, HeaderValue::from_static(value));
@@ -95,18 +90,12 @@ impl Served {
             add(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
             add(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
         }
-        if let Ok(value) = HeaderValue::from_str(&etag) {
-            headers.insert(header::ETAG, value);
-        }
+        etag.say(&mut headers);
         Served { body, etag, headers }
     }
 
     fn answer(&self, asked: &HeaderMap) -> Response {
-        let has = asked.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-            let known = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            known.into_iter().any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag)
-        });
-        if has {
+        if self.etag.is_known(asked) {
             return (StatusCode::NOT_MODIFIED, self.headers.clone()).into_response();
         }
         (self.headers.clone(), self.body.clone()).into_response()

@@ -1,6 +1,7 @@
 //! How a segment of danmaku goes over HTTP: protobuf or JSON, compressed where the client can, with
 //! an ETag of its very bytes.
 
+use super::etag::ETag;
 use crate::danmaku::View;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -9,8 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::io;
 use std::ops::Range;
 use uproar_proto::v1::{Class, DanmakuLine, DanmakuSegment, danmaku_line::Content};
@@ -122,23 +121,17 @@ pub(crate) fn answered(mut body: Vec<u8>, asked: Asked<'_>) -> Response {
         body = compressed;
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
     }
-    let mut etag = String::from("\"");
-    for byte in Sha256::digest(&body).iter().take(16) {
-        let _ = write!(etag, "{byte:02x}"); // a String takes everything
-    }
-    etag.push('"');
+    let etag = ETag::of(&body);
     let cache = format!("public, max-age={}", asked.fresh_s);
     let mut add =
         |name, value: Result<HeaderValue, _>| drop(value.map(|v| headers.insert(name, v)));
-    add(header::ETAG, HeaderValue::from_str(&etag));
     add(header::CACHE_CONTROL, HeaderValue::from_str(&cache));
     add(header::VARY, HeaderValue::from_str("accept, accept-encoding"));
     add(header::CONTENT_TYPE, HeaderValue::from_str(asked.kind));
     // For pages of other sites: players stand anywhere, and what is here is open to everybody.
     add(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_str("*"));
-    let known = asked.headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut known = known.flat_map(|value| value.to_str().unwrap_or_default().split(','));
-    if known.any(|tag| tag.trim() == "*" || tag.trim().trim_start_matches("W/") == etag) {
+    etag.say(&mut headers);
+    if etag.is_known(asked.headers) {
         headers.remove(header::CONTENT_TYPE);
         headers.remove(header::CONTENT_ENCODING);
         return (StatusCode::NOT_MODIFIED, headers).into_response();
