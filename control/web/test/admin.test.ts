@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Page } from "playwright-core";
-import { WebSocket as Ws } from "ws";
 import { label, parse, quantile, rate, sum, values } from "../pages/admin/metrics.js";
 import { shown } from "../pages/admin/figures.js";
 import { Uproar } from "../sdk/index.js";
-import { browser } from "./browser.js";
-import { check, ending, Server, sleep, until, WITH_USERS } from "./server.js";
+import { browser, emptyPage } from "./browser.js";
+import { client } from "./client.js";
+import { check, Server, sleep, until, WITH_USERS } from "./server.js";
 
 test("metrics are read as they stand, and rates begin anew after a restart", () => {
   const text = [
@@ -46,9 +46,7 @@ test("metrics are read as they stand, and rates begin anew after a restart", () 
 
 /** A page that is logged in. */
 async function admin(server: Server, view = ""): Promise<Page> {
-  const page = await (await (await browser()).newContext()).newPage();
-  const errors = ending<string[]>([], (errors) => assert.deepEqual(errors, [], "in the page"));
-  page.on("pageerror", (error) => errors.push(`${error.stack}`));
+  const page = await emptyPage(await browser());
   page.on("dialog", (dialog) => void dialog.accept());
   await page.goto(`${server.http}/admin${view}`);
   await page.waitForSelector("#log-in[open]");
@@ -59,8 +57,7 @@ async function admin(server: Server, view = ""): Promise<Page> {
 }
 
 function viewer(server: Server, name: string): Uproar {
-  const live = new Uproar({ url: server.url, WebSocket: Ws as unknown as typeof WebSocket });
-  ending(live, (live) => live.close());
+  const live = client({ url: server.url });
   live.room(name);
   return live;
 }

@@ -1,9 +1,9 @@
 /** Conversations by the SDK against a real server: nothing lost, nothing twice, whatever breaks. */
 
 import assert from "node:assert/strict";
-import { WebSocket as Ws } from "ws";
 import { Account, SendRefused, StoredMessage, Uproar } from "../sdk/index.js";
-import { check, ending, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
+import { client } from "./client.js";
+import { check, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
 
 async function befriend(server: Server, user: string, peer: string): Promise<void> {
   await server.ask("PUT", "/v1/relations", { relations: [{ user, peer, friends: true }] });
@@ -17,13 +17,7 @@ interface Device {
 }
 
 function device(server: Server, user: string, url = server.url): Device {
-  const live = new Uproar({
-    url,
-    token: () => mint(server, user),
-    inbox: true,
-    WebSocket: Ws as unknown as typeof WebSocket,
-  });
-  ending(live, (live) => live.close());
+  const live = client({ url, token: () => mint(server, user), inbox: true });
   const heard = new Map<string, StoredMessage[]>();
   live.conversations.on("message", ({ conversation, message }) => {
     heard.set(conversation, [...(heard.get(conversation) ?? []), message]);

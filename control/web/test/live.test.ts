@@ -1,15 +1,9 @@
 /** The SDK against a real server, over both WebSocket variants. */
 
 import assert from "node:assert/strict";
-import { WebSocket as Ws } from "ws";
-import { Fate, Heard, Options, State, Uproar } from "../sdk/index.js";
-import { check, ending, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
-
-function open(options: Options): Uproar {
-  const live = new Uproar({ WebSocket: Ws as unknown as typeof WebSocket, ...options });
-  ending(live, (live) => live.close());
-  return live;
-}
+import { Fate, Heard, State, Uproar } from "../sdk/index.js";
+import { client } from "./client.js";
+import { check, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
 
 /** What a client hears in a room, from now on. */
 function hearing(live: Uproar, name = "stage"): Heard[] {
@@ -24,7 +18,7 @@ const online = (live: Uproar) => until("it is online", () => live.state.is === "
 for (const variant of ["proto", "json"] as const) {
   check(`${variant}: what one says all hear, and it learns what became of it`, async () => {
     const server = await Server.start();
-    const [ann, bob] = [open({ url: server.url, variant }), open({ url: server.url, variant })];
+    const [ann, bob] = [client({ url: server.url, variant }), client({ url: server.url, variant })];
     const [byAnn, byBob] = [hearing(ann), hearing(bob)];
     const counts: number[] = [];
     ann.room("stage").on("count", ({ viewers }) => counts.push(viewers));
@@ -44,14 +38,14 @@ for (const variant of ["proto", "json"] as const) {
     await until("the viewers are counted", () => counts.at(-1) === 2);
 
     // Who comes later sees what was said, as history.
-    const late = hearing(open({ url: server.url, variant }));
+    const late = hearing(client({ url: server.url, variant }));
     await until("the history is there", () => late.length === 2);
     assert.ok(late.every((one) => one.history && !one.own));
   });
 
   check(`${variant}: likes are added up`, async () => {
     const server = await Server.start();
-    const [ann, bob] = [open({ url: server.url, variant }), open({ url: server.url, variant })];
+    const [ann, bob] = [client({ url: server.url, variant }), client({ url: server.url, variant })];
     const room = bob.room("stage");
     let frames = 0;
     room.on("count", () => (frames += 1));
@@ -64,7 +58,7 @@ for (const variant of ["proto", "json"] as const) {
   check(`${variant}: after a cut it goes on where it was, without a duplicate`, async () => {
     const server = await Server.start();
     const line = await Wire.to(server);
-    const [ann, bob] = [open({ url: line.url, variant }), open({ url: server.url, variant })];
+    const [ann, bob] = [client({ url: line.url, variant }), client({ url: server.url, variant })];
     const heard = hearing(ann);
     const gaps: unknown[] = [];
     const states: State["is"][] = [];
@@ -97,7 +91,7 @@ check("what the history no longer holds is told as a gap", async () => {
     "[engine.rooms]\nhistory_messages_max = 4\nsnapshot_messages_max = 4\n",
   );
   const line = await Wire.to(server);
-  const [ann, bob] = [open({ url: line.url }), open({ url: server.url })];
+  const [ann, bob] = [client({ url: line.url }), client({ url: server.url })];
   const heard = hearing(ann);
   const gaps: { from_seq: number; to_seq: number; reason: string }[] = [];
   ann.room("stage").on("gap", (gap) => gaps.push(gap));
@@ -117,7 +111,7 @@ check("what the history no longer holds is told as a gap", async () => {
 check("a connection that hangs is found out when the network is said to be back", async () => {
   const server = await Server.start();
   const line = await Wire.to(server);
-  const ann = open({ url: line.url });
+  const ann = client({ url: line.url });
   await until("it is in", () => ann.room("stage").joined);
   line.freeze();
   ann.reconnect();
@@ -129,7 +123,7 @@ check("a connection that hangs is found out when the network is said to be back"
 check("what was said over a broken connection is lost, or found again", async () => {
   const server = await Server.start();
   const line = await Wire.to(server);
-  const ann = open({ url: line.url });
+  const ann = client({ url: line.url });
   const heard = hearing(ann);
   await until("it is in", () => ann.room("stage").joined);
   line.freeze();
@@ -149,7 +143,7 @@ check("what a room refuses comes back with the reason and the time to wait", asy
   const server = await Server.start(
     "[engine.rooms.defaults]\nslow_mode_s = 30\npayload_bytes_max = 64\n",
   );
-  const room = open({ url: server.url }).room("stage");
+  const room = client({ url: server.url }).room("stage");
   await until("it is in", () => room.joined);
   assert.equal(room.slowMode_s, 30);
   assert.equal((await room.publish("x".repeat(65))).code, 2007);
@@ -163,7 +157,7 @@ check("more than a room admits is shed, and its sender is told", async () => {
   const server = await Server.start(
     "[engine.rooms.defaults]\nrate_per_s = 2\nuser_rate_per_s = 100\n",
   );
-  const room = open({ url: server.url }).room("stage");
+  const room = client({ url: server.url }).room("stage");
   await until("it is in", () => room.joined);
   const said = Array.from({ length: 30 }, (_, n) => room.publish(`${n}`));
   const fates = await Promise.all(said);
@@ -173,7 +167,7 @@ check("more than a room admits is shed, and its sender is told", async () => {
 });
 
 check("too much that waits is refused at once, and what waits too long is not sent", async () => {
-  const ann = open({ url: "ws://127.0.0.1:1" });
+  const ann = client({ url: "ws://127.0.0.1:1" });
   const said = Array.from({ length: 101 }, () => ann.room("stage").publish("hello?"));
   assert.equal((await said[100]).outcome, "offline");
   assert.equal((await said[0]).outcome, "offline");
@@ -183,19 +177,19 @@ check(
   "a token that is refused ends it, and a fresh one is asked for where there is a way",
   async () => {
     const server = await Server.start(WITH_USERS);
-    const fixed = open({ url: server.url, token: "nonsense" });
+    const fixed = client({ url: server.url, token: "nonsense" });
     await until("it is closed", () => fixed.state.is === "closed");
     assert.equal(fixed.state.is === "closed" && fixed.state.why?.name, "TOKEN_INVALID");
-    const guest = open({ url: server.url });
+    const guest = client({ url: server.url });
     await until("it is closed", () => guest.state.is === "closed");
     assert.equal(guest.state.is === "closed" && guest.state.why?.name, "TOKEN_REQUIRED");
 
     let asked = 0;
     const good = await mint(server, "ann");
-    const given = open({ url: server.url, token: () => (asked++ === 0 ? "stale" : good) });
+    const given = client({ url: server.url, token: () => (asked++ === 0 ? "stale" : good) });
     await online(given);
     assert.equal(asked, 2);
-    const never = open({ url: server.url, token: () => "stale" });
+    const never = client({ url: server.url, token: () => "stale" });
     await until("it gives up", () => never.state.is === "closed");
   },
 );
@@ -204,7 +198,7 @@ check("a token is renewed in place before it ends", async () => {
   const server = await Server.start(WITH_USERS);
   let asked = 0;
   const states: string[] = [];
-  const live = open({
+  const live = client({
     url: server.url,
     // The warning comes 60 s before the first one ends.
     token: () => mint(server, "ann", asked++ === 0 ? 62 : 600),
@@ -220,7 +214,7 @@ check("a token is renewed in place before it ends", async () => {
 
 check("a server that goes away says so, and its clients come back by themselves", async () => {
   const server = await Server.start("[engine]\ndrain_spread_ms = 200\n");
-  const ann = open({ url: server.url });
+  const ann = client({ url: server.url });
   const heard = hearing(ann);
   await until("it is in", () => ann.room("stage").joined);
   server.signal("SIGTERM");
@@ -236,7 +230,7 @@ check("a server that goes away says so, and its clients come back by themselves"
 check("a room that is left is not joined again, and one that is closed says why", async () => {
   const server = await Server.start();
   const line = await Wire.to(server);
-  const ann = open({ url: line.url });
+  const ann = client({ url: line.url });
   const codes: number[] = [];
   const stage = ann.room("stage");
   stage.on("left", ({ code }) => codes.push(code));
@@ -263,7 +257,7 @@ check("a room that is left is not joined again, and one that is closed says why"
 
 check("a listener that fails stops nobody else", async () => {
   const server = await Server.start();
-  const ann = open({ url: server.url });
+  const ann = client({ url: server.url });
   let failures = 0;
   const later = globalThis.queueMicrotask;
   globalThis.queueMicrotask = (task) =>

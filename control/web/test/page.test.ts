@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { Browser, BrowserContext, Page } from "playwright-core";
-import { WebSocket as Ws } from "ws";
-import { Uproar } from "../sdk/index.js";
-import { browser } from "./browser.js";
+import { Browser, Page } from "playwright-core";
+import { browser, emptyPage } from "./browser.js";
+import { client } from "./client.js";
 import { check, ending, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
 
 /** A page of a server; what goes wrong in it fails the test. */
@@ -15,10 +14,7 @@ async function visit(
   options: { width?: number; locale?: string; wire?: Wire } = {},
 ): Promise<Page> {
   const viewport = { width: options.width ?? 1280, height: 720 };
-  const context: BrowserContext = await chromium.newContext({ viewport, locale: options.locale });
-  const page = await context.newPage();
-  const errors = ending<string[]>([], (errors) => assert.deepEqual(errors, [], "in the page"));
-  page.on("pageerror", (error) => errors.push(`${error.stack}`));
+  const page = await emptyPage(chromium, { viewport, locale: options.locale });
   if (options.wire) {
     const { host } = new URL(options.wire.url);
     await page.route("**/v1/connect", (route) => route.fulfill({ json: { addresses: [host] } }));
@@ -38,10 +34,8 @@ async function say(page: Page, text: string): Promise<void> {
 
 /** Another client of the room. */
 function other(server: Server, name = "lobby") {
-  const live = new Uproar({ url: server.url, WebSocket: Ws as unknown as typeof WebSocket });
-  ending(live, (live) => live.close());
   const heard: string[] = [];
-  const room = live.room(name);
+  const room = client({ url: server.url }).room(name);
   room.on("message", ({ text }) => heard.push(text ?? ""));
   return { room, heard };
 }
