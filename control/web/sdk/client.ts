@@ -333,7 +333,8 @@ export class Uproar extends Emitter<UproarEvents> {
     if (error.code === ALREADY_JOINED) return;
     if (!room.joined && error.retry) {
       const wait = Math.max(error.retry_after_ms, 1_000) * (1 + Math.random());
-      const again = () => this.link === link && this.tell({ join: room.state.join() });
+      const isWanted = () => this.link === link && this.rooms.get(room.name) === room;
+      const again = () => isWanted() && this.tell({ join: room.state.join() });
       this.rejoin.set(room.name, setTimeout(again, wait));
     }
     room.refused(error);
