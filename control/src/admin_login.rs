@@ -7,6 +7,7 @@ use crate::config::AdminConfig;
 use crate::fault::Fault;
 use crate::limits::Limits;
 use crate::passwords::Passwords;
+use crate::paths::with_ending;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -130,8 +131,7 @@ fn random<const BYTES: usize>() -> Result<String, String> {
 /// On the disk before the password is shown; nobody else's to read. It is there whole or not at
 /// all; `false`: another one was there first.
 fn write(file: &Path, hash: &str) -> std::io::Result<bool> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
+    let beside = with_ending(file, &format!(".{}", std::process::id()));
     let mut made =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     writeln!(made, "{hash}")?;

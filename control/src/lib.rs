@@ -21,6 +21,7 @@ mod limits;
 #[cfg(test)]
 mod listener;
 mod passwords;
+mod paths;
 mod process;
 mod quality;
 mod refresh;

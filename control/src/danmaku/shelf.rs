@@ -2,6 +2,7 @@
 //!
 //! Owns how a value becomes durable as a whole. Knows no segment.
 
+use crate::paths::with_ending;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -73,8 +74,7 @@ impl Shelf for Disk {
 /// where `sync` says so.
 pub(super) fn write_whole(path: &Path, value: &[u8], sync: bool) -> io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
+    let beside = with_ending(path, ".new");
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(value)?;
         if sync { file.sync_all() } else { Ok(()) }

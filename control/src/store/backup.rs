@@ -9,6 +9,7 @@ use super::copy::{self, Sum};
 use super::hold::{Hold, Use};
 use super::place::Place;
 use super::{Dialect, StoreError, migrate};
+use crate::paths::with_ending;
 use sqlx::{AnyConnection, Connection as _};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -171,9 +172,7 @@ struct Beside {
 
 impl Beside {
     fn path_of(file: &Path) -> PathBuf {
-        let mut path = file.as_os_str().to_owned();
-        path.push(".tmp");
-        PathBuf::from(path)
+        with_ending(file, ".tmp")
     }
 
     fn make(file: &Path) -> Result<Beside, String> {

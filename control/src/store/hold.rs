@@ -11,6 +11,7 @@
 //! more.
 
 use super::{Dialect, StoreError, migrate, place::Place};
+use crate::paths::with_ending;
 use sqlx::{AnyConnection, Connection as _};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -125,9 +126,7 @@ const SERVED: &str = "another process serves it, and a SQLite file is served by 
 
 /// The file whose lock stands for a SQLite file.
 pub(super) fn lock_path(file: &Path) -> PathBuf {
-    let mut path = file.as_os_str().to_owned();
-    path.push("-lock");
-    PathBuf::from(path)
+    with_ending(file, "-lock")
 }
 
 fn lock_files(file: &Path, how: Use) -> Result<Hold, Refused> {
@@ -138,11 +137,8 @@ fn lock_files(file: &Path, how: Use) -> Result<Hold, Refused> {
         }
         Use::Alone => lock_file(&path, File::try_lock, IN_USE)?,
     };
-    let server = (how == Use::Serving).then(|| {
-        let mut path = file.as_os_str().to_owned();
-        path.push("-server");
-        lock_file(Path::new(&path), File::try_lock, SERVED)
-    });
+    let server = (how == Use::Serving)
+        .then(|| lock_file(&with_ending(file, "-server"), File::try_lock, SERVED));
     Ok(Hold::File(lock, server.transpose()?))
 }
 
@@ -226,9 +222,7 @@ struct Files(Vec<(PathBuf, (u64, u64))>);
 impl Files {
     fn of(place: &Place) -> Files {
         let Some(file) = &place.file else { return Files(Vec::new()) };
-        let mut log = file.as_os_str().to_owned();
-        log.push("-wal");
-        let both = [file.clone(), PathBuf::from(log)].into_iter();
+        let both = [file.clone(), with_ending(file, "-wal")].into_iter();
         Files(both.filter_map(|path| identity(&path).map(|which| (path, which))).collect())
     }
 

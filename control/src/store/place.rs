@@ -3,6 +3,7 @@
 //! Owns the settings every connection begins with. Never shows a password.
 
 use super::{ACQUIRE_MAX, Dialect, dialect};
+use crate::paths::with_ending;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _};
@@ -34,17 +35,16 @@ impl Place {
         sqlx::any::install_default_drivers();
         let url = dialect.connection_url(url);
         let shown = dialect::without_password(&url);
-        let told = |e: sqlx::Error| format!("store.url {shown}: {e}");
-        let told_text = |e: String| format!("store.url {shown}: {e}");
+        let told = |e: &dyn Display| format!("store.url {shown}: {e}");
         let file = match dialect {
             Dialect::Sqlite if url.contains(":memory:") || url.contains("mode=memory") => None,
             Dialect::Sqlite => {
-                let options = SqliteConnectOptions::from_str(&url).map_err(told)?;
-                Some(without_links(options.get_filename()).map_err(told_text)?)
+                let options = SqliteConnectOptions::from_str(&url).map_err(|e| told(&e))?;
+                Some(without_links(options.get_filename()).map_err(|e| told(&e))?)
             }
             Dialect::Mysql => None,
         };
-        let options: AnyConnectOptions = url.parse().map_err(told)?;
+        let options: AnyConnectOptions = url.parse().map_err(|e: sqlx::Error| told(&e))?;
         Ok(Place { dialect, file, shown, options, sync })
     }
 
@@ -92,11 +92,8 @@ impl Place {
     /// Whether a path is, by any name, this store's file or one of those beside it.
     pub(super) fn owns(&self, path: &Path) -> bool {
         let Some(file) = &self.file else { return false };
-        ["", "-wal", "-shm", "-journal", "-lock", "-server"].into_iter().any(|ending| {
-            let mut own = file.as_os_str().to_owned();
-            own.push(ending);
-            is_same(Path::new(&own), path)
-        })
+        let endings = ["", "-wal", "-shm", "-journal", "-lock", "-server"];
+        endings.into_iter().any(|ending| is_same(&with_ending(file, ending), path))
     }
 
     /// An error with the place it is about.

@@ -11,10 +11,11 @@ use super::copy::{self, Sum, Table};
 use super::hold::{Hold, Use};
 use super::place::Place;
 use super::{DAY_MS, Dialect, StoreError, migrate, partitions, schema};
+use crate::paths::with_ending;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a restore wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,9 +181,7 @@ async fn renew(dialect: Dialect, conn: &mut AnyConnection) -> Result<(), StoreEr
 }
 
 async fn into_file(source: &mut Source, store: &Path) -> Result<(), StoreError> {
-    let mut beside = store.as_os_str().to_owned();
-    beside.push("-restoring");
-    let beside = PathBuf::from(beside);
+    let beside = with_ending(store, "-restoring");
     let built = build(source, &beside).await;
     let placed = match built {
         Ok(()) => put(&beside, store).await,
