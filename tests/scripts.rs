@@ -37,6 +37,8 @@ fn wrong_words_end_with_2_and_change_nothing() {
         ("test", &["--fast"][..]),
         ("web", &["bild"]),
         ("web", &["build", "it"]),
+        ("screenshots", &["--all"]),
+        ("screenshots", &["a", "b"]),
         ("tune-host.sh", &["--aply"]),
         ("tune-host.sh", &["--connections"]),
         ("tune-host.sh", &["--connections", "0"]),
