@@ -475,3 +475,50 @@ fn the_rules_find_what_they_look_for() {
     let text = "see [a](b.md#c)\n```\n[no](x)\n```\n".to_owned();
     assert_eq!(links(&File { path: String::new(), text }), [(1, "b.md#c".to_owned())]);
 }
+
+/// What a reader of either language types and follows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outline {
+    /// Of its headings, in order: how deep, and how many tables' rows, pictures and points follow.
+    headings: Vec<(usize, [usize; 3])>,
+    commands: Vec<String>,
+    /// Inline code and where links lead.
+    names: BTreeSet<String>,
+    links: Vec<String>,
+}
+
+fn outline(path: &str) -> Outline {
+    let text = std::fs::read_to_string(root().join(path)).unwrap();
+    let mut outline = Outline::default();
+    let mut prose = String::new();
+    for line in text.lines() {
+        if let Some(command) = line.strip_prefix("    ") {
+            outline.commands.push(command.to_owned());
+            continue;
+        }
+        let depth = line.bytes().take_while(|b| *b == b'#').count();
+        if depth > 0 {
+            outline.headings.push((depth, [0; 3]));
+        } else if let Some((_, counts)) = outline.headings.last_mut() {
+            for (count, begin) in counts.iter_mut().zip(["|", "![", "* "]) {
+                *count += usize::from(line.starts_with(begin));
+            }
+        }
+        prose += line;
+        prose += " ";
+    }
+    outline.names = prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    outline.links = targets.map(str::to_owned).collect();
+    outline
+}
+
+#[test]
+fn the_chinese_readme_has_the_headings_commands_names_and_links_of_the_english_one() {
+    let (english, chinese) = (outline("README.md"), outline("README.zh-CN.md"));
+    assert!(english.headings.len() > 5 && english.commands.len() > 20 && english.links.len() > 5);
+    assert_eq!(english.commands, chinese.commands);
+    assert_eq!(english.names, chinese.names);
+    assert_eq!(english.links, chinese.links);
+    assert_eq!(english.headings, chinese.headings);
+}

@@ -148,7 +148,9 @@ pub async fn serve(
     tracing::info!(%local, "http is served");
     let bounds = Bounds::of(&api.config);
     let _keepers = crate::jwks::keep(&api.issuers).map_err(std::io::Error::other)?;
-    let quality = Arc::new(Quality::new(api.quality.clone(), crate::process::unix_ms()));
+    let networks = api.quality.networks().map_err(std::io::Error::other)?;
+    let quality = Quality::new(api.quality.clone(), crate::process::unix_ms());
+    let quality = Arc::new(quality.with_networks(networks));
     let webhooks = api.conversations.as_ref().map(|conversations| conversations.webhooks());
     let keeper = Keeper::start(&quality, api.store.clone(), webhooks);
     let router = router(api, quality).map_err(std::io::Error::other)?;

@@ -199,9 +199,10 @@ pub(crate) async fn take(
         let error = ApiError::new(Code::SlowDown, text);
         ApiError { retry_after_s: wait_ms.div_ceil(1_000), ..error }
     })?;
-    let reports = read(&shared, request).await.inspect_err(|_| {
+    let mut reports = read(&shared, request).await.inspect_err(|_| {
         shared.quality.refused.fetch_add(1, Ordering::Relaxed);
     })?;
+    shared.quality.locate(&mut reports, from);
     let taken = shared.quality.take(&reports, now_ms);
     Ok(Json(QualityTaken { taken: taken.taken, repeated: taken.repeated }))
 }

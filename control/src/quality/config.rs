@@ -1,7 +1,9 @@
 //! Section `[quality]` of the configuration: every bound of the quality reports.
 
 use super::cell::CELL_BYTES_MAX;
+use super::networks::Networks;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Section `[quality]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,9 @@ pub struct QualityConfig {
     pub reports_per_request_max: u32,
     /// The largest request body with reports, in bytes. Larger: 413.
     pub body_bytes_max: u32,
+    /// A table of networks that fills in region and ISP where a report does not say them: lines of
+    /// `NETWORK,REGION,ISP`. Empty: none. Read once, at the start.
+    pub networks_file: PathBuf,
     /// Sessions that are remembered, to tell what is new in a report. Reached: those that were
     /// silent longest are forgotten; what one of them counted until its next report is lost.
     pub sessions_max: u32,
@@ -58,6 +63,7 @@ impl Default for QualityConfig {
             requests_per_s_max: 20,
             reports_per_request_max: 100,
             body_bytes_max: 256 << 10,
+            networks_file: PathBuf::new(),
             sessions_max: 200_000,
             keys_max: 1_000,
             memory_mib_max: 256,
@@ -106,7 +112,19 @@ impl QualityConfig {
                 "alarm_change_percent is {change}; allowed is 110 to 10000, or 0 for none"
             ));
         }
+        self.networks().map_err(|error| format!("networks_file: {error}"))?;
         Ok(())
+    }
+
+    /// The table of networks; without a file, an empty one.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub(crate) fn networks(&self) -> Result<Networks, String> {
+        match self.networks_file.as_os_str().is_empty() {
+            true => Ok(Networks::default()),
+            false => Networks::read(&self.networks_file),
+        }
     }
 
     /// Memory of all windows, in bytes.

@@ -10,6 +10,7 @@ pub(crate) mod config;
 mod figures;
 pub(crate) mod ingest;
 pub(crate) mod keep;
+pub(crate) mod networks;
 pub(crate) mod query;
 pub(crate) mod report;
 pub(crate) mod row;
@@ -20,7 +21,9 @@ use alarm::{Alarm, Alarms};
 use cell::Cell;
 use config::QualityConfig;
 use ingest::Sessions;
+use networks::Networks;
 use report::{Key, Report};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use windows::{Level, Windows};
@@ -28,6 +31,7 @@ use windows::{Level, Windows};
 /// Everything that is known of the quality here.
 pub(crate) struct Quality {
     config: QualityConfig,
+    networks: Networks,
     board: Mutex<Board>,
     /// Names what this process stores: random, so another one after each start.
     node: i64,
@@ -63,6 +67,7 @@ impl Quality {
         };
         Quality {
             config,
+            networks: Networks::default(),
             board: Mutex::new(board),
             node: crate::ids::random_id(),
             refused: AtomicU64::new(0),
@@ -80,6 +85,23 @@ impl Quality {
     /// Its bounds.
     pub(crate) fn config(&self) -> &QualityConfig {
         &self.config
+    }
+
+    /// With a table of networks.
+    pub(crate) fn with_networks(self, networks: Networks) -> Quality {
+        Quality { networks, ..self }
+    }
+
+    /// Fills in where reports come from, in what they do not say of it themselves.
+    pub(crate) fn locate(&self, reports: &mut [Report], from: IpAddr) {
+        let Some(place) = self.networks.place(from) else { return };
+        for Report { key, .. } in reports {
+            for (text, of_table) in [(&mut key.region, &place.region), (&mut key.isp, &place.isp)] {
+                if text.is_empty() {
+                    text.push_str(of_table);
+                }
+            }
+        }
     }
 
     /// Counts reports that break no rule.

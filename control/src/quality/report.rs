@@ -128,7 +128,7 @@ pub(crate) const TOTALS: usize = Total::ALL.len();
 pub(crate) const METRICS: usize = Metric::ALL.len();
 
 /// The longest text of a key, in bytes.
-const TEXT_BYTES_MAX: usize = 64;
+pub(super) const TEXT_BYTES_MAX: usize = 64;
 /// Values of one report, those of its starts included.
 const VALUES_MAX: usize = 256;
 /// The oldest a session may be: 30 days.

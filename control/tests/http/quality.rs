@@ -205,3 +205,21 @@ fn without_guests_a_token_is_needed_and_reports_outlive_a_restart_in_the_store()
     let text = send(&closed, &[]).error(401, "TOKEN_REQUIRED");
     assert!(text.contains("quality.guests"), "{text}");
 }
+
+#[test]
+fn what_a_report_does_not_say_is_filled_in_by_its_address() {
+    let name = format!("uproar-networks-{}", std::process::id());
+    let networks_file = std::env::temp_dir().join(name);
+    std::fs::write(&networks_file, "127.0.0.0/8,here,provider-a\n").unwrap();
+    let config = QualityConfig { networks_file: networks_file.clone(), ..QualityConfig::default() };
+    config.check().unwrap();
+    let server = Server::reporting(config.clone());
+    std::fs::remove_file(&networks_file).unwrap();
+    assert_eq!(send(&server, &[report("a", 1, ""), report("b", 1, "isp-1")]).status, 200);
+    let told = groups(&server, "by=region,isp");
+    let cells: Vec<&Value> = told.iter().map(|group| &group["cell"]).collect();
+    let cell = |isp: &str| json!({"region": "here", "isp": isp});
+    assert_eq!(cells, [&cell("isp-1"), &cell("provider-a")]);
+    let error = config.check().unwrap_err();
+    assert!(error.starts_with("networks_file: ") && error.contains("uproar-networks"), "{error}");
+}
