@@ -79,7 +79,8 @@ pub(crate) struct Origin {
 const VARIABLE_PREFIX: &str = "UPROAR__";
 
 /// Keys that are shown only when asked for.
-const SECRETS: [&[&str]; 7] = [
+const SECRETS: [&[&str]; 8] = [
+    &["danmaku", "s3", "secret_access_key"],
     &["engine", "tokens", "issuers", "key"],
     &["engine", "tokens", "hs256_secret"],
     &["http", "api_key"],

@@ -36,7 +36,7 @@ pub use admin_login::AdminLogin;
 pub use config::GroupsConfig;
 pub use config::{AdminConfig, Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
-pub use danmaku::{Danmaku, DanmakuConfig};
+pub use danmaku::{Danmaku, DanmakuConfig, S3Config};
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
 pub use store::Store;

@@ -27,12 +27,79 @@ pub struct DanmakuConfig {
     pub retry_s: u32,
     /// Segments are kept for so many days after they were last changed; 0: for ever.
     pub retention_days: u32,
-    /// Bytes of all segments. More: the oldest recordings go, counted.
+    /// Bytes of all segments. More: the oldest recordings go, counted. With a bucket: of those on
+    /// the disk, and copies of what the bucket has go.
     pub disk_bytes_max: u64,
     /// The largest line of a video, bytes.
     pub video_text_bytes_max: u32,
     /// Lines one user may write to videos at once, then one in three seconds. More: `SLOW_DOWN`.
     pub video_burst: u32,
+    /// The bucket behind the disk.
+    pub s3: S3Config,
+}
+
+/// Section `[danmaku.s3]`: where segments go for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// Its name; empty: there is none, and segments stay on the disk.
+    pub bucket: String,
+    /// Where it is: an address with `http://` or `https://`; empty: Amazon's of the region.
+    pub endpoint: String,
+    /// As its maker calls it.
+    pub region: String,
+    /// What names in it begin with. Whoever else writes to the bucket needs another one.
+    pub prefix: String,
+    /// Who asks.
+    pub access_key_id: String,
+    /// The key that signs requests.
+    pub secret_access_key: String,
+    /// A request that takes longer has failed, seconds.
+    pub timeout_s: u32,
+}
+
+impl Default for S3Config {
+    fn default() -> S3Config {
+        S3Config {
+            bucket: String::new(),
+            endpoint: String::new(),
+            region: "us-east-1".into(), // what servers take that have no regions
+            prefix: "danmaku".into(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            timeout_s: 10,
+        }
+    }
+}
+
+impl S3Config {
+    fn check(&self) -> Result<(), String> {
+        if self.bucket.is_empty() {
+            return Ok(());
+        }
+        let Self { endpoint, prefix, timeout_s, .. } = self;
+        let is_address = ["http://", "https://"].iter().any(|begin| endpoint.starts_with(begin));
+        if !endpoint.is_empty() && !is_address {
+            return Err(format!("endpoint is {endpoint:?}; it begins with http:// or https://"));
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+        if prefix.len() > 256 || !prefix.chars().all(is_plain) || prefix.contains("//") {
+            return Err(format!(
+                "prefix is {prefix:?}; allowed are at most 256 of a-z A-Z 0-9 - _ and single /"
+            ));
+        }
+        for (name, value) in
+            [("access_key_id", &self.access_key_id), ("secret_access_key", &self.secret_access_key)]
+        {
+            if value.is_empty() {
+                return Err(format!("{name} is empty; a bucket needs it"));
+            }
+        }
+        if !(1..=300).contains(timeout_s) {
+            return Err(format!("timeout_s is {timeout_s}; allowed is 1 to 300"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for DanmakuConfig {
@@ -50,6 +117,7 @@ impl Default for DanmakuConfig {
             disk_bytes_max: 10 << 30, // 10,000 full segments of about 1 MiB
             video_text_bytes_max: 512,
             video_burst: 5,
+            s3: S3Config::default(),
         }
     }
 }
@@ -79,7 +147,16 @@ impl DanmakuConfig {
         if self.folder.as_os_str().is_empty() {
             return Err("folder is empty; it names a directory".into());
         }
-        Ok(())
+        self.s3.check().map_err(|error| format!("s3.{error}"))
+    }
+
+    pub(super) fn has_bucket(&self) -> bool {
+        !self.s3.bucket.is_empty()
+    }
+
+    /// Bytes of all segments, wherever they are. A bucket has no bound but their age.
+    pub(super) fn stored_bytes_max(&self) -> u64 {
+        if self.has_bucket() { u64::MAX } else { self.disk_bytes_max }
     }
 
     /// The length of a segment, milliseconds.

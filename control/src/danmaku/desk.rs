@@ -433,7 +433,7 @@ impl Desk {
         let former = active.index.segments.get(&place.number).copied();
         let is_empty = open.segment.lines().len() == 0 && former.is_none();
         if !is_empty {
-            if self.figures.stored_bytes.load(Relaxed) > self.config.disk_bytes_max {
+            if self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max() {
                 return Err(io::Error::other("there are danmaku.disk_bytes_max of segments"));
             }
             let version = former.map_or(0, |entry| entry.version) + 1;

@@ -39,6 +39,12 @@ pub(super) struct Figures {
     pub(super) open_segments: AtomicU64,
     pub(super) open_bytes: AtomicU64,
     pub(super) stored_bytes: AtomicU64,
+    /// Values that were carried to the bucket, those that wait, and what failed.
+    pub(super) uploads: AtomicU64,
+    pub(super) upload_waiting: AtomicU64,
+    pub(super) upload_failures: AtomicU64,
+    /// Values that were read from there.
+    pub(super) fetches: AtomicU64,
     lost: [AtomicU64; REASONS.len()],
 }
 
@@ -84,6 +90,14 @@ impl Figures {
         one("uproar_danmaku_open_bytes", bytes, gauge, &[], &self.open_bytes);
         let stored = "bytes of closed segments";
         one("uproar_danmaku_stored_bytes", stored, gauge, &[], &self.stored_bytes);
+        let uploads = "values carried to the bucket";
+        one("uproar_danmaku_uploads_total", uploads, counter, &[], &self.uploads);
+        let waiting = "values that wait for the bucket";
+        one("uproar_danmaku_upload_waiting", waiting, gauge, &[], &self.upload_waiting);
+        let failures = "values that could not be carried to the bucket, each try";
+        one("uproar_danmaku_upload_failures_total", failures, counter, &[], &self.upload_failures);
+        let fetches = "values read from the bucket";
+        one("uproar_danmaku_fetches_total", fetches, counter, &[], &self.fetches);
         samples
     }
 }

@@ -120,9 +120,10 @@ pub(super) fn remove_segment(
     index: &mut Index,
     number: u32,
 ) -> io::Result<()> {
+    // Where the second step fails, both are tried again: what the index names is looked for.
+    shelf.remove(&segment_name(source, recording, number))?;
     index.segments.remove(&number);
     index.write(shelf, source, recording)?;
-    shelf.remove(&segment_name(source, recording, number))?;
     if index.segments.is_empty() {
         shelf.remove(&folder(source, recording))?;
     }

@@ -5,6 +5,7 @@
 //! never waits: where the queue is full, lines are lost and counted. Everything that touches the
 //! disk is called off the threads of HTTP.
 
+mod bucket;
 mod clean;
 mod config;
 mod desk;
@@ -17,9 +18,10 @@ mod shelf;
 mod spool;
 #[cfg(test)]
 mod testing;
+mod tiers;
 mod weigh;
 
-pub use config::DanmakuConfig;
+pub use config::{DanmakuConfig, S3Config};
 pub(crate) use desk::{Recalled, RecordingView, View};
 pub(crate) use figures::Lost;
 pub(crate) use place::{Recording, Source};
@@ -36,6 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tiers::Tiers;
 use uproar_proto::control::{Lines, Sample};
 use uproar_proto::ids::RoomId;
 
@@ -75,8 +78,12 @@ impl Danmaku {
     /// Where the thread cannot be started.
     pub fn start(config: DanmakuConfig) -> io::Result<Arc<Danmaku>> {
         let (queue, lines) = sync_channel(QUEUE_MAX);
-        let shelf: Arc<dyn Shelf> = Arc::new(Disk::new(config.folder.clone()));
         let figures = Arc::<Figures>::default();
+        let shelf: Arc<dyn Shelf> = if config.has_bucket() {
+            Arc::new(Tiers::start(&config, Arc::clone(&figures))?)
+        } else {
+            Arc::new(Disk::new(config.folder.clone()))
+        };
         let desk = Desk::new(config.clone(), Arc::clone(&shelf), Arc::clone(&figures));
         let (desk, queue_bytes) = (Mutex::new(desk), AtomicU64::new(0));
         let shared = Arc::new(Shared { config, shelf, desk, figures, queue_bytes });
@@ -209,7 +216,7 @@ impl Shared {
     /// Removes what is too old or too much.
     fn clean(&self) -> io::Result<()> {
         let all = clean::walk(&*self.shelf)?;
-        let (days, bytes_max) = (self.config.retention_days, self.config.disk_bytes_max);
+        let (days, bytes_max) = (self.config.retention_days, self.config.stored_bytes_max());
         let (by_age, for_room) = clean::choose(&all, now_ms(), days, bytes_max);
         let mut bytes: u64 = all.iter().map(|old| old.bytes).sum();
         for (at, old) in all[..by_age + for_room].iter().enumerate() {
@@ -226,7 +233,7 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.figures.stored_bytes.load(Relaxed) > self.config.disk_bytes_max
+        self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max()
     }
 }
 

@@ -111,9 +111,12 @@ pub(crate) fn folder(source: &Source, recording: Recording) -> String {
     format!("{}/{}", source.folder(), recording.id())
 }
 
-/// The value that says what a recording has.
+/// What the value is called, in its folder, that says what a recording has.
+pub(crate) const INDEX: &str = "index.json";
+
+/// That value on the shelf.
 pub(crate) fn index_name(source: &Source, recording: Recording) -> String {
-    format!("{}/index.json", folder(source, recording))
+    format!("{}/{INDEX}", folder(source, recording))
 }
 
 #[cfg(test)]
