@@ -68,6 +68,9 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     if let Some(conversations) = &shared.api.conversations {
         samples.extend(conversations.samples());
     }
+    if let Some(filters) = &shared.api.filters {
+        samples.extend(filters.samples());
+    }
     if let Some(danmaku) = &shared.api.danmaku {
         samples.extend(danmaku.samples());
     }

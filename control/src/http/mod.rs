@@ -12,6 +12,7 @@ mod danmaku;
 mod errors;
 mod etag;
 mod extract;
+mod filter;
 mod groups;
 mod idempotency;
 mod links;
@@ -36,6 +37,7 @@ use crate::admin_login::AdminLogin;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
 use crate::danmaku::Danmaku;
+use crate::filters::Filters;
 use crate::limits::Limits;
 use crate::quality::Quality;
 use crate::quality::config::QualityConfig;
@@ -102,6 +104,8 @@ pub struct Api {
     pub conversations: Option<Arc<Conversations>>,
     /// Bounds of the quality reports, and when they raise an alarm; already checked.
     pub quality: QualityConfig,
+    /// The list that messages are held against; `None`: its routes answer 503.
+    pub filters: Option<Arc<Filters>>,
     /// Where danmaku is kept for replay; `None`: their routes answer 503.
     pub danmaku: Option<Arc<Danmaku>>,
 }
@@ -238,6 +242,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         }
         _ => None,
     };
+    let lists = in_filter(&api.config);
     let per_s = quality.config().requests_per_s_max;
     let shared = Arc::new(Shared {
         quality_limits: Limits::new(per_s * QUALITY_BURST, SECOND_MS / per_s),
@@ -260,6 +265,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         .route("/v1/quality/alarms", get(quality::alarms))
         .route("/v1/rooms/{room}/danmaku/recall", post(danmaku::recall_of_room))
         .route("/v1/videos/{video}/danmaku/recall", post(danmaku::recall_of_video))
+        .merge(lists)
         .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
@@ -301,6 +307,15 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms/{room}/kick", post(moderation::kick))
         .route("/v1/rooms/{room}/mute", post(moderation::mute))
         .route("/v1/publish", post(publish::bulk))
+}
+
+/// What operators do with the list that messages are held against, which may be large.
+fn in_filter(config: &Config) -> Router<Arc<Shared>> {
+    let bytes_max = config.list_body_bytes_max as usize;
+    Router::new()
+        .route("/v1/filter", get(filter::get).put(filter::replace).patch(filter::change))
+        .layer(DefaultBodyLimit::max(bytes_max))
+        .route("/v1/filter/check", post(filter::check))
 }
 
 /// What people call with their own tokens, never with the API key.

@@ -2,7 +2,7 @@
 
 use super::errors::ErrorBody;
 use super::upsert;
-use super::{accounts, admin, conversations, danmaku, groups, links, members, metrics};
+use super::{accounts, admin, conversations, danmaku, filter, groups, links, members, metrics};
 use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -122,6 +122,10 @@ use utoipa::{Modify, OpenApi};
         danmaku::of_video_segment,
         danmaku::write,
         danmaku::recall_of_video,
+        filter::get,
+        filter::replace,
+        filter::change,
+        filter::check,
         openapi,
     ),
     components(schemas(ErrorBody)),

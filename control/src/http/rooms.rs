@@ -52,6 +52,8 @@ pub(crate) struct SettingsView {
     viewers_max: u32,
     /// Whether guests may publish here.
     guests_publish: bool,
+    /// Whether text is held against the list of `/v1/filter`.
+    filter: bool,
 }
 
 /// A page of rooms, by name.
@@ -77,6 +79,7 @@ pub(crate) struct CreateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    filter: Option<bool>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -90,6 +93,7 @@ pub(crate) struct UpdateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    filter: Option<bool>,
 }
 
 impl UpdateRoom {
@@ -102,6 +106,7 @@ impl UpdateRoom {
             payload_bytes_max: self.payload_bytes_max.unwrap_or(base.payload_bytes_max),
             viewers_max: self.viewers_max.unwrap_or(base.viewers_max),
             guests_publish: self.guests_publish.unwrap_or(base.guests_publish),
+            filter: self.filter.unwrap_or(base.filter),
         }
     }
 }
@@ -150,6 +155,7 @@ pub(crate) async fn create(
         payload_bytes_max: body.payload_bytes_max,
         viewers_max: body.viewers_max,
         guests_publish: body.guests_publish,
+        filter: body.filter,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -265,6 +271,7 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            filter,
         } = settings;
         SettingsView {
             attributes,
@@ -274,6 +281,7 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            filter,
         }
     }
 }

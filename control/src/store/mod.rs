@@ -22,6 +22,7 @@ mod dialect;
 pub(crate) mod erasures;
 mod events;
 mod figures;
+pub(crate) mod filter;
 mod group;
 pub(crate) mod groups;
 mod hold;

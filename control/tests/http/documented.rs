@@ -110,6 +110,8 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", path) if path.ends_with("/danmaku/recall") => json!({"user": "bob"}),
         ("patch", "/v1/conversations/{conversation}") => json!({"silent": true}),
         ("post", "/v1/quality/reports") => json!({"reports": []}),
+        ("put", "/v1/filter") => json!({"words": ["spam"]}),
+        ("post", "/v1/filter/check") => json!({"text": "spam"}),
         _ => json!({}),
     };
     (path, if operation.has_body() { body.to_string() } else { String::new() })
@@ -120,6 +122,7 @@ fn narrow() -> World {
     let config = Config {
         api_key: KEY.into(),
         body_bytes_max: 1_024,
+        list_body_bytes_max: 1_024,
         reply_ms_max: 10,
         request_ms_max: 100,
         ..Config::default()
@@ -216,7 +219,7 @@ fn malformed(run: &mut Run) {
         }
         let headers = format!("{bearer}{JSON}");
         assert_eq!(run.raw(&world.server, ask, &headers, "{").status, 400, "{ask:?}");
-        let text = format!("{bearer}Content-Type: text/plain\r\n");
+        let text = format!("{bearer}Content-Type: text/html\r\n");
         assert_eq!(run.raw(&world.server, ask, &text, "{}").status, 415, "{ask:?}");
         let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1_100));
         assert_eq!(run.raw(&world.server, ask, &headers, &large).status, 413, "{ask:?}");
@@ -603,11 +606,26 @@ fn danmaku(run: &mut Run) {
     let _ = std::fs::remove_dir_all(folder); // a leftover does no harm
 }
 
+/// What messages are held against.
+fn filter(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, path) = (&world.server, "/v1/filter");
+    run.ask(server, KEY, ("PUT", path), &json!({"words": ["spam"]}), 200);
+    run.ask(server, KEY, ("PATCH", path), &json!({"add_words": ["eggs"]}), 200);
+    run.ask(server, KEY, ("GET", path), &Value::Null, 200);
+    run.ask(server, KEY, ("POST", "/v1/filter/check"), &json!({"text": "spam"}), 200);
+    for (method, body) in [("PUT", json!({"words": []})), ("PATCH", json!({}))] {
+        let headers = format!("{}{JSON}If-Match: \"7\"\r\n", bearer(KEY));
+        let answer = run.raw(server, (method, path), &headers, &body.to_string());
+        assert_eq!(answer.status, 412, "{}", answer.body);
+    }
+}
+
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
     let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
-    let more: [fn(&mut Run); 5] = [people, groups, operators, quality, danmaku];
+    let more: [fn(&mut Run); 6] = [people, groups, operators, quality, danmaku, filter];
     for part in parts.into_iter().chain(more) {
         part(&mut run);
     }

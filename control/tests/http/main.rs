@@ -6,6 +6,7 @@ mod client;
 mod contract;
 mod documented;
 mod engine;
+mod filter;
 mod generated;
 mod groups;
 mod node;

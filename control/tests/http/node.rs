@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 97] = [
+const ROUTES: [&str; 101] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -117,6 +117,7 @@ const ROUTES: [&str; 97] = [
     "GET /v1/blocks",
     "GET /v1/connect",
     "GET /v1/conversations/{conversation}/messages/{seq}/reactions",
+    "GET /v1/filter",
     "GET /v1/followers",
     "GET /v1/follows",
     "GET /v1/friend-requests",
@@ -144,12 +145,14 @@ const ROUTES: [&str; 97] = [
     "GET /v1/videos/{video}/danmaku/{segment}",
     "PATCH /v1/account/settings",
     "PATCH /v1/conversations/{conversation}",
+    "PATCH /v1/filter",
     "PATCH /v1/groups/{group}",
     "PATCH /v1/groups/{group}/members/{user}",
     "PATCH /v1/rooms/{room}",
     "POST /v1/accounts",
     "POST /v1/admin/messages/recall",
     "POST /v1/admin/session",
+    "POST /v1/filter/check",
     "POST /v1/group-links/{link}",
     "POST /v1/groups",
     "POST /v1/groups/{group}/links",
@@ -172,6 +175,7 @@ const ROUTES: [&str; 97] = [
     "PUT /v1/admin/groups/{group}/owner",
     "PUT /v1/admin/users/{user}/ban",
     "PUT /v1/blocks/{user}",
+    "PUT /v1/filter",
     "PUT /v1/follows/{user}",
     "PUT /v1/friend-requests/{user}",
     "PUT /v1/friends/{user}",

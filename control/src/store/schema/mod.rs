@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod conversations;
 mod facts;
+mod filter;
 mod groups;
 mod idempotency;
 mod quality;
@@ -35,4 +36,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(reactions::ALL)
         .chain(settings::ALL)
         .chain(quality::ALL)
+        .chain(filter::ALL)
 }
