@@ -175,6 +175,7 @@ impl Base {
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
             filters: kept.map(|kept| Arc::clone(&kept.filters)),
             quality: config.quality.clone(),
+            audit_days: config.store.audit_days,
             danmaku: None,
         }
     }

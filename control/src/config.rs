@@ -136,6 +136,8 @@ pub struct StoreConfig {
     pub retention_days: u32,
     /// Old messages go in pieces of so many days.
     pub period_days: u32,
+    /// Entries of the audit log are kept so many days; older ones go as new ones come.
+    pub audit_days: u32,
 }
 
 impl Default for StoreConfig {
@@ -146,6 +148,7 @@ impl Default for StoreConfig {
             policy: Policy::Friends,
             retention_days: 0,
             period_days: 30,
+            audit_days: 180,
         }
     }
 }
@@ -159,6 +162,7 @@ impl StoreConfig {
         for (name, value, min, max) in [
             ("retention_days", self.retention_days, 0, 36_500),
             ("period_days", self.period_days, 1, 366),
+            ("audit_days", self.audit_days, 1, 36_500),
         ] {
             if value < min || value > max {
                 return Err(format!("{name} is {value}; allowed is {min} to {max}"));

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 mod admin_login;
+mod audit;
 pub mod config;
 pub mod conversations;
 pub mod danmaku;

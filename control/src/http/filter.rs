@@ -3,10 +3,12 @@
 //! Owns the routes and their forms. What a hit is, the filter says; which list is in effect,
 //! [`Filters`].
 
+use super::actor::Actor;
 use super::caller::elsewhere;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, body_bytes};
 use super::{Context, Shared};
+use crate::audit::Entry;
 use crate::filters::{Current, Filters, Refused};
 use axum::Json;
 use axum::extract::{FromRequest as _, Request, State};
@@ -137,10 +139,12 @@ fn tagged(version: u64, mut response: Response) -> Response {
     response
 }
 
-fn changed(now: &Current) -> Response {
+/// Writes a change down, and tells what the list is now.
+async fn changed(shared: &Shared, entry: Entry, now: &Current) -> Response {
     let (version, words) = (now.list.version, &now.words);
     let body = Changed { version, words: words.words.len(), regexes: words.regexes.len() };
-    tracing::info!(version, words = body.words, regexes = body.regexes, "the filter list changed");
+    let detail = format!("version={version} words={} regexes={}", body.words, body.regexes);
+    shared.audit.write(vec![Entry { detail, ..entry }]).await;
     tagged(version, Json(body).into_response())
 }
 
@@ -178,6 +182,7 @@ pub(crate) async fn get(State(shared): Context, headers: HeaderMap) -> Result<Re
     ), security(("api_key" = [])))]
 pub(crate) async fn replace(
     State(shared): Context,
+    actor: Actor,
     request: Request,
 ) -> Result<Response, ApiError> {
     let filters = filters(&shared)?;
@@ -199,7 +204,7 @@ pub(crate) async fn replace(
         let text = "the body must come with Content-Type: application/json or text/plain";
         return Err(ApiError::bad_request(text).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     };
-    Ok(changed(&now))
+    Ok(changed(&shared, actor.entry("filter.replace", ""), &now).await)
 }
 
 /// Its bound is its own.
@@ -218,14 +223,18 @@ fn larger(mut error: ApiError) -> ApiError {
         (status = 413, body = ErrorBody,
             description = "The body is larger than http.list_body_bytes_max."),
     ), security(("api_key" = [])))]
-pub(crate) async fn change(State(shared): Context, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn change(
+    State(shared): Context,
+    actor: Actor,
+    request: Request,
+) -> Result<Response, ApiError> {
     let filters = filters(&shared)?;
     let meant = meant(request.headers())?;
     let Body(body) = Body::<ChangeList>::from_request(request, &shared).await.map_err(larger)?;
     let ChangeList { add_words, remove_words, add_regexes, remove_regexes } = body;
     let change = Change { add_words, remove_words, add_regexes, remove_regexes };
     let now = filters.change(meant, |now| now.clone().changed(change.clone())).await?;
-    Ok(changed(&now))
+    Ok(changed(&shared, actor.entry("filter.change", ""), &now).await)
 }
 
 /// Tells what a text hits, and how it was read. It is not sent anywhere.

@@ -63,6 +63,7 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     samples.extend(crate::guard::samples());
     samples.extend(shared.requests.samples());
     samples.extend(shared.quality.samples());
+    samples.extend(shared.audit.samples());
     samples.extend(fetches(&shared.api.issuers));
     samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));
     if let Some(conversations) = &shared.api.conversations {

@@ -1,8 +1,10 @@
 //! Rooms: create, list, get, update, close.
 
+use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Params, Room, room_id};
 use super::{Context, UPDATE_LOCKS};
+use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -144,6 +146,7 @@ pub(crate) enum Order {
     ), security(("api_key" = [])))]
 pub(crate) async fn create(
     State(shared): Context,
+    actor: Actor,
     Body(body): Body<CreateRoom>,
 ) -> Result<(StatusCode, Json<RoomView>), ApiError> {
     let room = room_id(&body.room)?;
@@ -162,6 +165,8 @@ pub(crate) async fn create(
     let engine = &shared.api.engine;
     let info =
         shared.call(|reply| engine.command(Command::Create { room, settings, reply })).await?;
+    let entry = actor.entry("room.create", &info.room);
+    shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok((StatusCode::CREATED, Json(info.into())))
 }
 
@@ -220,6 +225,7 @@ pub(crate) async fn get(
     ), security(("api_key" = [])))]
 pub(crate) async fn update(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<UpdateRoom>,
 ) -> Result<Json<RoomView>, ApiError> {
@@ -236,6 +242,8 @@ pub(crate) async fn update(
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
     let info =
         shared.call(|reply| engine.command(Command::Update { room, settings, reply })).await?;
+    let entry = actor.entry("room.update", &info.room);
+    shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok(Json(info.into()))
 }
 
@@ -246,11 +254,19 @@ pub(crate) async fn update(
     security(("api_key" = [])))]
 pub(crate) async fn close(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
 ) -> Result<StatusCode, ApiError> {
     let engine = &shared.api.engine;
+    let entry = actor.entry("room.close", room.as_str());
     shared.call(|reply| engine.command(Command::Close { room, reply })).await?;
+    shared.audit.write(vec![entry]).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a room is set to, for the audit log.
+fn told(settings: &RoomSettings) -> String {
+    serde_json::to_string(settings).unwrap_or_default() // numbers and texts: it is always JSON
 }
 
 impl From<RoomInfo> for RoomView {

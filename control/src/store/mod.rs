@@ -10,6 +10,7 @@ pub(crate) mod admin;
 pub(crate) mod append;
 #[cfg(test)]
 mod append_tests;
+pub(crate) mod audit;
 mod backup;
 #[cfg(test)]
 mod backup_tests;
@@ -46,6 +47,7 @@ mod restore;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+pub(crate) mod roles;
 mod schema;
 pub(crate) mod settings;
 #[cfg(test)]

@@ -229,6 +229,7 @@ impl Server {
             conversations: None,
             filters: None,
             quality,
+            audit_days: 180,
             danmaku: danmaku.clone(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

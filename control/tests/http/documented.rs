@@ -91,6 +91,8 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", "/v1/rooms/{room}/publish") => json!({"user": "host", "text": "x"}),
         ("post", "/v1/rooms/{room}/kick") => json!({"user": "bob"}),
         ("post", "/v1/rooms/{room}/mute") => json!({"user": "bob", "mute_s": 1}),
+        ("post", "/v1/rooms/{room}/moderation") => json!({"action": "kick", "users": ["bob"]}),
+        ("put", "/v1/rooms/{room}/roles/{user}") => json!({"role": "owner"}),
         ("post", "/v1/publish") => json!({"messages": []}),
         ("post", "/v1/tokens") => json!({"user": "bob"}),
         ("post", "/v1/accounts") => json!({"user": "new", "password": "correct horse"}),
@@ -250,8 +252,14 @@ fn broken(run: &mut Run) {
         }
         let method = operation.method.to_uppercase();
         let is_rooms = operation.template.starts_with("/v1/rooms");
-        let server = if is_rooms { &stalled.server } else { &world.server };
-        let headers = format!("{}{JSON}", bearer(caller(&operation, &token)));
+        // These look into the store first, for the caller's role.
+        let is_by_role = ["/roles", "/roles/{user}", "/moderation"].iter().any(|end| {
+            operation.template.starts_with("/v1/rooms") && operation.template.ends_with(end)
+        });
+        let is_stalled = is_rooms && !is_by_role;
+        let server = if is_stalled { &stalled.server } else { &world.server };
+        let who = if is_by_role { &token } else { caller(&operation, &token) };
+        let headers = format!("{}{JSON}", bearer(who));
         let answer = run.raw(server, (&method, &path), &headers, &body);
         assert_eq!(answer.status, 503, "{method} {path}: {}", answer.body);
     }
@@ -606,6 +614,31 @@ fn danmaku(run: &mut Run) {
     let _ = std::fs::remove_dir_all(folder); // a leftover does no harm
 }
 
+/// Who moderates rooms, and what that leads to.
+fn moderators(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, none) = (&world.server, &Value::Null);
+    let ann = minted(&world, "ann");
+    run.ask(server, &ann, ("GET", "/v1/rooms/stage/roles"), none, 403);
+    let of = |user: &str| format!("/v1/rooms/stage/roles/{user}");
+    let owner = json!({"role": "owner"});
+    run.ask(server, KEY, ("PUT", &of("ann")), &owner, 204);
+    run.ask(server, KEY, ("PUT", &of("nobody")), &owner, 404);
+    run.ask(server, &ann, ("GET", "/v1/rooms/stage/roles"), none, 200);
+    run.ask(server, KEY, ("POST", "/v1/rooms"), &json!({"room": "stage"}), 201);
+    let many = json!({"action": "mute", "users": ["bob", "ann"], "seconds": 60});
+    run.ask(server, &ann, ("POST", "/v1/rooms/stage/moderation"), &many, 200);
+    run.ask(server, KEY, ("GET", "/v1/audit"), none, 200);
+    run.ask(server, KEY, ("DELETE", &of("ann")), none, 204);
+    run.ask(server, KEY, ("DELETE", &of("nobody")), none, 404);
+    let users: Vec<Value> = (0..100).map(|n| json!({"user": format!("u{n}")})).collect();
+    run.ask(server, KEY, ("PUT", "/v1/users"), &json!({"users": users}), 200);
+    for n in 0..100 {
+        run.ask(server, KEY, ("PUT", &of(&format!("u{n}"))), &json!({"role": "moderator"}), 204);
+    }
+    run.ask(server, KEY, ("PUT", &of("ann")), &owner, 409);
+}
+
 /// What messages are held against.
 fn filter(run: &mut Run) {
     let world = World::with(unhurried());
@@ -625,7 +658,7 @@ fn filter(run: &mut Run) {
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
     let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
-    let more: [fn(&mut Run); 6] = [people, groups, operators, quality, danmaku, filter];
+    let more: [fn(&mut Run); 7] = [people, groups, operators, quality, danmaku, filter, moderators];
     for part in parts.into_iter().chain(more) {
         part(&mut run);
     }

@@ -9,6 +9,7 @@ mod engine;
 mod filter;
 mod generated;
 mod groups;
+mod moderation;
 mod node;
 mod operators;
 mod pages;

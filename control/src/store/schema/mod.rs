@@ -11,6 +11,7 @@ mod facts;
 mod filter;
 mod groups;
 mod idempotency;
+mod moderation;
 mod quality;
 mod reactions;
 mod relations;
@@ -37,4 +38,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(settings::ALL)
         .chain(quality::ALL)
         .chain(filter::ALL)
+        .chain(moderation::ALL)
 }
