@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
-use uproar_proto::control::{Control, Engine as _, Lines, Which};
+use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -31,9 +31,11 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let kept = base.keep()?;
     let control = kept.as_ref().map(|kept| Arc::clone(&kept.conversations) as Arc<dyn Control>);
     let danmaku = base.keep_danmaku()?;
-    let engine = start_engine(&base.config, control, danmaku.clone().map(archive_in))?;
+    let filter = kept.as_ref().map(|kept| Arc::clone(&kept.filters.current().list));
+    let archive = danmaku.clone().map(archive_in);
+    let engine = start_engine(&base.config, control, archive, filter)?;
     if let Some(kept) = &kept {
-        kept.conversations.serve(Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>);
+        kept.serve(&base.runtime, &(Arc::clone(&engine) as _));
     }
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
@@ -51,16 +53,17 @@ fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
 }
 
 /// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// `archive`, where there is one.
+/// `archive`, where there is one. Messages are held against `filter` from the first one on.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
     archive: Option<Archive>,
+    filter: Option<Arc<FilterList>>,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
-        uproar_engine::start_with(config.engine.clone(), Ways { asks, archive })
+        uproar_engine::start_with(config.engine.clone(), Ways { asks, archive, filter })
     };
     let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));
     start().map(Arc::new).map_err(failed)

@@ -38,7 +38,7 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let issuers = Issuers::new(&base.config.engine.tokens.issuers);
     let issuers = issuers.map_err(|e| Failure::Usage(format!("engine.tokens.{e}")))?;
     let nodes = Arc::<Nodes>::default();
-    kept.conversations.serve(Arc::clone(&nodes) as Arc<dyn Engine>);
+    kept.serve(&base.runtime, &(Arc::clone(&nodes) as Arc<dyn Engine>));
     let danmaku = base.keep_danmaku()?;
     let mut api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
     api.danmaku.clone_from(&danmaku);
@@ -112,7 +112,7 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
         Box::new(move |lines| client.lines(lines)) as Archive
     });
     let asked = Arc::clone(&client) as Arc<dyn Control>;
-    let engine = start_engine(&base.config, Some(asked), archive)?;
+    let engine = start_engine(&base.config, Some(asked), archive, None)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);

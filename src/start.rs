@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Rules, Store, Webhooks};
+use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Filters, Rules, Store, Webhooks};
 use uproar_proto::control::{Ask, Control, Engine, Lines, Seen};
 use uproar_proto::issuers::Issuers;
 
@@ -47,9 +47,17 @@ pub(crate) struct Base {
 pub(crate) struct Kept {
     pub(crate) store: Arc<Store>,
     pub(crate) conversations: Arc<Conversations>,
+    pub(crate) filters: Arc<Filters>,
 }
 
 impl Kept {
+    /// Begins to answer what `engine` asks, and to tell it what it is to know.
+    pub(crate) fn serve(&self, runtime: &Runtime, engine: &Arc<dyn Engine>) {
+        self.conversations.serve(Arc::clone(engine));
+        let _on = runtime.enter();
+        self.filters.serve(Arc::clone(engine));
+    }
+
     /// Ends it: what webhooks have under way first, the store last.
     pub(crate) async fn end(&self) {
         self.conversations.end().await;
@@ -128,8 +136,9 @@ impl Base {
         let webhooks = Webhooks::new(&config.webhooks).map_err(Failure::Usage)?;
         let opened = self.runtime.block_on(async {
             let store = Store::serve(&config.store).await?;
+            let filters = Filters::open(&store).await?;
             let conversations = Conversations::new(Arc::clone(&store), rules, webhooks);
-            Ok(Kept { store, conversations })
+            Ok(Kept { store, conversations, filters })
         });
         opened.map(Some).map_err(Failure::Failed)
     }
@@ -164,7 +173,9 @@ impl Base {
             issuers,
             accounts: config.accounts.clone(),
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
+            filters: kept.map(|kept| Arc::clone(&kept.filters)),
             quality: config.quality.clone(),
+            audit_days: config.store.audit_days,
             danmaku: None,
         }
     }

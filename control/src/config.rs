@@ -32,6 +32,9 @@ pub struct Config {
     pub header_ms_max: u32,
     /// The largest request body, in bytes. Larger: 413.
     pub body_bytes_max: u32,
+    /// The largest body of `PUT` and `PATCH /v1/filter`: a list of 8 MiB as JSON, with room for its
+    /// quotes and escapes. Larger: 413.
+    pub list_body_bytes_max: u32,
     /// Messages in one bulk publish. More: 400.
     pub bulk_messages_max: u32,
     /// Rooms on one page of a listing, at most; also what `limit` may ask for.
@@ -133,6 +136,8 @@ pub struct StoreConfig {
     pub retention_days: u32,
     /// Old messages go in pieces of so many days.
     pub period_days: u32,
+    /// Entries of the audit log are kept so many days; older ones go as new ones come.
+    pub audit_days: u32,
 }
 
 impl Default for StoreConfig {
@@ -143,6 +148,7 @@ impl Default for StoreConfig {
             policy: Policy::Friends,
             retention_days: 0,
             period_days: 30,
+            audit_days: 180,
         }
     }
 }
@@ -156,6 +162,7 @@ impl StoreConfig {
         for (name, value, min, max) in [
             ("retention_days", self.retention_days, 0, 36_500),
             ("period_days", self.period_days, 1, 366),
+            ("audit_days", self.audit_days, 1, 36_500),
         ] {
             if value < min || value > max {
                 return Err(format!("{name} is {value}; allowed is {min} to {max}"));
@@ -213,6 +220,7 @@ impl Default for Config {
             request_ms_max: 10_000,
             header_ms_max: 10_000,
             body_bytes_max: 1 << 20,
+            list_body_bytes_max: 16 << 20,
             bulk_messages_max: 1_000,
             page_rooms_max: 1_000,
             connections_max: 1_024,
@@ -233,6 +241,7 @@ impl Config {
             ("request_ms_max", self.request_ms_max, 100, 600_000),
             ("header_ms_max", self.header_ms_max, 100, 600_000),
             ("body_bytes_max", self.body_bytes_max, 1_024, 64 << 20),
+            ("list_body_bytes_max", self.list_body_bytes_max, 1_024, 64 << 20),
             ("bulk_messages_max", self.bulk_messages_max, 1, 10_000),
             ("page_rooms_max", self.page_rooms_max, 1, 10_000),
             ("connections_max", self.connections_max, 1, 100_000),

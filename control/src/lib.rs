@@ -7,11 +7,13 @@
 
 pub mod accounts;
 mod admin_login;
+mod audit;
 pub mod config;
 pub mod conversations;
 pub mod danmaku;
 mod export;
 mod fault;
+mod filters;
 mod groups;
 mod guard;
 mod http;
@@ -37,6 +39,7 @@ pub use config::GroupsConfig;
 pub use config::{AdminConfig, Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
 pub use danmaku::{Danmaku, DanmakuConfig, S3Config};
+pub use filters::Filters;
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
 pub use store::Store;

@@ -6,6 +6,7 @@
 
 use crate::cluster::home::{home_of, home_of_name};
 use crate::config::Config;
+use crate::filters::{self, Filters};
 use crate::hosted::{Hosted, Upward, Ways};
 use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
 use crate::metrics::{self, Figure, ShardMetrics};
@@ -45,6 +46,7 @@ const BACKLOG: u32 = 4096;
 /// A running engine.
 pub struct Engine {
     running: Running<Message>,
+    filters: Filters,
     relay: Relay<Answer>,
     issuers: Arc<Issuers>,
     /// What clients are told to connect to; empty: where they do.
@@ -103,8 +105,10 @@ pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
     let issuers = Arc::clone(verifier.issuers());
     let public_address = config.public_address.clone();
     let (config, given) = (Arc::new(config), metrics.clone());
+    let filter = ways.filter.as_ref().map(filters::compile).transpose()?;
+    let first = filter.as_ref().map(|now| Arc::clone(&now.active));
     let running = io::launch(launch, move |info| {
-        let shard = Shard::new(
+        let mut shard = Shard::new(
             ShardId(info.index),
             info.threads,
             config.clone(),
@@ -113,10 +117,13 @@ pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
             given[usize::from(info.index)].clone(),
             info.connections_max,
         );
+        first.iter().for_each(|active| shard.use_filter(Arc::clone(active)));
         Hosted::new(shard, ways.clone())
     });
+    let running = running.map_err(|e| e.to_string())?;
     Ok(Engine {
-        running: running.map_err(|e| e.to_string())?,
+        filters: Filters::start(running.poster(), filter)?,
+        running,
         relay,
         issuers,
         public_address,
@@ -277,6 +284,10 @@ impl control::Engine for Engine {
                 vec![home(&McastId::user(user)), home(&McastId::group(group))]
             }
             Tell::Close { .. } | Tell::Generation(_) | Tell::Anew { .. } => (0..shards).collect(),
+            Tell::Filter(list) => {
+                self.filters.told(Arc::clone(list));
+                return Ok(());
+            }
         };
         let Some((last, first)) = to.split_last() else { return Ok(()) };
         // Told again as a whole where one queue is full: what is told to many may be told twice.
@@ -328,6 +339,7 @@ impl control::Engine for Engine {
                 samples.push(Sample { name, help, kind: SampleKind::Counter, labels, value });
             }
         }
+        samples.extend(self.filters.samples());
         samples.push(Sample {
             name: "uproar_io_driver",
             help: "1 for the driver in use, with the reason it was chosen",

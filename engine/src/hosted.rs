@@ -9,7 +9,7 @@ use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
-use uproar_proto::control::{Ask, Seen};
+use uproar_proto::control::{Ask, FilterList, Seen};
 
 /// What a shard has for control.
 pub enum Upward {
@@ -32,6 +32,8 @@ pub struct Ways {
     pub asks: Option<Relay<Upward>>,
     /// What archived rooms admit; without it no room is archived.
     pub archive: Option<Relay<Arc<Batch>>>,
+    /// What messages are held against from the first one on.
+    pub filter: Option<Arc<FilterList>>,
 }
 
 impl Hosted {

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod config;
 mod engine;
+mod filters;
 pub mod hash;
 mod hosted;
 pub mod io;

@@ -60,6 +60,8 @@ figures! {
     Resyncs, Counter, "uproar_resyncs_total", "connections told to sync again";
     SeenLost, Counter, "uproar_presence_lost_total", "who-is-online notices control refused";
     ArchiveLost, Counter, "uproar_danmaku_untold_total", "archived lines dropped: the way was full";
+    Filtered, Counter, "uproar_filter_hits_total", "messages refused by a word or a rule";
+    FilterVersion, Gauge, "uproar_filter_version", "which filter list is in effect";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

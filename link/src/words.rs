@@ -5,7 +5,9 @@
 
 use crate::v1::{self, ask, close, tell};
 use std::sync::Arc;
-use uproar_proto::control::{Ask, Asked, Closed, ConnectionId, Lines, Membership, Seen, Tell};
+use uproar_proto::control::{
+    Ask, Asked, Closed, ConnectionId, FilterList, Lines, Membership, Seen, Tell,
+};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
 use uproar_proto::v1::{ClientFrame, ServerFrame, server_frame::Body};
@@ -134,6 +136,10 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
             tell::What::PushAbout(v1::PushAbout { mcast, target_seq, frame, blank })
         }
         Tell::Generation(generation) => tell::What::Generation(generation),
+        Tell::Filter(list) => {
+            let FilterList { version, words, regexes } = Arc::unwrap_or_clone(list);
+            tell::What::Filter(v1::Filter { version, words, regexes })
+        }
         Tell::Join { user, membership: of } => {
             tell::What::Join(v1::Join { user, membership: Some(membership(of)) })
         }
@@ -179,6 +185,9 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
             Tell::PushAbout { mcast: mcast(&name)?, target_seq, frame, blank }
         }
         tell::What::Generation(generation) => Tell::Generation(generation),
+        tell::What::Filter(v1::Filter { version, words, regexes }) => {
+            Tell::Filter(Arc::new(FilterList { version, words, regexes }))
+        }
         tell::What::Join(v1::Join { user, membership }) => {
             let membership = to_membership(membership.ok_or("a joining of nothing")?);
             Tell::Join { user, membership }
@@ -234,6 +243,11 @@ mod tests {
                 blank: Box::new(Body::Stored(Stored::default())),
             },
             Tell::Generation(u64::MAX),
+            Tell::Filter(Arc::new(FilterList {
+                version: u64::MAX,
+                words: "a\n\u{5fae}\u{4fe1}".into(),
+                regexes: "b+".into(),
+            })),
             Tell::Join { user: "a".into(), membership: group() },
             Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
             Tell::Resync { mcast: McastId::user("user:a") },

@@ -30,6 +30,8 @@ pub struct RoomSettings {
     pub viewers_max: u32,
     /// Whether guests may publish here.
     pub guests_publish: bool,
+    /// Whether what is said here is held against the list of words and rules.
+    pub filter: bool,
 }
 
 impl Default for RoomSettings {
@@ -42,6 +44,7 @@ impl Default for RoomSettings {
             payload_bytes_max: 4096,
             viewers_max: 0,
             guests_publish: true,
+            filter: true,
         }
     }
 }
@@ -286,6 +289,21 @@ pub enum Tell {
     Anew { number: u64 },
     /// Which life of the store is served from now on: told to every shard, before anything else.
     Generation(u64),
+    /// What messages of rooms are held against from now on, once it is compiled: on a thread of the
+    /// engine's own, while what was told before goes on. Told to every node, and again to each that
+    /// begins anew; of two, the last one told counts.
+    Filter(Arc<FilterList>),
+}
+
+/// Words and regular expressions that messages are held against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterList {
+    /// Counts the changes of the list; 0: it was never set.
+    pub version: u64,
+    /// One word a line.
+    pub words: String,
+    /// One regular expression a line.
+    pub regexes: String,
 }
 
 /// The part of control that the engine calls: off the live path, on a thread of its own.

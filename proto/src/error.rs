@@ -80,6 +80,7 @@ codes! {
     NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";
     Refused = 2033, ws 1008, "REFUSED", "the platform does not take this message";
+    Filtered = 2034, ws 1008, "FILTERED", "the text is not allowed here";
     BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
     FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";

@@ -26,6 +26,7 @@ mod deciding;
 mod deflate;
 mod durability;
 mod ending;
+mod filtering;
 mod hooks;
 mod limits;
 mod malformed;
@@ -278,6 +279,7 @@ mod every_wire {
                 a_busy_user_is_told_to_slow_down,
                 a_busy_room_sheds_and_the_books_balance,
                 likes_are_added_up_exactly;
+            filtering: a_hit_is_refused_and_seen_by_nobody;
             moderation: slow_mode_holds_for_a_user_on_all_connections,
                 a_muted_user_watches_and_does_not_speak,
                 a_kicked_user_may_come_back_and_a_banned_one_not,
@@ -386,6 +388,7 @@ mod every_driver {
                 tokens_from_the_backend_open_the_door,
                 health_and_openapi_are_open,
                 metrics_count_what_happened;
+            filtering: a_list_is_swapped_while_people_write;
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;

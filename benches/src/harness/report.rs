@@ -82,9 +82,9 @@ pub struct Run {
 }
 
 /// The order of the rows in the table.
-pub const ORDER: [&str; 10] = [
+pub const ORDER: [&str; 11] = [
     "fanout", "delivery", "capacity", "memory", "connect", "churn", "overload", "frozen",
-    "scaling", "runtimes",
+    "scaling", "filter", "runtimes",
 ];
 
 impl Run {

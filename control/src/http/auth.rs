@@ -33,12 +33,17 @@ pub(crate) async fn metrics_key(
     Ok(next.run(request).await)
 }
 
-fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+pub(crate) fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
     if is_operator(shared, headers) {
         return Ok(());
     }
     let api_key = shared.api.config.api_key.as_str();
     if api_key.is_empty() { check_host(headers) } else { check_key(api_key, headers) }
+}
+
+/// What the audit log calls who has passed [`check`].
+pub(crate) fn name_of(shared: &Shared, headers: &HeaderMap) -> &'static str {
+    if is_operator(shared, headers) { "operator" } else { "key" }
 }
 
 /// Whether a browser asks in which an operator has logged in. Its cookie goes with no request that

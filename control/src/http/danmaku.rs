@@ -431,6 +431,9 @@ pub(crate) async fn write(
         return Err(ApiError::bad_request(text));
     }
     danmaku.may_write(caller.user).map_err(Fault::slow_down)?;
+    if shared.api.filters.as_ref().is_some_and(|filters| filters.is_hit(&text)) {
+        return Err(ApiError::from_code(Code::Filtered));
+    }
     let written = off(move || Ok(danmaku.write(&video, &caller.name, text, offset_ms)));
     let seq = written.await?.map_err(|lost| match lost {
         Lost::Store => ApiError::from_code(Code::StoreDown),

@@ -157,6 +157,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Forbidden
         | Code::Refused
+        | Code::Filtered
         | Code::Muted
         | Code::Banned
         | Code::Kicked

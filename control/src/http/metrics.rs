@@ -63,10 +63,14 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     samples.extend(crate::guard::samples());
     samples.extend(shared.requests.samples());
     samples.extend(shared.quality.samples());
+    samples.extend(shared.audit.samples());
     samples.extend(fetches(&shared.api.issuers));
     samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));
     if let Some(conversations) = &shared.api.conversations {
         samples.extend(conversations.samples());
+    }
+    if let Some(filters) = &shared.api.filters {
+        samples.extend(filters.samples());
     }
     if let Some(danmaku) = &shared.api.danmaku {
         samples.extend(danmaku.samples());

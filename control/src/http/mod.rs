@@ -4,7 +4,9 @@
 //! a room.
 
 mod accounts;
+mod actor;
 mod admin;
+mod audit;
 mod auth;
 mod caller;
 mod conversations;
@@ -12,6 +14,7 @@ mod danmaku;
 mod errors;
 mod etag;
 mod extract;
+mod filter;
 mod groups;
 mod idempotency;
 mod links;
@@ -25,6 +28,7 @@ mod publish;
 mod quality;
 mod receipts;
 mod relations;
+mod roles;
 mod rooms;
 mod segments;
 mod settings;
@@ -33,9 +37,11 @@ mod upsert;
 
 use crate::accounts::{AccountSettings, Accounts};
 use crate::admin_login::AdminLogin;
+use crate::audit::Audit;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
 use crate::danmaku::Danmaku;
+use crate::filters::Filters;
 use crate::limits::Limits;
 use crate::quality::Quality;
 use crate::quality::config::QualityConfig;
@@ -102,6 +108,10 @@ pub struct Api {
     pub conversations: Option<Arc<Conversations>>,
     /// Bounds of the quality reports, and when they raise an alarm; already checked.
     pub quality: QualityConfig,
+    /// The list that messages are held against; `None`: its routes answer 503.
+    pub filters: Option<Arc<Filters>>,
+    /// How long entries of the audit log are kept, in days.
+    pub audit_days: u32,
     /// Where danmaku is kept for replay; `None`: their routes answer 503.
     pub danmaku: Option<Arc<Danmaku>>,
 }
@@ -117,6 +127,8 @@ pub(crate) struct Shared {
     requests: metrics::Requests,
     /// `None`: there is no store, or neither a key that signs nor another issuer.
     accounts: Option<Accounts>,
+    /// What moderators and operators did.
+    pub(crate) audit: Audit,
     /// What clients report of their streams.
     pub(crate) quality: Arc<Quality>,
     /// Of who reports.
@@ -240,8 +252,11 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         }
         _ => None,
     };
+    let lists = in_filter(&api.config);
     let per_s = quality.config().requests_per_s_max;
+    let audit = Audit::new(api.store.clone(), api.audit_days);
     let shared = Arc::new(Shared {
+        audit,
         quality_limits: Limits::new(per_s * QUALITY_BURST, SECOND_MS / per_s),
         quality,
         api,
@@ -262,6 +277,8 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         .route("/v1/quality/alarms", get(quality::alarms))
         .route("/v1/rooms/{room}/danmaku/recall", post(danmaku::recall_of_room))
         .route("/v1/videos/{video}/danmaku/recall", post(danmaku::recall_of_video))
+        .route("/v1/audit", get(audit::list))
+        .merge(lists)
         .merge(admin::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::require_key));
     let metrics = Router::new()
@@ -286,6 +303,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         .merge(pages)
         .merge(people())
         .merge(in_groups())
+        .merge(moderators())
         .method_not_allowed_fallback(wrong_method)
         .fallback(wrong_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -300,9 +318,26 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms", get(rooms::list).post(rooms::create))
         .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
         .route("/v1/rooms/{room}/publish", post(publish::one))
+        .route("/v1/publish", post(publish::bulk))
+}
+
+/// What is done in rooms with the API key, or by users with a role there.
+fn moderators() -> Router<Arc<Shared>> {
+    Router::new()
         .route("/v1/rooms/{room}/kick", post(moderation::kick))
         .route("/v1/rooms/{room}/mute", post(moderation::mute))
-        .route("/v1/publish", post(publish::bulk))
+        .route("/v1/rooms/{room}/moderation", post(moderation::many))
+        .route("/v1/rooms/{room}/roles", get(roles::list))
+        .route("/v1/rooms/{room}/roles/{user}", put(roles::set).delete(roles::remove))
+}
+
+/// What operators do with the list that messages are held against, which may be large.
+fn in_filter(config: &Config) -> Router<Arc<Shared>> {
+    let bytes_max = config.list_body_bytes_max as usize;
+    Router::new()
+        .route("/v1/filter", get(filter::get).put(filter::replace).patch(filter::change))
+        .layer(DefaultBodyLimit::max(bytes_max))
+        .route("/v1/filter/check", post(filter::check))
 }
 
 /// What people call with their own tokens, never with the API key.
@@ -371,7 +406,13 @@ async fn rooms_are_here(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let Some(engines) = shared.api.engine.rooms_at() else { return Ok(next.run(request).await) };
+    check_rooms(&shared)?;
+    Ok(next.run(request).await)
+}
+
+/// 421 in a control process.
+pub(crate) fn check_rooms(shared: &Shared) -> Result<(), ApiError> {
+    let Some(engines) = shared.api.engine.rooms_at() else { return Ok(()) };
     let engines = match &engines[..] {
         [] => "no engine is linked now".to_owned(),
         engines => format!("they are asked for at {}", engines.join(", ")),

@@ -1,8 +1,8 @@
 //! The description of the interface, generated from the handlers.
 
 use super::errors::ErrorBody;
-use super::upsert;
-use super::{accounts, admin, conversations, danmaku, groups, links, members, metrics};
+use super::{accounts, admin, conversations, danmaku, filter, groups, links, members, metrics};
+use super::{audit, roles, upsert};
 use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -35,6 +35,11 @@ use utoipa::{Modify, OpenApi};
         publish::bulk,
         moderation::kick,
         moderation::mute,
+        moderation::many,
+        roles::list,
+        roles::set,
+        roles::remove,
+        audit::list,
         tokens::mint,
         upsert::relations,
         node::node,
@@ -122,6 +127,10 @@ use utoipa::{Modify, OpenApi};
         danmaku::of_video_segment,
         danmaku::write,
         danmaku::recall_of_video,
+        filter::get,
+        filter::replace,
+        filter::change,
+        filter::check,
         openapi,
     ),
     components(schemas(ErrorBody)),

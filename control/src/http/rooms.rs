@@ -1,8 +1,10 @@
 //! Rooms: create, list, get, update, close.
 
+use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Params, Room, room_id};
 use super::{Context, UPDATE_LOCKS};
+use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -52,6 +54,8 @@ pub(crate) struct SettingsView {
     viewers_max: u32,
     /// Whether guests may publish here.
     guests_publish: bool,
+    /// Whether text is held against the list of `/v1/filter`.
+    filter: bool,
 }
 
 /// A page of rooms, by name.
@@ -77,6 +81,7 @@ pub(crate) struct CreateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    filter: Option<bool>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -90,6 +95,7 @@ pub(crate) struct UpdateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    filter: Option<bool>,
 }
 
 impl UpdateRoom {
@@ -102,6 +108,7 @@ impl UpdateRoom {
             payload_bytes_max: self.payload_bytes_max.unwrap_or(base.payload_bytes_max),
             viewers_max: self.viewers_max.unwrap_or(base.viewers_max),
             guests_publish: self.guests_publish.unwrap_or(base.guests_publish),
+            filter: self.filter.unwrap_or(base.filter),
         }
     }
 }
@@ -139,6 +146,7 @@ pub(crate) enum Order {
     ), security(("api_key" = [])))]
 pub(crate) async fn create(
     State(shared): Context,
+    actor: Actor,
     Body(body): Body<CreateRoom>,
 ) -> Result<(StatusCode, Json<RoomView>), ApiError> {
     let room = room_id(&body.room)?;
@@ -150,12 +158,15 @@ pub(crate) async fn create(
         payload_bytes_max: body.payload_bytes_max,
         viewers_max: body.viewers_max,
         guests_publish: body.guests_publish,
+        filter: body.filter,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
     let engine = &shared.api.engine;
     let info =
         shared.call(|reply| engine.command(Command::Create { room, settings, reply })).await?;
+    let entry = actor.entry("room.create", &info.room);
+    shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok((StatusCode::CREATED, Json(info.into())))
 }
 
@@ -214,6 +225,7 @@ pub(crate) async fn get(
     ), security(("api_key" = [])))]
 pub(crate) async fn update(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<UpdateRoom>,
 ) -> Result<Json<RoomView>, ApiError> {
@@ -230,6 +242,8 @@ pub(crate) async fn update(
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
     let info =
         shared.call(|reply| engine.command(Command::Update { room, settings, reply })).await?;
+    let entry = actor.entry("room.update", &info.room);
+    shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok(Json(info.into()))
 }
 
@@ -240,11 +254,19 @@ pub(crate) async fn update(
     security(("api_key" = [])))]
 pub(crate) async fn close(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
 ) -> Result<StatusCode, ApiError> {
     let engine = &shared.api.engine;
+    let entry = actor.entry("room.close", room.as_str());
     shared.call(|reply| engine.command(Command::Close { room, reply })).await?;
+    shared.audit.write(vec![entry]).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a room is set to, for the audit log.
+fn told(settings: &RoomSettings) -> String {
+    serde_json::to_string(settings).unwrap_or_default() // numbers and texts: it is always JSON
 }
 
 impl From<RoomInfo> for RoomView {
@@ -265,6 +287,7 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            filter,
         } = settings;
         SettingsView {
             attributes,
@@ -274,6 +297,7 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            filter,
         }
     }
 }

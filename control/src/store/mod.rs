@@ -10,6 +10,7 @@ pub(crate) mod admin;
 pub(crate) mod append;
 #[cfg(test)]
 mod append_tests;
+pub(crate) mod audit;
 mod backup;
 #[cfg(test)]
 mod backup_tests;
@@ -22,6 +23,7 @@ mod dialect;
 pub(crate) mod erasures;
 mod events;
 mod figures;
+pub(crate) mod filter;
 mod group;
 pub(crate) mod groups;
 mod hold;
@@ -45,6 +47,7 @@ mod restore;
 mod retention;
 #[cfg(test)]
 mod retention_tests;
+pub(crate) mod roles;
 mod schema;
 pub(crate) mod settings;
 #[cfg(test)]

@@ -13,7 +13,8 @@ use uproar_control::relations::Policy;
 use uproar_control::store::Store;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{
-    AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, GroupsConfig, PagesConfig,
+    AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, Filters, GroupsConfig,
+    PagesConfig,
 };
 use uproar_control::{Danmaku, DanmakuConfig, QualityConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
@@ -226,7 +227,9 @@ impl Server {
             store: None,
             accounts,
             conversations: None,
+            filters: None,
             quality,
+            audit_days: 180,
             danmaku: danmaku.clone(),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -245,6 +248,11 @@ impl Server {
                 }
                 let store = api.store.clone();
                 api.conversations = store.as_ref().map(|store| conversing(store, &api.engine));
+                if let Some(store) = &store {
+                    let filters = Filters::open(store).await.unwrap();
+                    filters.serve(Arc::clone(&api.engine));
+                    api.filters = Some(filters);
+                }
                 opened.send((store.clone(), api.conversations.clone())).unwrap();
                 uproar_control::serve(api, listener, shutdown).await.unwrap();
                 if let Some(store) = store {

@@ -91,6 +91,8 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", "/v1/rooms/{room}/publish") => json!({"user": "host", "text": "x"}),
         ("post", "/v1/rooms/{room}/kick") => json!({"user": "bob"}),
         ("post", "/v1/rooms/{room}/mute") => json!({"user": "bob", "mute_s": 1}),
+        ("post", "/v1/rooms/{room}/moderation") => json!({"action": "kick", "users": ["bob"]}),
+        ("put", "/v1/rooms/{room}/roles/{user}") => json!({"role": "owner"}),
         ("post", "/v1/publish") => json!({"messages": []}),
         ("post", "/v1/tokens") => json!({"user": "bob"}),
         ("post", "/v1/accounts") => json!({"user": "new", "password": "correct horse"}),
@@ -110,6 +112,8 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", path) if path.ends_with("/danmaku/recall") => json!({"user": "bob"}),
         ("patch", "/v1/conversations/{conversation}") => json!({"silent": true}),
         ("post", "/v1/quality/reports") => json!({"reports": []}),
+        ("put", "/v1/filter") => json!({"words": ["spam"]}),
+        ("post", "/v1/filter/check") => json!({"text": "spam"}),
         _ => json!({}),
     };
     (path, if operation.has_body() { body.to_string() } else { String::new() })
@@ -120,6 +124,7 @@ fn narrow() -> World {
     let config = Config {
         api_key: KEY.into(),
         body_bytes_max: 1_024,
+        list_body_bytes_max: 1_024,
         reply_ms_max: 10,
         request_ms_max: 100,
         ..Config::default()
@@ -216,7 +221,7 @@ fn malformed(run: &mut Run) {
         }
         let headers = format!("{bearer}{JSON}");
         assert_eq!(run.raw(&world.server, ask, &headers, "{").status, 400, "{ask:?}");
-        let text = format!("{bearer}Content-Type: text/plain\r\n");
+        let text = format!("{bearer}Content-Type: text/html\r\n");
         assert_eq!(run.raw(&world.server, ask, &text, "{}").status, 415, "{ask:?}");
         let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1_100));
         assert_eq!(run.raw(&world.server, ask, &headers, &large).status, 413, "{ask:?}");
@@ -247,8 +252,14 @@ fn broken(run: &mut Run) {
         }
         let method = operation.method.to_uppercase();
         let is_rooms = operation.template.starts_with("/v1/rooms");
-        let server = if is_rooms { &stalled.server } else { &world.server };
-        let headers = format!("{}{JSON}", bearer(caller(&operation, &token)));
+        // These look into the store first, for the caller's role.
+        let is_by_role = ["/roles", "/roles/{user}", "/moderation"].iter().any(|end| {
+            operation.template.starts_with("/v1/rooms") && operation.template.ends_with(end)
+        });
+        let is_stalled = is_rooms && !is_by_role;
+        let server = if is_stalled { &stalled.server } else { &world.server };
+        let who = if is_by_role { &token } else { caller(&operation, &token) };
+        let headers = format!("{}{JSON}", bearer(who));
         let answer = run.raw(server, (&method, &path), &headers, &body);
         assert_eq!(answer.status, 503, "{method} {path}: {}", answer.body);
     }
@@ -603,11 +614,51 @@ fn danmaku(run: &mut Run) {
     let _ = std::fs::remove_dir_all(folder); // a leftover does no harm
 }
 
+/// Who moderates rooms, and what that leads to.
+fn moderators(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, none) = (&world.server, &Value::Null);
+    let ann = minted(&world, "ann");
+    run.ask(server, &ann, ("GET", "/v1/rooms/stage/roles"), none, 403);
+    let of = |user: &str| format!("/v1/rooms/stage/roles/{user}");
+    let owner = json!({"role": "owner"});
+    run.ask(server, KEY, ("PUT", &of("ann")), &owner, 204);
+    run.ask(server, KEY, ("PUT", &of("nobody")), &owner, 404);
+    run.ask(server, &ann, ("GET", "/v1/rooms/stage/roles"), none, 200);
+    run.ask(server, KEY, ("POST", "/v1/rooms"), &json!({"room": "stage"}), 201);
+    let many = json!({"action": "mute", "users": ["bob", "ann"], "seconds": 60});
+    run.ask(server, &ann, ("POST", "/v1/rooms/stage/moderation"), &many, 200);
+    run.ask(server, KEY, ("GET", "/v1/audit"), none, 200);
+    run.ask(server, KEY, ("DELETE", &of("ann")), none, 204);
+    run.ask(server, KEY, ("DELETE", &of("nobody")), none, 404);
+    let users: Vec<Value> = (0..100).map(|n| json!({"user": format!("u{n}")})).collect();
+    run.ask(server, KEY, ("PUT", "/v1/users"), &json!({"users": users}), 200);
+    for n in 0..100 {
+        run.ask(server, KEY, ("PUT", &of(&format!("u{n}"))), &json!({"role": "moderator"}), 204);
+    }
+    run.ask(server, KEY, ("PUT", &of("ann")), &owner, 409);
+}
+
+/// What messages are held against.
+fn filter(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, path) = (&world.server, "/v1/filter");
+    run.ask(server, KEY, ("PUT", path), &json!({"words": ["spam"]}), 200);
+    run.ask(server, KEY, ("PATCH", path), &json!({"add_words": ["eggs"]}), 200);
+    run.ask(server, KEY, ("GET", path), &Value::Null, 200);
+    run.ask(server, KEY, ("POST", "/v1/filter/check"), &json!({"text": "spam"}), 200);
+    for (method, body) in [("PUT", json!({"words": []})), ("PATCH", json!({}))] {
+        let headers = format!("{}{JSON}If-Match: \"7\"\r\n", bearer(KEY));
+        let answer = run.raw(server, (method, path), &headers, &body.to_string());
+        assert_eq!(answer.status, 412, "{}", answer.body);
+    }
+}
+
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
     let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
-    let more: [fn(&mut Run); 5] = [people, groups, operators, quality, danmaku];
+    let more: [fn(&mut Run); 7] = [people, groups, operators, quality, danmaku, filter, moderators];
     for part in parts.into_iter().chain(more) {
         part(&mut run);
     }

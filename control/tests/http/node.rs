@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 97] = [
+const ROUTES: [&str; 106] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -98,6 +98,7 @@ const ROUTES: [&str; 97] = [
     "DELETE /v1/groups/{group}/members/{user}",
     "DELETE /v1/groups/{group}/requests/{user}",
     "DELETE /v1/rooms/{room}",
+    "DELETE /v1/rooms/{room}/roles/{user}",
     "DELETE /v1/sessions",
     "DELETE /v1/sessions/{session}",
     "GET /healthz",
@@ -114,9 +115,11 @@ const ROUTES: [&str; 97] = [
     "GET /v1/admin/users/{user}/erasure",
     "GET /v1/admin/users/{user}/export",
     "GET /v1/admin/users/{user}/sessions",
+    "GET /v1/audit",
     "GET /v1/blocks",
     "GET /v1/connect",
     "GET /v1/conversations/{conversation}/messages/{seq}/reactions",
+    "GET /v1/filter",
     "GET /v1/followers",
     "GET /v1/follows",
     "GET /v1/friend-requests",
@@ -139,17 +142,20 @@ const ROUTES: [&str; 97] = [
     "GET /v1/rooms/{room}",
     "GET /v1/rooms/{room}/danmaku",
     "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
+    "GET /v1/rooms/{room}/roles",
     "GET /v1/sessions",
     "GET /v1/videos/{video}/danmaku",
     "GET /v1/videos/{video}/danmaku/{segment}",
     "PATCH /v1/account/settings",
     "PATCH /v1/conversations/{conversation}",
+    "PATCH /v1/filter",
     "PATCH /v1/groups/{group}",
     "PATCH /v1/groups/{group}/members/{user}",
     "PATCH /v1/rooms/{room}",
     "POST /v1/accounts",
     "POST /v1/admin/messages/recall",
     "POST /v1/admin/session",
+    "POST /v1/filter/check",
     "POST /v1/group-links/{link}",
     "POST /v1/groups",
     "POST /v1/groups/{group}/links",
@@ -161,6 +167,7 @@ const ROUTES: [&str; 97] = [
     "POST /v1/rooms",
     "POST /v1/rooms/{room}/danmaku/recall",
     "POST /v1/rooms/{room}/kick",
+    "POST /v1/rooms/{room}/moderation",
     "POST /v1/rooms/{room}/mute",
     "POST /v1/rooms/{room}/publish",
     "POST /v1/sessions",
@@ -172,6 +179,7 @@ const ROUTES: [&str; 97] = [
     "PUT /v1/admin/groups/{group}/owner",
     "PUT /v1/admin/users/{user}/ban",
     "PUT /v1/blocks/{user}",
+    "PUT /v1/filter",
     "PUT /v1/follows/{user}",
     "PUT /v1/friend-requests/{user}",
     "PUT /v1/friends/{user}",
@@ -179,6 +187,7 @@ const ROUTES: [&str; 97] = [
     "PUT /v1/groups/{group}/owner",
     "PUT /v1/groups/{group}/requests/{user}",
     "PUT /v1/relations",
+    "PUT /v1/rooms/{room}/roles/{user}",
     "PUT /v1/users",
 ];
 

@@ -163,6 +163,15 @@ impl<T> Poster<T> {
         Ok(())
     }
 
+    /// Whether a thread is done: it takes nothing any more.
+    ///
+    /// # Panics
+    /// Where `of` is not below the number of threads.
+    #[must_use]
+    pub fn is_closed(&self, of: u16) -> bool {
+        self.boxes.boxes[usize::from(of)].closed.load(Ordering::Acquire)
+    }
+
     /// How many threads there are.
     #[must_use]
     pub fn threads(&self) -> u16 {

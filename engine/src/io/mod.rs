@@ -101,6 +101,12 @@ pub struct ThreadInfo {
     pub listen: Option<SocketAddr>,
 }
 
+/// CPU time of the calling thread, microseconds.
+#[must_use]
+pub fn thread_cpu_us() -> u64 {
+    sys::thread_cpu_us()
+}
+
 /// Which kernel interface carries the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

@@ -346,9 +346,10 @@ impl Shard {
         if messages.is_empty() {
             return reply(Ok(Vec::new()));
         }
-        self.homes.requests.insert(request, Request { room, outcomes, reply });
+        self.homes.requests.insert(request, Request { room: room.clone(), outcomes, reply });
         let now = self.now;
         let mut out = Vec::new();
+        let is_filtered = self.homes.slab.get(number).home.settings().filter;
         for (index, message) in messages.into_iter().enumerate() {
             let key = hash_bytes(self.seed, message.user.as_bytes());
             let sender = Sender { key, user: Arc::from(message.user), exempt: true };
@@ -362,6 +363,14 @@ impl Shard {
                 received_unix_ms: now.unix_ms,
             };
             let offer = Offer { candidates: vec![candidate], ..Offer::default() };
+            let Candidate { class, content, .. } = &offer.candidates[0];
+            if is_filtered && self.filtering.is_hit(*class, Some(content)) {
+                let mut books = Books::default();
+                books.offered[*class as usize] = 1;
+                self.metrics.book(&books);
+                self.refuse_offer(room.clone(), offer, Code::Filtered);
+                continue;
+            }
             self.homes.slab.get_mut(number).home.offer(offer, now, &mut out);
         }
         self.carry_out(number, out);

@@ -263,6 +263,8 @@ impl Shard {
             }
             Tell::Resync { mcast } => self.pass_on(mcast, Delivery::Resync),
             Tell::Anew { number } => self.begin_anew(number),
+            // Compiled first, beside the shards; what comes here is made of it.
+            Tell::Filter(_) => {}
         }
     }
 

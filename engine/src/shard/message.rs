@@ -1,6 +1,7 @@
 //! What shards say to each other, and what control says to a home. Everything is owned or
 //! shared by reference count: no shard looks into another one's memory.
 
+use super::filter::Active;
 use super::mcasts::Delivery;
 use crate::router::{Attached, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +47,8 @@ pub enum Message {
     Routed { mcast: McastId, serial: u64 },
     /// To a shard with members: from the home.
     Deliver { mcast: McastId, delivery: Arc<Delivery> },
+    /// To every shard: what messages are held against from now on.
+    Filter(Arc<Active>),
     /// From control: to the home of its mcast, the shard of its connection, or every shard.
     Tell(Tell),
     /// To every shard: stop accepting, tell clients to go elsewhere.

@@ -10,6 +10,7 @@ mod archive;
 mod audit;
 pub mod connections;
 pub mod edge;
+pub mod filter;
 pub mod frames;
 mod homes;
 mod inbox;
@@ -40,6 +41,7 @@ pub(crate) use homes::refuse_command;
 
 use addresses::Addresses;
 use connections::{Connections, Membership, State};
+use filter::Filtering;
 use homes::Homes;
 use inbox::Inboxes;
 use lag::Lag;
@@ -128,6 +130,7 @@ pub struct Shard {
     homes: Homes,
     archive: archive::Archive,
     verdicts: Verdicts,
+    filtering: Filtering,
     inboxes: Inboxes,
     presence: Presence,
     mcasts: Mcasts,
@@ -197,6 +200,7 @@ impl Shard {
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
             verdicts: Verdicts::default(),
+            filtering: Filtering::default(),
             inboxes: Inboxes::default(),
             presence: Presence::default(),
             mcasts: Mcasts::new(seed),
@@ -267,6 +271,7 @@ impl Shard {
             Message::Route { mcast, shard, serial } => self.route(mcast, shard, serial),
             Message::Routed { mcast, serial } => self.routed(&mcast, serial),
             Message::Deliver { mcast, delivery } => self.deliver(&mcast, &delivery),
+            Message::Filter(active) => self.use_filter(active),
             Message::Tell(tell) => self.told(tell),
             Message::Drain => {
                 self.draining = true;
@@ -376,6 +381,7 @@ impl Shard {
         set(Figure::RingBytes, self.rooms.slab.iter().map(|(_, r)| r.ring.bytes_used()).sum());
         set(Figure::UserBytes, self.bytes_used());
         self.metrics.set(Figure::CpuMicros, self.now.cpu_us);
+        self.metrics.set(Figure::Filtered, self.filtering.hits());
         self.metrics.set_pending(&self.pending());
     }
 

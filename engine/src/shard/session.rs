@@ -420,6 +420,8 @@ impl Shard {
             Some(Code::TooLarge)
         } else if too_many {
             Some(Code::SlowDown)
+        } else if settings.filter && self.filtering.is_hit(class, content.as_ref()) {
+            Some(Code::Filtered) // S-50
         } else {
             None
         };

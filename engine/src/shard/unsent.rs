@@ -132,7 +132,7 @@ impl Shard {
             // Bounded by the mcasts of that shard.
             Message::Routed { .. } => self.unsent.keep(to, message, 0, now),
             // Comes from outside, as a drain does.
-            Message::Tell(_) => {}
+            Message::Tell(_) | Message::Filter(_) => {}
             // Another sweep follows. A drain or a stop comes from outside.
             Message::SweepTook { .. } | Message::Drain | Message::DrainOver | Message::Stop => {}
         }

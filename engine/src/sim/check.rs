@@ -246,6 +246,7 @@ pub(super) fn name(message: &Message) -> String {
         Message::Tell(tell) => format!("tell {tell:?}"),
         Message::Drain => "drain".into(),
         Message::DrainOver => "drain over".into(),
+        Message::Filter(active) => format!("filter {}", active.version),
         Message::Stop => "stop".into(),
     }
 }

@@ -40,10 +40,18 @@ struct State {
     nodes: BTreeMap<u16, Node>,
     /// The last number given.
     last: u16,
-    /// What every session begins with: which life of the store is served.
-    first: Option<Bytes>,
+    /// What every session begins with: which life of the store is served, and what messages are
+    /// held against.
+    first: First,
     /// The process is ending: streams end, and nobody is linked any more.
     is_over: bool,
+}
+
+/// The first words of a session, as they were told last.
+#[derive(Default)]
+struct First {
+    generation: Option<Bytes>,
+    filter: Option<Bytes>,
 }
 
 #[derive(Default)]
@@ -168,7 +176,8 @@ impl Nodes {
         let session = random_name();
         tracing::info!(%address, node = number, "an engine is linked, and begins anew");
         let mut buffer = Buffer::default();
-        if let Some(first) = &state.first {
+        let First { generation, filter } = &state.first;
+        for first in [generation, filter].into_iter().flatten() {
             // Empty until now: there is room.
             let _ = buffer.push(first.clone());
         }
@@ -358,12 +367,15 @@ impl Engine for Nodes {
             }
             _ => None,
         };
-        let is_first = matches!(tell, Tell::Generation(_));
+        let (is_generation, is_filter) =
+            (matches!(tell, Tell::Generation(_)), matches!(tell, Tell::Filter(_)));
         if let Some(words) = from_tell(tell) {
             let word: Bytes = words.encode_to_vec().into();
-            if is_first {
-                // Before it is put: whoever is linked in between hears it twice, not never.
-                self.state().first = Some(Bytes::clone(&word));
+            // Before it is put: whoever is linked in between hears it twice, not never.
+            if is_generation {
+                self.state().first.generation = Some(Bytes::clone(&word));
+            } else if is_filter {
+                self.state().first.filter = Some(Bytes::clone(&word));
             }
             self.put(to, &word);
         }

@@ -8,6 +8,7 @@ mod bench;
 mod connect;
 mod crowd;
 mod fanout;
+mod filter;
 mod memory;
 mod scaling;
 
@@ -25,7 +26,7 @@ use uproar_benches::proc;
 #[command(name = "rows", version)]
 struct Args {
     /// Which rows, in this order: fanout delivery capacity memory connect churn overload frozen
-    /// scaling runtimes.
+    /// scaling filter runtimes.
     #[arg(required = true, value_parser = report::ORDER)]
     rows: Vec<String>,
     #[command(flatten)]
@@ -57,6 +58,7 @@ fn measure(name: &str, bench: &Bench) -> io::Result<Measured> {
         "memory" => memory::memory(bench),
         "connect" => connect::connect(bench),
         "scaling" => scaling::scaling(bench),
+        "filter" => filter::filter(bench),
         _ => Err(io::Error::other(format!("there is no row {name}"))),
     }
 }

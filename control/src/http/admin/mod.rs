@@ -62,7 +62,7 @@ async fn subject(shared: &Shared, name: &str) -> Result<Account, ApiError> {
 }
 
 /// The same, where it was not erased.
-async fn living(shared: &Shared, name: &str) -> Result<Account, ApiError> {
+pub(super) async fn living(shared: &Shared, name: &str) -> Result<Account, ApiError> {
     let account = subject(shared, name).await?;
     alive(&account).map(|()| account)
 }

@@ -8,8 +8,10 @@ mod accounts;
 mod admin;
 mod conversations;
 mod facts;
+mod filter;
 mod groups;
 mod idempotency;
+mod moderation;
 mod quality;
 mod reactions;
 mod relations;
@@ -35,4 +37,6 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(reactions::ALL)
         .chain(settings::ALL)
         .chain(quality::ALL)
+        .chain(filter::ALL)
+        .chain(moderation::ALL)
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::frames::Reader;
 use crate::v1::{self, Place, ask};
 use crate::words::to_tell;
-use uproar_proto::control::{Asked, ConnectionId};
+use uproar_proto::control::{Asked, ConnectionId, FilterList};
 use uproar_proto::ids::McastId;
 
 /// Writes down what it is asked.
@@ -259,4 +259,15 @@ fn load_is_what_an_engine_said_last() {
     assert_eq!(nodes.nodes(), [expected]);
     assert_eq!(nodes.rooms_at(), Some(vec!["node-1:7480".to_owned()]));
     assert_eq!((nodes.node().connections, nodes.node().connections_max), (40, 50));
+}
+
+#[test]
+fn a_session_begins_with_what_was_told_last() {
+    let (nodes, now) = (Nodes::default(), Instant::now());
+    let list = |version| Tell::Filter(Arc::new(FilterList { version, ..FilterList::default() }));
+    for tell in [list(1), Tell::Generation(7), push("a"), list(2)] {
+        nodes.tell(tell).unwrap();
+    }
+    let node = linked(&nodes, 1, now);
+    assert_eq!(heard(&nodes, node, 0).0, [Tell::Generation(7), list(2)]);
 }

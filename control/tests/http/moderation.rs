@@ -1,0 +1,197 @@
+//! Roles in rooms, what they permit, and the audit log.
+
+use crate::accounts::{World, unhurried};
+use crate::client::Answer;
+use serde_json::{Value, json};
+
+fn minted(world: &World, user: &str) -> String {
+    let answer = world.server.call("POST", "/v1/tokens", &json!({"user": user}).to_string());
+    let token = answer.json()["token"].as_str().unwrap().to_owned();
+    // Its first request makes it known.
+    assert_eq!(world.with_token(&token, "GET", "/v1/friends", "").status, 200);
+    token
+}
+
+/// A room with an owner and a moderator: their tokens, and that of somebody else.
+fn staffed(world: &World) -> [String; 3] {
+    let tokens = ["olga", "mo", "bob"].map(|name| minted(world, name));
+    let server = &world.server;
+    assert_eq!(server.call("POST", "/v1/rooms", r#"{"room":"stage"}"#).status, 201);
+    assert_eq!(server.call("POST", "/v1/rooms", r#"{"room":"other"}"#).status, 201);
+    let role = |user: &str, role: &str| {
+        let path = format!("/v1/rooms/stage/roles/{user}");
+        server.call("PUT", &path, &json!({"role": role}).to_string())
+    };
+    assert_eq!(role("olga", "owner").status, 204);
+    assert_eq!(role("mo", "moderator").status, 204);
+    tokens
+}
+
+impl World {
+    fn post(&self, token: &str, path: &str, body: &Value) -> Answer {
+        self.with_token(token, "POST", path, &body.to_string())
+    }
+}
+
+#[test]
+fn a_role_permits_what_it_says_in_its_own_room_alone() {
+    let world = World::with(unhurried());
+    let [olga, mo, bob] = staffed(&world);
+    let mute = |user: &str| json!({"user": user, "mute_s": 60});
+    let path = "/v1/rooms/stage/mute";
+    assert_eq!(world.post(&mo, path, &mute("guest-1")).status, 204, "nobody the store knows");
+    assert_eq!(world.post(&mo, path, &mute("bob")).status, 204);
+    assert_eq!(world.post(&olga, path, &mute("mo")).status, 204);
+    for (token, path, user) in [
+        (&bob, path, "guest-1"),
+        (&mo, "/v1/rooms/other/mute", "bob"),
+        (&mo, path, "olga"),
+        (&mo, path, "mo"),
+        (&olga, path, "olga"),
+    ] {
+        world.post(token, path, &mute(user)).error(403, "FORBIDDEN");
+    }
+    world.post(&mo, "/v1/rooms/stage/kick", &json!({"user": "olga"})).error(403, "FORBIDDEN");
+    let kick = json!({"user": "olga", "ban_s": 5});
+    assert_eq!(world.server.call("POST", "/v1/rooms/stage/kick", &kick.to_string()).status, 200);
+    // Owners make and unmake moderators, nobody else does; owners are the platform's to make.
+    let role = |token: &str, method: &str, user: &str, role: &str| {
+        let body = if method == "PUT" { json!({"role": role}).to_string() } else { String::new() };
+        world.with_token(token, method, &format!("/v1/rooms/stage/roles/{user}"), &body)
+    };
+    assert_eq!(role(&olga, "PUT", "bob", "moderator").status, 204);
+    assert_eq!(world.post(&bob, path, &mute("guest-1")).status, 204, "at once");
+    for (token, method, user, to) in [
+        (&mo, "PUT", "bob", "moderator"),
+        (&mo, "DELETE", "bob", ""),
+        (&olga, "PUT", "bob", "owner"),
+        (&olga, "PUT", "olga", "moderator"),
+        (&olga, "DELETE", "olga", ""),
+    ] {
+        role(token, method, user, to).error(403, "FORBIDDEN");
+    }
+    assert_eq!(role(&olga, "DELETE", "bob", "").status, 204);
+    world.post(&bob, path, &mute("guest-1")).error(403, "FORBIDDEN");
+    let list = world.with_token(&mo, "GET", "/v1/rooms/stage/roles", "").json();
+    let ann = |user: &str, role: &str| json!({"user": user, "role": role});
+    assert_eq!(list, json!({"roles": [ann("mo", "moderator"), ann("olga", "owner")]}));
+    // No role opens anything else.
+    world.with_token(&olga, "GET", "/v1/audit", "").error(401, "TOKEN_INVALID");
+    let settings = world.with_token(&olga, "PATCH", "/v1/rooms/stage", r#"{"slow_mode_s":1}"#);
+    settings.error(401, "TOKEN_INVALID");
+}
+
+#[test]
+fn many_are_moderated_in_one_call_with_a_result_each() {
+    let world = World::with(unhurried());
+    let [_, mo, _] = staffed(&world);
+    for user in ["guest-1", "bob", "bob"] {
+        world.server.engine.join("stage", user);
+    }
+    let path = "/v1/rooms/stage/moderation";
+    let kick = json!({"action": "kick", "users": ["bob", "olga", "guest-1", "nobody"]});
+    let results = world.post(&mo, path, &kick).json()["results"].clone();
+    let removed = |user: &str, many: u32| json!({"user": user, "connections": many});
+    assert_eq!(
+        [&results[0], &results[2], &results[3]],
+        [&removed("bob", 2), &removed("guest-1", 1), &removed("nobody", 0)]
+    );
+    assert_eq!(results[1]["error"]["name"], "FORBIDDEN");
+    let nowhere = json!({"action": "mute", "users": ["bob"], "seconds": 5});
+    let answer = world.server.call("POST", "/v1/rooms/none/moderation", &nowhere.to_string());
+    assert_eq!(answer.json()["results"][0]["error"]["name"], "ROOM_NOT_FOUND");
+    let many: Vec<String> = (0..101).map(|n| format!("u{n}")).collect();
+    for (body, told) in [
+        (json!({"action": "mute", "users": many, "seconds": 5}), "allowed are 1 to 100"),
+        (json!({"action": "mute", "users": [], "seconds": 5}), "allowed are 1 to 100"),
+        (json!({"action": "ban", "users": ["bob"]}), "a ban lasts from 1 on"),
+        (json!({"action": "mute", "users": ["bob"], "reason": "x".repeat(257)}), "257 characters"),
+    ] {
+        let text = world.post(&mo, path, &body).error(400, "BAD_REQUEST");
+        assert!(text.contains(told), "{text}");
+    }
+    let many: Vec<String> = (0..100).map(|n| format!("u{n}")).collect();
+    let mute = json!({"action": "mute", "users": many, "seconds": 5});
+    let results = world.post(&mo, path, &mute).json()["results"].as_array().unwrap().clone();
+    assert!(results.len() == 100 && results.iter().all(|one| one.get("error").is_none()));
+}
+
+#[test]
+fn whatever_was_done_stands_in_the_audit_log() {
+    let world = World::with(unhurried());
+    let [_, mo, _] = staffed(&world);
+    let server = &world.server;
+    let ban = json!({"user": "bob", "ban_s": 60, "reason": "spam"});
+    assert_eq!(world.post(&mo, "/v1/rooms/stage/kick", &ban).status, 200);
+    server.call("POST", "/v1/rooms/none/kick", r#"{"user":"bob"}"#).error(404, "ROOM_NOT_FOUND");
+    let unmute = json!({"user": "bob", "mute_s": 0});
+    assert_eq!(world.post(&mo, "/v1/rooms/stage/mute", &unmute).status, 204);
+    assert_eq!(server.call("PATCH", "/v1/rooms/other", r#"{"slow_mode_s":3}"#).status, 200);
+    assert_eq!(server.call("DELETE", "/v1/rooms/other", "").status, 204);
+    assert_eq!(server.call("PATCH", "/v1/filter", r#"{"add_words":["spam"]}"#).status, 200);
+    assert_eq!(server.call("DELETE", "/v1/rooms/stage/roles/mo", "").status, 204);
+    let read = |query: &str| {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = server.call("GET", &format!("/v1/audit?limit=3{query}{after}"), "").json();
+            seen.extend(page["entries"].as_array().unwrap().clone());
+            let Some(next) = page.get("next") else { return seen };
+            after = format!("&after={}", next.as_str().unwrap());
+        }
+    };
+    let what = |entries: &[Value]| -> Vec<String> {
+        let told = |e: &Value| format!("{} {} {}", e["who"], e["what"], e["whom"]).replace('"', "");
+        let mut all: Vec<String> = entries.iter().map(told).collect();
+        all.sort();
+        all
+    };
+    let all = read("");
+    assert_eq!(
+        what(&all),
+        [
+            "key filter.change ",
+            "key role.remove mo",
+            "key role.set mo",
+            "key role.set olga",
+            "key room.close ",
+            "key room.create ",
+            "key room.create ",
+            "key room.update ",
+            "user:mo ban bob",
+            "user:mo unmute bob",
+        ]
+    );
+    let ban = all.iter().find(|entry| entry["what"] == "ban").unwrap();
+    assert_eq!((&ban["reason"], &ban["detail"]), (&json!("spam"), &json!("seconds=60")));
+    assert_eq!((&ban["room"], &ban["from"]), (&json!("stage"), &json!("127.0.0.1")));
+    assert!(
+        all.windows(2).all(|two| two[0]["at_unix_ms"].as_i64() >= two[1]["at_unix_ms"].as_i64())
+    );
+    let of_room = read("&room=other");
+    assert_eq!(what(&of_room), ["key room.close ", "key room.create ", "key room.update "]);
+    let update = of_room.iter().find(|entry| entry["what"] == "room.update").unwrap();
+    assert!(update["detail"].as_str().unwrap().contains("\"slow_mode_s\":3"), "{update}");
+    let text = server.call("GET", "/v1/audit?after=x", "").error(400, "BAD_REQUEST");
+    assert!(text.contains("after"), "{text}");
+    let text = server.raw("GET", "/metrics", "", "").body;
+    let lost = text.lines().find(|line| line.starts_with("uproar_audit_lost_total ")).unwrap();
+    assert_eq!(lost, "uproar_audit_lost_total 0");
+}
+
+#[test]
+fn who_is_erased_has_no_role_and_no_name_in_the_log() {
+    let world = World::with(unhurried());
+    let [_, mo, _] = staffed(&world);
+    let server = &world.server;
+    let ban = json!({"user": "bob", "ban_s": 60});
+    assert_eq!(world.post(&mo, "/v1/rooms/stage/kick", &ban).status, 200);
+    for user in ["mo", "bob"] {
+        let erased = server.call("DELETE", &format!("/v1/admin/users/{user}"), "");
+        assert!((200..300).contains(&erased.status), "{}", erased.body);
+    }
+    let told = server.call("GET", "/v1/audit", "").body;
+    assert!(!told.contains("user:mo\"") && !told.contains("\"bob\""), "{told}");
+    assert!(told.contains("@erased"));
+    let roles = server.call("GET", "/v1/rooms/stage/roles", "").json();
+    assert_eq!(roles, json!({"roles": [{"user": "olga", "role": "owner"}]}));
+}

@@ -1,0 +1,71 @@
+//! Regular expressions over folded text.
+//!
+//! All of them are one automaton, which is built as far as texts need it and within a bound: time
+//! is linear in the text, whatever is written in the list.
+
+use crate::list::{Bad, shown};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+
+/// Bytes that one rule may compile to: `\w{64}` takes about 300 KiB. More: refused.
+const RULE_BYTES_MAX: usize = 512 << 10;
+/// Bytes that all of them may compile to. More: refused.
+const RULES_BYTES_MAX: usize = 16 << 20;
+/// Bytes of states that are built meanwhile, for each thread that asks. Reached: they are thrown
+/// away and built anew.
+const STATES_BYTES_MAX: usize = 2 << 20;
+
+/// All rules of a list.
+pub(crate) struct Rules {
+    /// `None`: there are none.
+    set: Option<RegexSet>,
+}
+
+impl Rules {
+    pub(crate) fn compile(list: &[String]) -> Result<Rules, Bad> {
+        if list.is_empty() {
+            return Ok(Rules { set: None });
+        }
+        for text in list {
+            let rule = one(text).map_err(|why| Bad(format!("regex {} {why}", shown(text))))?;
+            if rule.is_match("") {
+                let why = "hits the empty text, and so every message";
+                return Err(Bad(format!("regex {} {why}", shown(text))));
+            }
+        }
+        let mut builder = RegexSetBuilder::new(list);
+        builder.case_insensitive(true).size_limit(RULES_BYTES_MAX).dfa_size_limit(STATES_BYTES_MAX);
+        let set = builder.build().map_err(|_| {
+            Bad(format!("the regexes together compile to more than {RULES_BYTES_MAX} bytes"))
+        })?;
+        Ok(Rules { set: Some(set) })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_none()
+    }
+
+    pub(crate) fn is_hit(&self, folded: &str) -> bool {
+        self.set.as_ref().is_some_and(|set| set.is_match(folded))
+    }
+
+    /// Places of all rules that a text hits.
+    pub(crate) fn all(&self, folded: &str) -> Vec<u32> {
+        let Some(set) = &self.set else { return Vec::new() };
+        set.matches(folded).into_iter().map(|place| place as u32).collect()
+    }
+}
+
+fn one(text: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(text).case_insensitive(true).size_limit(RULE_BYTES_MAX).build();
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("compiles to more than {RULE_BYTES_MAX} bytes; repeat less")
+        }
+        error => {
+            // Its last line says what is wrong; those before draw where.
+            let told = error.to_string();
+            let line = told.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("is no regular expression: {line}")
+        }
+    })
+}
