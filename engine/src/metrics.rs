@@ -60,6 +60,9 @@ figures! {
     Resyncs, Counter, "uproar_resyncs_total", "connections told to sync again";
     SeenLost, Counter, "uproar_presence_lost_total", "who-is-online notices control refused";
     ArchiveLost, Counter, "uproar_danmaku_untold_total", "archived lines dropped: the way was full";
+    VotesIn, Counter, "uproar_votes_total", "answers to polls received";
+    VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";
+    VotesRefused, Counter, "uproar_votes_refused_total", "answers to polls refused";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

@@ -158,6 +158,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::Forbidden
         | Code::Refused
         | Code::Muted
+        | Code::RoomMuted
         | Code::Banned
         | Code::Kicked
         | Code::NotFriend
@@ -168,6 +169,9 @@ fn status_of(code: Code) -> StatusCode {
         | Code::RoomClosed
         | Code::RoomFull
         | Code::Conflict
+        | Code::Duplicate
+        | Code::PollOver
+        | Code::AlreadyVoted
         | Code::LimitReached => StatusCode::CONFLICT,
         Code::RequestTimeout | Code::HandshakeTimeout | Code::IdleTimeout => {
             StatusCode::REQUEST_TIMEOUT

@@ -15,12 +15,14 @@ mod extract;
 mod groups;
 mod idempotency;
 mod links;
+mod live;
 mod members;
 mod metrics;
 mod moderation;
 mod node;
 mod openapi;
 mod pages;
+mod polls;
 mod publish;
 mod quality;
 mod receipts;
@@ -300,6 +302,11 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms/{room}/publish", post(publish::one))
         .route("/v1/rooms/{room}/kick", post(moderation::kick))
         .route("/v1/rooms/{room}/mute", post(moderation::mute))
+        .route("/v1/rooms/{room}/recall", post(live::recall))
+        .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
+        .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))
+        .route("/v1/rooms/{room}/polls", post(polls::open))
+        .route("/v1/rooms/{room}/polls/{poll}", get(polls::get).delete(polls::end))
         .route("/v1/publish", post(publish::bulk))
 }
 

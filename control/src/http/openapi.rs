@@ -2,8 +2,10 @@
 
 use super::errors::ErrorBody;
 use super::upsert;
-use super::{accounts, admin, conversations, danmaku, groups, links, members, metrics};
-use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
+use super::{accounts, admin, conversations, danmaku, groups, links, live, members, metrics};
+use super::{
+    moderation, node, polls, publish, quality, receipts, relations, rooms, settings, tokens,
+};
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::LazyLock;
@@ -35,6 +37,13 @@ use utoipa::{Modify, OpenApi};
         publish::bulk,
         moderation::kick,
         moderation::mute,
+        live::recall,
+        live::change_attributes,
+        live::pin,
+        live::unpin,
+        polls::open,
+        polls::get,
+        polls::end,
         tokens::mint,
         upsert::relations,
         node::node,

@@ -7,9 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uproar_proto::control::{Command, RoomInfo, RoomSettings, Which};
+use uproar_proto::ids::RoomId;
 use utoipa::{IntoParams, ToSchema};
 
 /// Rooms on a page where the caller does not say.
@@ -30,6 +31,8 @@ pub(crate) struct RoomView {
     viewers: u64,
     /// Likes since the room began.
     likes: u64,
+    /// Rises with each change of the attributes.
+    attributes_version: u64,
     /// Shards with at least one member.
     shards: u32,
 }
@@ -52,6 +55,12 @@ pub(crate) struct SettingsView {
     viewers_max: u32,
     /// Whether guests may publish here.
     guests_publish: bool,
+    /// Nobody may publish but moderators, backends and those of `allowed`; likes pass.
+    mute_all: bool,
+    /// Users whom neither `mute_all` nor `slow_mode_s` concerns.
+    allowed: BTreeSet<String>,
+    /// A chat text that was accepted within so many seconds is refused; 0: it may come again.
+    unique_s: u32,
 }
 
 /// A page of rooms, by name.
@@ -77,6 +86,10 @@ pub(crate) struct CreateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    mute_all: Option<bool>,
+    /// At most 1,000 names.
+    allowed: Option<BTreeSet<String>>,
+    unique_s: Option<u32>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -90,6 +103,10 @@ pub(crate) struct UpdateRoom {
     payload_bytes_max: Option<u32>,
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
+    mute_all: Option<bool>,
+    /// At most 1,000 names.
+    allowed: Option<BTreeSet<String>>,
+    unique_s: Option<u32>,
 }
 
 impl UpdateRoom {
@@ -102,6 +119,9 @@ impl UpdateRoom {
             payload_bytes_max: self.payload_bytes_max.unwrap_or(base.payload_bytes_max),
             viewers_max: self.viewers_max.unwrap_or(base.viewers_max),
             guests_publish: self.guests_publish.unwrap_or(base.guests_publish),
+            mute_all: self.mute_all.unwrap_or(base.mute_all),
+            allowed: self.allowed.unwrap_or(base.allowed),
+            unique_s: self.unique_s.unwrap_or(base.unique_s),
         }
     }
 }
@@ -150,6 +170,9 @@ pub(crate) async fn create(
         payload_bytes_max: body.payload_bytes_max,
         viewers_max: body.viewers_max,
         guests_publish: body.guests_publish,
+        mute_all: body.mute_all,
+        allowed: body.allowed,
+        unique_s: body.unique_s,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -204,7 +227,7 @@ pub(crate) async fn get(
     Ok(Json(info.into()))
 }
 
-/// Changes settings; members learn attributes at their next join.
+/// Changes settings; members are told of attributes that changed.
 #[utoipa::path(patch, path = "/v1/rooms/{room}", tag = "rooms", request_body = UpdateRoom,
     params(("room" = String, Path, description = "the room's name")),
     responses(
@@ -217,10 +240,7 @@ pub(crate) async fn update(
     Room(room): Room,
     Body(body): Body<UpdateRoom>,
 ) -> Result<Json<RoomView>, ApiError> {
-    let mut hasher = DefaultHasher::new();
-    room.hash(&mut hasher);
-    let lock = usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0);
-    let _one_at_a_time = shared.updates[lock].lock().await;
+    let _one_at_a_time = shared.updates[lock_of(&room)].lock().await;
     let engine = &shared.api.engine;
     let now = {
         let room = room.clone();
@@ -231,6 +251,13 @@ pub(crate) async fn update(
     let info =
         shared.call(|reply| engine.command(Command::Update { room, settings, reply })).await?;
     Ok(Json(info.into()))
+}
+
+/// Which of the locks a change of a room's settings or attributes takes.
+pub(super) fn lock_of(room: &RoomId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    room.hash(&mut hasher);
+    usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0)
 }
 
 /// Ends a room: its members are told that it is closed.
@@ -249,8 +276,10 @@ pub(crate) async fn close(
 
 impl From<RoomInfo> for RoomView {
     fn from(info: RoomInfo) -> RoomView {
-        let RoomInfo { room, settings, epoch, seq, viewers, likes, shards } = info;
-        RoomView { room, settings: settings.into(), epoch, seq, viewers, likes, shards }
+        let RoomInfo { room, settings, epoch, seq, viewers, likes, attributes_version, shards } =
+            info;
+        let settings = settings.into();
+        RoomView { room, settings, epoch, seq, viewers, likes, attributes_version, shards }
     }
 }
 
@@ -265,6 +294,9 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            mute_all,
+            allowed,
+            unique_s,
         } = settings;
         SettingsView {
             attributes,
@@ -274,6 +306,9 @@ impl From<RoomSettings> for SettingsView {
             payload_bytes_max,
             viewers_max,
             guests_publish,
+            mute_all,
+            allowed,
+            unique_s,
         }
     }
 }
