@@ -54,6 +54,12 @@ const PLAIN: &[&str] = &[
     "Relations",
     "RelationState",
     "Settings",
+    "Vote",
+    "Recalled",
+    "Attributes",
+    "Pinned",
+    "Poll",
+    "Voted",
 ];
 
 /// Left out of JSON when they have their default value.
@@ -142,6 +148,20 @@ const OMITTED: &[&str] = &[
     "RelationState.asking",
     "RelationState.blocks",
     "RelationState.follows",
+    "Joined.attributes_version",
+    "Joined.recalled",
+    "Joined.pinned",
+    "Joined.polls",
+    "Message.gone",
+    "Attributes.set",
+    "Attributes.removed",
+    "Attributes.whole",
+    "Pinned.message",
+    "Poll.question",
+    "Poll.options",
+    "Poll.over",
+    "Voted.code",
+    "Voted.retry_after_ms",
 ];
 
 /// Fields whose JSON form is not that of their Rust type, and the module that knows it.
@@ -186,6 +206,9 @@ const OBJECTS: &[(&str, &str)] = &[
     ("Synced.relations", "objects"),
     ("Synced.settings", "object_or_null"),
     ("Relations.users", "objects"),
+    ("Joined.pinned", "object_or_null"),
+    ("Joined.polls", "objects"),
+    ("Pinned.message", "object_or_null"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -237,7 +260,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // Few messages have a file or are a notice: the others need not carry their room.
     config.boxed("Send.file").boxed("StoredMessage.file").boxed("StoredMessage.notice");
-    config.boxed("ConversationState.group");
+    config.boxed("ConversationState.group").boxed("Joined.pinned").boxed("Pinned.message");
     config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -188,6 +188,11 @@ pub struct Rooms {
     pub system_messages_max: u32,
     /// Users a room remembers for limits, slow mode and mutes. Full: the longest idle is forgotten.
     pub users_max: u32,
+    /// Users who may answer one poll: 9 to 20 bytes each while it is open, 36 MiB at the default.
+    /// More: their answers are refused with `LIMIT_REACHED`.
+    pub poll_voters_max: u32,
+    /// Counts of a poll are pushed at most this often; its last ones at once.
+    pub poll_every_ms: u32,
 }
 
 impl Default for Rooms {
@@ -208,6 +213,8 @@ impl Default for Rooms {
             likes_per_frame_max: 100,
             system_messages_max: 64,
             users_max: 10_000,
+            poll_voters_max: 2_000_000,
+            poll_every_ms: 1_000,
         }
     }
 }
@@ -281,6 +288,8 @@ impl Config {
             ("rooms.likes_per_frame_max", r.likes_per_frame_max, 1, 1_000_000),
             ("rooms.system_messages_max", r.system_messages_max, 1, 10_000),
             ("rooms.users_max", r.users_max, 16, 1 << 20),
+            ("rooms.poll_voters_max", r.poll_voters_max, 1, 1 << 26),
+            ("rooms.poll_every_ms", r.poll_every_ms, 100, 60_000),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {

@@ -12,9 +12,7 @@ use crate::io::{self, IoFigures, Launch, ListenOptions, Relay, Running};
 use crate::metrics::{self, Figure, ShardMetrics};
 use crate::router::{Batch, ShardId};
 use crate::shard::Shard;
-use crate::shard::frames::message;
 use crate::shard::message::{Gather, Message};
-use crate::shard::refuse_command;
 use crate::shard::token::Verifier;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -224,6 +222,21 @@ impl Engine {
             Command::Mute { room, user, mute_s, reply } => {
                 (name(&room), Command::Mute { room, user, mute_s, reply: self.over_relay(reply) })
             }
+            Command::Recall { room, what, reply } => {
+                (name(&room), Command::Recall { room, what, reply: self.over_relay(reply) })
+            }
+            Command::Attributes { room, change, reply } => {
+                (name(&room), Command::Attributes { room, change, reply: self.over_relay(reply) })
+            }
+            Command::Pin { room, pin, reply } => {
+                (name(&room), Command::Pin { room, pin, reply: self.over_relay(reply) })
+            }
+            Command::OpenPoll { room, poll, reply } => {
+                (name(&room), Command::OpenPoll { room, poll, reply: self.over_relay(reply) })
+            }
+            Command::Poll { room, poll, end, reply } => {
+                (name(&room), Command::Poll { room, poll, end, reply: self.over_relay(reply) })
+            }
         }
     }
 }
@@ -253,17 +266,21 @@ pub fn relay_archive(
 
 /// A batch as its room's archive is told of it, in pieces.
 fn lines_of(batch: &Batch) -> Vec<Lines> {
-    let empty = || Lines { room: batch.room.clone(), epoch: batch.epoch, messages: Vec::new() };
-    let (mut pieces, mut bytes) = (vec![empty()], 0);
+    let (messages, recalled) = (Vec::new(), Vec::new());
+    let empty = Lines { room: batch.room.clone(), epoch: batch.epoch, messages, recalled };
+    let (mut pieces, mut bytes) = (vec![empty.clone()], 0);
     for admitted in &batch.messages {
         if bytes >= LINES_BYTES_MAX {
-            pieces.push(empty());
+            pieces.push(empty.clone());
             bytes = 0;
         }
         bytes += admitted.content.len();
         if let Some(piece) = pieces.last_mut() {
-            piece.messages.push(message(admitted));
+            piece.messages.push(admitted.wire());
         }
+    }
+    if let Some(last) = pieces.last_mut() {
+        last.recalled = batch.recalled().collect();
     }
     pieces
 }
@@ -308,7 +325,7 @@ impl control::Engine for Engine {
         let home = home_of(&room, self.shards.len() as u16, self.seed);
         if let Err(Message::Command(command)) = self.running.post(home.0, Message::Command(command))
         {
-            refuse_command(command, Code::QueueFull);
+            command.refuse(Code::QueueFull);
         }
     }
 

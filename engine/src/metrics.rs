@@ -62,6 +62,9 @@ figures! {
     ArchiveLost, Counter, "uproar_danmaku_untold_total", "archived lines dropped: the way was full";
     Filtered, Counter, "uproar_filter_hits_total", "messages refused by a word or a rule";
     FilterVersion, Gauge, "uproar_filter_version", "which filter list is in effect";
+    VotesIn, Counter, "uproar_votes_total", "answers to polls received";
+    VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";
+    VotesRefused, Counter, "uproar_votes_refused_total", "answers to polls refused";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

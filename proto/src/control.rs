@@ -5,11 +5,12 @@
 
 use crate::error::Code;
 use crate::ids::{CONVERSATION_BYTES_MAX, Epoch, McastId, RoomId};
+use crate::token::USER_BYTES_MAX;
 use crate::v1::{self, client_frame, server_frame};
 use crate::wire::error_body;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a room is set to. Shown and set over HTTP; every field has a default in the configuration.
@@ -32,6 +33,12 @@ pub struct RoomSettings {
     pub guests_publish: bool,
     /// Whether what is said here is held against the list of words and rules.
     pub filter: bool,
+    /// Nobody may publish but who is exempt, on the list `allowed`, or a backend; likes pass.
+    pub mute_all: bool,
+    /// Users whom neither `mute_all` nor `slow_mode_s` concerns; at most 1,000 names.
+    pub allowed: BTreeSet<String>,
+    /// A chat text that the room accepted within so many seconds is refused; 0: it may come again.
+    pub unique_s: u32,
 }
 
 impl Default for RoomSettings {
@@ -45,6 +52,9 @@ impl Default for RoomSettings {
             viewers_max: 0,
             guests_publish: true,
             filter: true,
+            mute_all: false,
+            allowed: BTreeSet::new(),
+            unique_s: 0,
         }
     }
 }
@@ -55,26 +65,166 @@ impl RoomSettings {
     /// # Errors
     /// The sentence to show to whoever sent them.
     pub fn check(&self, payload_bytes_max: u32) -> Result<(), String> {
-        let attribute_bytes: usize = self.attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
         let ranges = [
             ("rate_per_s", self.rate_per_s, 1, 10_000),
             ("user_rate_per_s", self.user_rate_per_s, 1, 1_000),
             ("slow_mode_s", self.slow_mode_s, 0, 86_400),
             ("payload_bytes_max", self.payload_bytes_max, 1, payload_bytes_max),
+            ("unique_s", self.unique_s, 0, 3_600),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {
                 return Err(format!("{name} is {value}; allowed is {min} to {max}"));
             }
         }
-        if self.attributes.len() > 16 {
-            return Err(format!("attributes has {} keys; allowed are 16", self.attributes.len()));
+        if self.allowed.len() > ALLOWED_MAX {
+            let names = self.allowed.len();
+            return Err(format!("allowed has {names} names; allowed are {ALLOWED_MAX}"));
         }
-        if attribute_bytes > 16 * 1024 {
-            return Err(format!("attributes hold {attribute_bytes} bytes; allowed are 16384"));
+        let is_name = |name: &String| (1..=USER_BYTES_MAX).contains(&name.len());
+        if let Some(name) = self.allowed.iter().find(|name| !is_name(name)) {
+            let (shown, bytes) = (name.chars().take(80).collect::<String>(), name.len());
+            return Err(format!(
+                "allowed has {shown:?} of {bytes} bytes; a user has 1 to {USER_BYTES_MAX}"
+            ));
+        }
+        check_attributes(&self.attributes)
+    }
+
+    /// Whether a user may publish as far as `mute_all` goes.
+    #[must_use]
+    pub fn may_speak(&self, user: &str) -> bool {
+        !self.mute_all || self.allowed.contains(user)
+    }
+
+    /// Seconds between two messages of this user.
+    #[must_use]
+    pub fn slow_mode_s_of(&self, user: &str) -> u32 {
+        if self.allowed.contains(user) { 0 } else { self.slow_mode_s }
+    }
+}
+
+/// Users on a room's list of those who may always speak: a show's hosts, moderators and bots.
+const ALLOWED_MAX: usize = 1_000;
+
+/// Which bound the attributes of a room break, in words.
+///
+/// # Errors
+/// The sentence to show to whoever sent them.
+pub fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<(), String> {
+    if attributes.len() > 16 {
+        return Err(format!("attributes has {} keys; allowed are 16", attributes.len()));
+    }
+    let bytes: usize = attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if bytes > 16 * 1024 {
+        return Err(format!("attributes hold {bytes} bytes; allowed are 16384"));
+    }
+    Ok(())
+}
+
+/// A change of some attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeChange {
+    /// Keys that get a value.
+    pub set: BTreeMap<String, String>,
+    /// Keys that go; one that is not there is no error.
+    pub remove: Vec<String>,
+    /// Only where the attributes have this version.
+    pub if_version: Option<u64>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttributesOutcome {
+    /// The attributes now; the version is the old one where nothing is different.
+    Changed { version: u64, attributes: BTreeMap<String, String> },
+    /// They have another version than the caller knows, this one; nothing was changed.
+    Conflict { version: u64 },
+    /// They would break a bound; nothing was changed.
+    TooMuch { text: String },
+}
+
+/// What is pinned in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// A message of its history.
+    Seq(u64),
+    /// A text that is not in its stream.
+    Text { user: String, text: String },
+}
+
+/// Which messages of a room are recalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// These; those that the room has not had are left out.
+    Seqs(Vec<u64>),
+    /// All of this user that the room remembers.
+    User(String),
+}
+
+/// Answers a poll may have to choose from.
+pub const POLL_OPTIONS: std::ops::RangeInclusive<usize> = 2..=16;
+/// The longest question and the longest answer, bytes.
+pub const POLL_TEXT_BYTES_MAX: usize = 256;
+/// The longest poll: an hour, in seconds.
+pub const POLL_S_MAX: u32 = 3_600;
+
+/// A question to a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPoll {
+    /// The question.
+    pub question: String,
+    /// 2 to 16 answers to choose from.
+    pub options: Vec<String>,
+    /// How long answers are taken, in seconds.
+    pub duration_s: u32,
+}
+
+impl NewPoll {
+    /// The first rule it breaks, in words.
+    ///
+    /// # Errors
+    /// The sentence to show to whoever sent it.
+    pub fn check(&self) -> Result<(), String> {
+        let (min, max) = (POLL_OPTIONS.start(), POLL_OPTIONS.end());
+        if !POLL_OPTIONS.contains(&self.options.len()) {
+            let many = self.options.len();
+            return Err(format!("options has {many} answers; allowed are {min} to {max}"));
+        }
+        let texts = self.options.iter().chain([&self.question]);
+        if let Some(text) =
+            texts.into_iter().find(|t| !(1..=POLL_TEXT_BYTES_MAX).contains(&t.len()))
+        {
+            let (bytes, max) = (text.len(), POLL_TEXT_BYTES_MAX);
+            return Err(format!(
+                "a question or an answer has {bytes} bytes; allowed is 1 to {max}"
+            ));
+        }
+        if !(1..=POLL_S_MAX).contains(&self.duration_s) {
+            let is = self.duration_s;
+            return Err(format!("duration_s is {is}; allowed is 1 to {POLL_S_MAX}"));
         }
         Ok(())
     }
+}
+
+/// A poll as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollInfo {
+    /// Its number in this life of the room.
+    pub poll: u32,
+    /// As asked.
+    pub question: String,
+    /// As asked.
+    pub options: Vec<String>,
+    /// Answers, by option.
+    pub votes: Vec<u64>,
+    /// Answers that were not counted: of users who had answered, or too late.
+    pub refused: u64,
+    /// When it takes no more, milliseconds since 1970.
+    pub ends_ms: u64,
+    /// No more are counted.
+    pub over: bool,
 }
 
 /// A room as the node sees it now.
@@ -92,6 +242,8 @@ pub struct RoomInfo {
     pub viewers: u64,
     /// Likes since the room began.
     pub likes: u64,
+    /// The version of its attributes.
+    pub attributes_version: u64,
     /// Shards with at least one member.
     pub shards: u32,
 }
@@ -156,7 +308,7 @@ pub enum Command {
     Create { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
     /// Tells what a room is now; `RoomNotFound`.
     Get { room: RoomId, reply: Reply<RoomInfo> },
-    /// Replaces the settings; members learn attributes at their next join.
+    /// Replaces the settings; members are told of attributes that changed.
     Update { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
     /// Ends a room: members get `Left` with `ROOM_CLOSED`.
     Close { room: RoomId, reply: Reply<()> },
@@ -166,6 +318,35 @@ pub enum Command {
     Kick { room: RoomId, user: String, ban_s: u32, reply: Reply<u32> },
     /// The user's publishes are refused for `mute_s` seconds (0 ends a mute).
     Mute { room: RoomId, user: String, mute_s: u32, reply: Reply<()> },
+    /// Recalls messages: members are told, and the room shows them to nobody any more. Their seqs.
+    Recall { room: RoomId, what: Recall, reply: Reply<Vec<u64>> },
+    /// Changes some attributes: members are told.
+    Attributes { room: RoomId, change: AttributeChange, reply: Reply<AttributesOutcome> },
+    /// Pins a message in place of the one that is pinned, or none; `NotFound`.
+    Pin { room: RoomId, pin: Option<Pin>, reply: Reply<()> },
+    /// Asks the room a question; `LimitReached` where as many are open as may be.
+    OpenPoll { room: RoomId, poll: NewPoll, reply: Reply<PollInfo> },
+    /// Tells how a poll stands; `end`: no more answers are taken from now on. `NotFound`.
+    Poll { room: RoomId, poll: u32, end: bool, reply: Reply<PollInfo> },
+}
+
+impl Command {
+    /// Answers it with a code: nothing was done.
+    pub fn refuse(self, code: Code) {
+        match self {
+            Command::Create { reply, .. }
+            | Command::Get { reply, .. }
+            | Command::Update { reply, .. } => reply(Err(code)),
+            Command::Close { reply, .. }
+            | Command::Mute { reply, .. }
+            | Command::Pin { reply, .. } => reply(Err(code)),
+            Command::Publish { reply, .. } => reply(Err(code)),
+            Command::Kick { reply, .. } => reply(Err(code)),
+            Command::Recall { reply, .. } => reply(Err(code)),
+            Command::Attributes { reply, .. } => reply(Err(code)),
+            Command::OpenPoll { reply, .. } | Command::Poll { reply, .. } => reply(Err(code)),
+        }
+    }
 }
 
 /// A connection with an inbox, as control sees it: it comes back with every answer. `serial` is
@@ -230,8 +411,10 @@ pub struct Lines {
     pub room: RoomId,
     /// Which life of the room.
     pub epoch: Epoch,
-    /// As viewers got them.
+    /// As viewers got them. Those that were recalled before are `gone`, without content.
     pub messages: Vec<v1::Message>,
+    /// Lines that were recalled, by seq; they came before.
+    pub recalled: Vec<u64>,
 }
 
 /// How often a shard says who is there: a third of what control believes it for.

@@ -76,6 +76,10 @@ codes! {
     NotFound = 2021, ws 1008, "NOT_FOUND", "what the request names does not exist";
     WrongPassword = 2022, ws 1008, "WRONG_PASSWORD", "the name or the password is wrong";
     LimitReached = 2023, ws 1008, "LIMIT_REACHED", "more of these than there may be; ask for fewer, or remove one first";
+    RoomMuted = 2024, ws 1008, "ROOM_MUTED", "nobody may speak in the room now but those on its list";
+    Duplicate = 2025, ws 1008, "DUPLICATE", "the room has just heard this text; say something else, or wait";
+    PollOver = 2026, ws 1008, "POLL_OVER", "there is no such poll in the room, or it takes no more answers";
+    AlreadyVoted = 2027, ws 1008, "ALREADY_VOTED", "this user has answered the poll; the first answer counts";
     InboxRequired = 2030, ws 1008, "INBOX_REQUIRED", "conversations need a connection with a token and an inbox";
     NoStore = 2031, ws 1008, "NO_STORE", "this server keeps no conversations";
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";

@@ -42,6 +42,9 @@ pub(crate) fn write(body: &client_frame::Body) -> String {
             "conversation": r.conversation, "seq": r.seq, "reaction": r.reaction,
             "remove": r.remove
         }}),
+        client_frame::Body::Vote(v) => {
+            json!({"vote": {"room": v.room, "poll": v.poll, "option": v.option}})
+        }
         client_frame::Body::Renew(r) => json!({"renew": {"token": r.token}}),
     };
     frame.to_string()
@@ -144,6 +147,15 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             likes: f.number("likes"),
             resumed: f.flag("resumed"),
             slow_mode_s: f.maybe_number("slow_mode_s").map_or(0, small),
+            attributes_version: f.maybe_number("attributes_version").unwrap_or_default(),
+            recalled: f.maybe_list("recalled", number),
+            pinned: f.has("pinned").then(|| Box::new(message(&f.take("pinned")))),
+            polls: f.maybe_list("polls", |value| {
+                let mut f = Fields::of(value);
+                let poll = poll(&mut f);
+                f.finish("poll");
+                poll
+            }),
         }),
         "batch" => server_frame::Body::Batch(v1::Batch {
             room: f.text("room"),
@@ -250,6 +262,33 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             server_frame::Body::Relations(v1::Relations { users: f.list("users", relation) })
         }
         "settings" => server_frame::Body::Settings(settings(f)),
+        "recalled" => server_frame::Body::Recalled(v1::Recalled {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            seqs: f.list("seqs", number),
+        }),
+        "attributes" => server_frame::Body::Attributes(v1::Attributes {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            version: f.number("version"),
+            from_version: f.number("from_version"),
+            set: if f.has("set") { attributes(&f.take("set")) } else { Default::default() },
+            removed: f.maybe_list("removed", |key| key.as_str().expect("a key").to_owned()),
+            whole: f.maybe_flag("whole"),
+        }),
+        "pinned" => server_frame::Body::Pinned(v1::Pinned {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            message: f.has("message").then(|| Box::new(message(&f.take("message")))),
+        }),
+        "poll" => server_frame::Body::Poll(poll(f)),
+        "voted" => server_frame::Body::Voted(v1::Voted {
+            room: f.text("room"),
+            poll: f.small("poll"),
+            option: f.small("option"),
+            code: f.maybe_number("code").map_or(0, small),
+            retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+        }),
         _ => panic!("a kind that PROTOCOL.md does not have: {kind}"),
     }
 }
@@ -437,7 +476,9 @@ fn message(value: &Value) -> v1::Message {
     let mut f = Fields::of(value);
     let text = f.maybe_text("text").map(v1::message::Content::Text);
     let data = f.maybe_bytes("data").map(v1::message::Content::Data);
-    assert!(text.is_some() != data.is_some(), "content is one of two keys: {value}");
+    let gone = f.maybe_flag("gone");
+    let contents = usize::from(text.is_some()) + usize::from(data.is_some());
+    assert_eq!(contents, usize::from(!gone), "content is one of two keys, or gone: {value}");
     let message = v1::Message {
         seq: f.number("seq"),
         class: f.word("class", &["chat", "system", "gift", "like"]),
@@ -445,9 +486,26 @@ fn message(value: &Value) -> v1::Message {
         time_ms: f.number("time_ms"),
         client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
         content: text.or(data),
+        gone,
     };
     f.finish("message");
     message
+}
+
+fn poll(f: &mut Fields) -> v1::Poll {
+    v1::Poll {
+        room: f.text("room"),
+        poll: f.small("poll"),
+        question: f.maybe_text("question").unwrap_or_default(),
+        options: f.maybe_list("options", |text| text.as_str().expect("an answer").to_owned()),
+        ends_ms: f.number("ends_ms"),
+        votes: f.list("votes", number),
+        over: f.maybe_flag("over"),
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
 }
 
 fn verdict(value: &Value) -> v1::Verdict {
@@ -543,6 +601,11 @@ impl Fields {
     fn list<T>(&mut self, key: &str, read: fn(&Value) -> T) -> Vec<T> {
         let list = self.take(key);
         list.as_array().unwrap_or_else(|| panic!("{key} is not a list")).iter().map(read).collect()
+    }
+
+    /// A list that is left out where it is empty.
+    fn maybe_list<T>(&mut self, key: &str, read: fn(&Value) -> T) -> Vec<T> {
+        if self.has(key) { self.list(key, read) } else { Vec::new() }
     }
 
     fn finish(self, kind: &str) {

@@ -29,6 +29,7 @@ mod ending;
 mod filtering;
 mod hooks;
 mod limits;
+mod live;
 mod malformed;
 mod moderation;
 mod operator;
@@ -280,6 +281,10 @@ mod every_wire {
                 a_busy_room_sheds_and_the_books_balance,
                 likes_are_added_up_exactly;
             filtering: a_hit_is_refused_and_seen_by_nobody;
+            live: what_is_recalled_leaves_every_screen_within_a_second,
+                a_muted_room_hears_its_list_alone_and_no_text_twice,
+                a_rooms_state_is_told_as_it_changes,
+                a_poll_counts_each_user_once;
             moderation: slow_mode_holds_for_a_user_on_all_connections,
                 a_muted_user_watches_and_does_not_speak,
                 a_kicked_user_may_come_back_and_a_banned_one_not,

@@ -147,6 +147,28 @@ fn a_replay_is_what_viewers_saw_in_one_process() {
 }
 
 #[test]
+fn what_a_room_recalls_is_in_no_replay() {
+    let server = Server::start(Io::Epoll, CONFIG);
+    server.post("/v1/rooms", &json!({"room": "stage", "rate_per_s": 1000}));
+    for n in 1..=3 {
+        server.says("stage", &format!("line {n}"));
+    }
+    server.post("/v1/rooms/stage/recall", &json!({"seqs": [2]}));
+    server.says("stage", "line 4");
+    let closed = recording(&server, "stage", is_closed);
+    let kept = lines(&server, "stage", &closed);
+    let seqs: Vec<u64> = kept.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert_eq!((seqs, &closed["lines_lost"]), (vec![1, 3, 4], &json!(0)));
+    // From a segment that is closed, too.
+    server.post("/v1/rooms/stage/recall", &json!({"user": "host"}));
+    let end = Instant::now() + Duration::from_secs(1);
+    while !lines(&server, "stage", &closed).is_empty() {
+        assert!(Instant::now() < end, "recalled everywhere within a second");
+        std::thread::sleep(Duration::from_millis(10)); // between two looks
+    }
+}
+
+#[test]
 fn a_segment_comes_as_the_client_takes_it() {
     use prost::Message as _;
     let server = Server::start(Io::Epoll, &CONFIG.replace("= 2", "= 3600"));

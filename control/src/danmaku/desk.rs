@@ -79,6 +79,7 @@ pub(crate) struct RecordingView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Recalled {
     Line(u64),
+    Lines(Vec<u64>),
     Of(String),
 }
 
@@ -86,6 +87,7 @@ impl Recalled {
     fn is(&self, line: &DanmakuLine) -> bool {
         match self {
             Recalled::Line(seq) => line.seq == *seq,
+            Recalled::Lines(seqs) => seqs.contains(&line.seq),
             Recalled::Of(user) => line.user == *user,
         }
     }
@@ -143,7 +145,7 @@ impl Desk {
 
     /// Takes in what a room has admitted.
     pub(super) fn take(&mut self, lines: Lines, now_ms: u64) {
-        let Lines { room, epoch, messages } = lines;
+        let Lines { room, epoch, messages, recalled: _ } = lines;
         let source = Source::room(&room);
         for message in messages {
             let recording = self.recording_at(&source, epoch.0, message.time_ms, now_ms);
@@ -156,6 +158,9 @@ impl Desk {
             let place = Place { source: source.clone(), recording, number, length_ms };
             if !self.is_next(&place, message.seq) {
                 continue;
+            }
+            if message.gone {
+                continue; // recalled before it came: its place is all there is
             }
             let class = message.class();
             let text = match &message.content {
@@ -475,9 +480,13 @@ impl Desk {
         self.length_ms(source, recording, now_ms).map_err(unread)?;
         let Some(active) = self.active.get_mut(&(source.clone(), recording)) else { return Ok(0) };
         let Some(entry) = active.index.segments.get(&place.number).copied() else { return Ok(0) };
-        if let Recalled::Line(seq) = which
-            && !(entry.seq_min..=entry.seq_max).contains(seq)
-        {
+        let range = entry.seq_min..=entry.seq_max;
+        let may_have = match which {
+            Recalled::Line(seq) => range.contains(seq),
+            Recalled::Lines(seqs) => seqs.iter().any(|seq| range.contains(seq)),
+            Recalled::Of(_) => true,
+        };
+        if !may_have {
             return Ok(0);
         }
         let read = read_segment(&*self.shelf, source, recording, place.number)?;

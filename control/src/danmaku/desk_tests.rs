@@ -37,7 +37,12 @@ fn said(seq: u64, time_ms: u64) -> v1::Message {
 }
 
 fn lines(messages: Vec<v1::Message>) -> Lines {
-    Lines { room: RoomId::new("stage").unwrap(), epoch: Epoch(EPOCH), messages }
+    Lines {
+        room: RoomId::new("stage").unwrap(),
+        epoch: Epoch(EPOCH),
+        messages,
+        recalled: Vec::new(),
+    }
 }
 
 fn recordings(desk: &Desk, before: Option<Recording>, limit: usize) -> Vec<RecordingView> {

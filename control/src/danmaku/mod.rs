@@ -99,7 +99,7 @@ impl Danmaku {
 
     /// Takes in what a room has admitted, without waiting.
     pub fn lines(&self, lines: Lines) {
-        let many = lines.messages.len() as u64;
+        let many = (lines.messages.len() + lines.recalled.len()) as u64;
         let bytes = bytes_of(&lines);
         let shared = &self.shared;
         let waiting = shared.queue_bytes.fetch_add(bytes, Relaxed);
@@ -177,7 +177,29 @@ impl Danmaku {
         epoch: Option<u64>,
         which: &Recalled,
     ) -> io::Result<u32> {
-        let all = self.recordings(source, None, usize::MAX)?;
+        self.shared.recall(source, epoch, which)
+    }
+}
+
+/// About what lines take in memory.
+fn bytes_of(lines: &Lines) -> u64 {
+    let of = |message| prost::Message::encoded_len(message) as u64 + 64;
+    lines.messages.iter().map(of).sum::<u64>() + 8 * lines.recalled.len() as u64
+}
+
+fn now_ms() -> u64 {
+    unix_ms().cast_unsigned()
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Whole at every moment but for counts: a panic is a defect, and lines go on.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Danmaku::recall`].
+    fn recall(&self, source: &Source, epoch: Option<u64>, which: &Recalled) -> io::Result<u32> {
+        let all = reads::recordings(&*self.shelf, || self.desk(), source, None, usize::MAX)?;
         let mut recalled = 0;
         let of_life =
             |view: &RecordingView| epoch.is_none_or(|epoch| view.recording.epoch == epoch);
@@ -189,28 +211,28 @@ impl Danmaku {
             for number in numbers {
                 let (source, length_ms) = (source.clone(), index.length_ms);
                 let place = Place { source, recording, number, length_ms };
-                let of_segment = self.shared.desk().recall(&place, which, now_ms())?;
-                self.shared.figures.recalled.fetch_add(u64::from(of_segment), Relaxed);
+                let of_segment = self.desk().recall(&place, which, now_ms())?;
+                self.figures.recalled.fetch_add(u64::from(of_segment), Relaxed);
                 recalled += of_segment;
             }
         }
         Ok(recalled)
     }
-}
 
-/// About what lines take in memory.
-fn bytes_of(lines: &Lines) -> u64 {
-    lines.messages.iter().map(|message| prost::Message::encoded_len(message) as u64 + 64).sum()
-}
-
-fn now_ms() -> u64 {
-    unix_ms().cast_unsigned()
-}
-
-impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Whole at every moment but for counts: a panic is a defect, and lines go on.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes in what a room has admitted, and what it has recalled.
+    fn take(&self, mut lines: Lines) {
+        let recalled = std::mem::take(&mut lines.recalled);
+        let (source, epoch) = (Source::room(&lines.room), lines.epoch.0);
+        self.desk().take(lines, now_ms());
+        if recalled.is_empty() {
+            return;
+        }
+        let many = recalled.len() as u64;
+        let which = Recalled::Lines(recalled);
+        if let Err(error) = self.recall(&source, Some(epoch), &which) {
+            self.figures.lost(Lost::Store, many);
+            tracing::error!(%error, many, "danmaku: lines could not be recalled");
+        }
     }
 
     /// Removes what is too old or too much.
@@ -262,7 +284,7 @@ fn work(shared: &Shared, lines: &Receiver<(Lines, u64)>) {
         match lines.recv_timeout(flush_at.saturating_duration_since(Instant::now())) {
             Ok((lines, bytes)) => {
                 shared.queue_bytes.fetch_sub(bytes, Relaxed);
-                caught_now("danmaku", || shared.desk().take(lines, now_ms()));
+                caught_now("danmaku", || shared.take(lines));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

@@ -159,6 +159,7 @@ fn status_of(code: Code) -> StatusCode {
         | Code::Refused
         | Code::Filtered
         | Code::Muted
+        | Code::RoomMuted
         | Code::Banned
         | Code::Kicked
         | Code::NotFriend
@@ -169,6 +170,9 @@ fn status_of(code: Code) -> StatusCode {
         | Code::RoomClosed
         | Code::RoomFull
         | Code::Conflict
+        | Code::Duplicate
+        | Code::PollOver
+        | Code::AlreadyVoted
         | Code::LimitReached => StatusCode::CONFLICT,
         Code::RequestTimeout | Code::HandshakeTimeout | Code::IdleTimeout => {
             StatusCode::REQUEST_TIMEOUT

@@ -18,12 +18,14 @@ mod filter;
 mod groups;
 mod idempotency;
 mod links;
+mod live;
 mod members;
 mod metrics;
 mod moderation;
 mod node;
 mod openapi;
 mod pages;
+mod polls;
 mod publish;
 mod quality;
 mod receipts;
@@ -318,6 +320,11 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms", get(rooms::list).post(rooms::create))
         .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
         .route("/v1/rooms/{room}/publish", post(publish::one))
+        .route("/v1/rooms/{room}/recall", post(live::recall))
+        .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
+        .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))
+        .route("/v1/rooms/{room}/polls", post(polls::open))
+        .route("/v1/rooms/{room}/polls/{poll}", get(polls::get).delete(polls::end))
         .route("/v1/publish", post(publish::bulk))
 }
 

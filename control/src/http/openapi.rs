@@ -1,8 +1,10 @@
 //! The description of the interface, generated from the handlers.
 
 use super::errors::ErrorBody;
-use super::{accounts, admin, conversations, danmaku, filter, groups, links, members, metrics};
-use super::{audit, roles, upsert};
+use super::{
+    accounts, admin, conversations, danmaku, filter, groups, links, live, members, metrics,
+};
+use super::{audit, polls, roles, upsert};
 use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -40,6 +42,13 @@ use utoipa::{Modify, OpenApi};
         roles::set,
         roles::remove,
         audit::list,
+        live::recall,
+        live::change_attributes,
+        live::pin,
+        live::unpin,
+        polls::open,
+        polls::get,
+        polls::end,
         tokens::mint,
         upsert::relations,
         node::node,

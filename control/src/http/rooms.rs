@@ -9,9 +9,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uproar_proto::control::{Command, RoomInfo, RoomSettings, Which};
+use uproar_proto::ids::RoomId;
 use utoipa::{IntoParams, ToSchema};
 
 /// Rooms on a page where the caller does not say.
@@ -32,6 +33,8 @@ pub(crate) struct RoomView {
     viewers: u64,
     /// Likes since the room began.
     likes: u64,
+    /// Rises with each change of the attributes.
+    attributes_version: u64,
     /// Shards with at least one member.
     shards: u32,
 }
@@ -56,6 +59,12 @@ pub(crate) struct SettingsView {
     guests_publish: bool,
     /// Whether text is held against the list of `/v1/filter`.
     filter: bool,
+    /// Nobody may publish but moderators, backends and those of `allowed`; likes pass.
+    mute_all: bool,
+    /// Users whom neither `mute_all` nor `slow_mode_s` concerns.
+    allowed: BTreeSet<String>,
+    /// A chat text that was accepted within so many seconds is refused; 0: it may come again.
+    unique_s: u32,
 }
 
 /// A page of rooms, by name.
@@ -82,6 +91,10 @@ pub(crate) struct CreateRoom {
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
     filter: Option<bool>,
+    mute_all: Option<bool>,
+    /// At most 1,000 names.
+    allowed: Option<BTreeSet<String>>,
+    unique_s: Option<u32>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -96,6 +109,10 @@ pub(crate) struct UpdateRoom {
     viewers_max: Option<u32>,
     guests_publish: Option<bool>,
     filter: Option<bool>,
+    mute_all: Option<bool>,
+    /// At most 1,000 names.
+    allowed: Option<BTreeSet<String>>,
+    unique_s: Option<u32>,
 }
 
 impl UpdateRoom {
@@ -109,6 +126,9 @@ impl UpdateRoom {
             viewers_max: self.viewers_max.unwrap_or(base.viewers_max),
             guests_publish: self.guests_publish.unwrap_or(base.guests_publish),
             filter: self.filter.unwrap_or(base.filter),
+            mute_all: self.mute_all.unwrap_or(base.mute_all),
+            allowed: self.allowed.unwrap_or(base.allowed),
+            unique_s: self.unique_s.unwrap_or(base.unique_s),
         }
     }
 }
@@ -159,6 +179,9 @@ pub(crate) async fn create(
         viewers_max: body.viewers_max,
         guests_publish: body.guests_publish,
         filter: body.filter,
+        mute_all: body.mute_all,
+        allowed: body.allowed,
+        unique_s: body.unique_s,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -215,7 +238,7 @@ pub(crate) async fn get(
     Ok(Json(info.into()))
 }
 
-/// Changes settings; members learn attributes at their next join.
+/// Changes settings; members are told of attributes that changed.
 #[utoipa::path(patch, path = "/v1/rooms/{room}", tag = "rooms", request_body = UpdateRoom,
     params(("room" = String, Path, description = "the room's name")),
     responses(
@@ -229,10 +252,7 @@ pub(crate) async fn update(
     Room(room): Room,
     Body(body): Body<UpdateRoom>,
 ) -> Result<Json<RoomView>, ApiError> {
-    let mut hasher = DefaultHasher::new();
-    room.hash(&mut hasher);
-    let lock = usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0);
-    let _one_at_a_time = shared.updates[lock].lock().await;
+    let _one_at_a_time = shared.updates[lock_of(&room)].lock().await;
     let engine = &shared.api.engine;
     let now = {
         let room = room.clone();
@@ -245,6 +265,13 @@ pub(crate) async fn update(
     let entry = actor.entry("room.update", &info.room);
     shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok(Json(info.into()))
+}
+
+/// Which of the locks a change of a room's settings or attributes takes.
+pub(super) fn lock_of(room: &RoomId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    room.hash(&mut hasher);
+    usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0)
 }
 
 /// Ends a room: its members are told that it is closed.
@@ -271,8 +298,10 @@ fn told(settings: &RoomSettings) -> String {
 
 impl From<RoomInfo> for RoomView {
     fn from(info: RoomInfo) -> RoomView {
-        let RoomInfo { room, settings, epoch, seq, viewers, likes, shards } = info;
-        RoomView { room, settings: settings.into(), epoch, seq, viewers, likes, shards }
+        let RoomInfo { room, settings, epoch, seq, viewers, likes, attributes_version, shards } =
+            info;
+        let settings = settings.into();
+        RoomView { room, settings, epoch, seq, viewers, likes, attributes_version, shards }
     }
 }
 
@@ -288,6 +317,9 @@ impl From<RoomSettings> for SettingsView {
             viewers_max,
             guests_publish,
             filter,
+            mute_all,
+            allowed,
+            unique_s,
         } = settings;
         SettingsView {
             attributes,
@@ -298,6 +330,9 @@ impl From<RoomSettings> for SettingsView {
             viewers_max,
             guests_publish,
             filter,
+            mute_all,
+            allowed,
+            unique_s,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::ROOMS_MAX;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use uproar_control::{AccountSettings, Config, QualityConfig};
@@ -22,6 +23,10 @@ const NO_GROUP: &str = "00000000deadbeef";
 
 /// A recording nobody made.
 const RECORDING: &str = "0000000000001-0000000000000001";
+
+static POLL: LazyLock<Value> = LazyLock::new(
+    || json!({"question": "who wins?", "options": ["red", "blue"], "duration_s": 60}),
+);
 
 /// What was produced so far: method, template, status.
 #[derive(Default)]
@@ -78,7 +83,7 @@ fn sample(operation: &Operation) -> (String, String) {
     let mut path = operation.template.to_owned();
     let filled =
         [("room", "stage"), ("user", "bob"), ("session", "1"), ("group", NO_GROUP), ("seq", "1")];
-    let more = [("link", "abc"), ("conversation", "user%3Abob"), ("video", "v1")];
+    let more = [("link", "abc"), ("conversation", "user%3Abob"), ("video", "v1"), ("poll", "1")];
     let more = more.into_iter().chain([("recording", RECORDING), ("segment", "0")]);
     for (name, value) in filled.into_iter().chain(more) {
         path = path.replace(&format!("{{{name}}}"), value);
@@ -93,6 +98,10 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", "/v1/rooms/{room}/mute") => json!({"user": "bob", "mute_s": 1}),
         ("post", "/v1/rooms/{room}/moderation") => json!({"action": "kick", "users": ["bob"]}),
         ("put", "/v1/rooms/{room}/roles/{user}") => json!({"role": "owner"}),
+        ("post", "/v1/rooms/{room}/recall") => json!({"user": "bob"}),
+        ("patch", "/v1/rooms/{room}/attributes") => json!({"set": {"a": "b"}}),
+        ("put", "/v1/rooms/{room}/pin") => json!({"user": "host", "text": "x"}),
+        ("post", "/v1/rooms/{room}/polls") => POLL.clone(),
         ("post", "/v1/publish") => json!({"messages": []}),
         ("post", "/v1/tokens") => json!({"user": "bob"}),
         ("post", "/v1/accounts") => json!({"user": "new", "password": "correct horse"}),
@@ -209,6 +218,7 @@ fn malformed(run: &mut Run) {
                     Some(at) => {
                         let rest = operation.template[at..].split_once('}').unwrap().1;
                         let rest = rest.replace("{user}", "bob").replace("{seq}", "1");
+                        let rest = rest.replace("{poll}", "1");
                         let rest = rest.replace("{recording}", RECORDING).replace("{segment}", "0");
                         format!("{}%ff{}", &operation.template[..at], rest.replace("{link}", "abc"))
                     }
@@ -286,12 +296,29 @@ fn node_and_rooms(run: &mut Run) {
     run.ask(server, KEY, ("POST", "/v1/rooms/stage/publish"), &large, 413);
     let bulk = json!({"messages": [{"room": "stage", "user": "h", "text": "x"}]});
     run.ask(server, KEY, ("POST", "/v1/publish"), &bulk, 200);
+    run.ask(server, KEY, ("POST", "/v1/rooms"), &json!({"room": "polls"}), 201);
+    for status in [201, 409] {
+        run.ask(server, KEY, ("POST", "/v1/rooms/polls/polls"), &POLL, status);
+    }
+    let late = json!({"set": {"a": "b"}, "if_version": 7});
+    let conflict = run.ask(server, KEY, ("PATCH", "/v1/rooms/polls/attributes"), &late, 409);
+    assert_eq!((&conflict["version"], &conflict["error"]["code"]), (&json!(0), &json!(2020)));
+    run.ask(server, KEY, ("PUT", "/v1/rooms/polls/pin"), &json!({"seq": 99}), 404);
+    run.ask(server, KEY, ("GET", "/v1/rooms/polls/polls/99"), none, 404);
+    run.ask(server, KEY, ("DELETE", "/v1/rooms/polls"), none, 204);
     for (method, path, body, status) in [
         ("GET", "", none.clone(), 200),
         ("PATCH", "", json!({"slow_mode_s": 1}), 200),
         ("POST", "/publish", message, 200),
         ("POST", "/kick", json!({"user": "bob"}), 200),
         ("POST", "/mute", json!({"user": "bob", "mute_s": 1}), 204),
+        ("POST", "/recall", json!({"seqs": [1]}), 200),
+        ("PATCH", "/attributes", json!({"set": {"a": "b"}, "if_version": 0}), 200),
+        ("PUT", "/pin", json!({"seq": 1}), 204),
+        ("DELETE", "/pin", none.clone(), 204),
+        ("POST", "/polls", POLL.clone(), 201),
+        ("GET", "/polls/1", none.clone(), 200),
+        ("DELETE", "/polls/1", none.clone(), 200),
         ("DELETE", "", none.clone(), 204),
     ] {
         run.ask(server, KEY, (method, &format!("/v1/rooms/stage{path}")), &body, status);
@@ -578,7 +605,7 @@ fn danmaku(run: &mut Run) {
     run.ask(server, &ann, ("POST", "/v1/videos/v1/danmaku"), &line, 429);
     let message = v1::Message { seq: 1, user: "ann".into(), time_ms: 9_000, ..Default::default() };
     let (room, epoch) = (RoomId::new("stage").unwrap(), Epoch(0xab));
-    let lines = Lines { room, epoch, messages: vec![message] };
+    let lines = Lines { room, epoch, messages: vec![message], recalled: Vec::new() };
     server.danmaku.as_ref().unwrap().lines(lines);
     let index = ("GET", "/v1/rooms/stage/danmaku");
     let begun = Instant::now();

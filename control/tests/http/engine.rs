@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    BackendMessage, Command, Engine, NodeInfo, NodeLoad, Published, Reply, RoomInfo, RoomSettings,
-    Sample, SampleKind, SampleValue, Tell, Which,
+    AttributeChange, AttributesOutcome, BackendMessage, Command, Engine, NewPoll, NodeInfo,
+    NodeLoad, Pin, PollInfo, Published, Recall, Reply, RoomInfo, RoomSettings, Sample, SampleKind,
+    SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -21,6 +22,8 @@ struct Room {
     muted: BTreeSet<String>,
     viewers: Vec<String>,
     messages: Vec<BackendMessage>,
+    version: u64,
+    poll: Option<PollInfo>,
 }
 
 type Rooms = BTreeMap<String, Room>;
@@ -186,6 +189,7 @@ fn info(name: &str, room: &Room) -> RoomInfo {
         seq: room.seq,
         viewers: room.viewers.len() as u64,
         likes: 0,
+        attributes_version: room.version,
         shards: u32::from(!room.viewers.is_empty()),
     }
 }
@@ -206,6 +210,8 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
                 muted: BTreeSet::new(),
                 viewers: Vec::new(),
                 messages: Vec::new(),
+                version: 0,
+                poll: None,
             };
             let told = info(name, &room);
             rooms.insert(name.to_owned(), room);
@@ -246,7 +252,58 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
                 }
             }));
         }
+        Command::Recall { room, what, reply } => {
+            reply(with(rooms, room.as_str(), |room| match what {
+                Recall::Seqs(seqs) => seqs.into_iter().filter(|seq| *seq <= room.seq).collect(),
+                Recall::User(_) => Vec::new(),
+            }));
+        }
+        Command::Attributes { room, change, reply } => {
+            reply(with(rooms, room.as_str(), |room| change_attributes(room, change)));
+        }
+        Command::Pin { room, pin, reply } => {
+            let pinned = with(rooms, room.as_str(), |room| match pin {
+                Some(Pin::Seq(seq)) if seq > room.seq => Err(Code::NotFound),
+                _ => Ok(()),
+            });
+            reply(pinned.and_then(|pinned| pinned));
+        }
+        Command::OpenPoll { room, poll, reply } => {
+            let opened = with(rooms, room.as_str(), |room| open_poll(room, poll));
+            reply(opened.and_then(|opened| opened));
+        }
+        Command::Poll { room, poll, end, reply } => {
+            let told = with(rooms, room.as_str(), |room| {
+                let known = room.poll.as_mut().filter(|known| known.poll == poll);
+                let known = known.ok_or(Code::NotFound)?;
+                known.over |= end;
+                Ok(known.clone())
+            });
+            reply(told.and_then(|told| told));
+        }
     }
+}
+
+fn change_attributes(room: &mut Room, change: AttributeChange) -> AttributesOutcome {
+    let version = room.version;
+    if change.if_version.is_some_and(|known| known != version) {
+        return AttributesOutcome::Conflict { version };
+    }
+    room.version += 1;
+    room.settings.attributes.extend(change.set);
+    let attributes = room.settings.attributes.clone();
+    AttributesOutcome::Changed { version: room.version, attributes }
+}
+
+/// A room of this engine has one poll.
+fn open_poll(room: &mut Room, poll: NewPoll) -> Result<PollInfo, Code> {
+    if room.poll.is_some() {
+        return Err(Code::LimitReached);
+    }
+    let NewPoll { question, options, duration_s: _ } = poll;
+    let (votes, refused, ends_ms) = (vec![0; options.len()], 0, 1);
+    let info = PollInfo { poll: 1, question, options, votes, refused, ends_ms, over: false };
+    Ok(room.poll.insert(info).clone())
 }
 
 fn with<T>(rooms: &mut Rooms, name: &str, act: impl FnOnce(&mut Room) -> T) -> Result<T, Code> {

@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 106] = [
+const ROUTES: [&str; 113] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -98,6 +98,8 @@ const ROUTES: [&str; 106] = [
     "DELETE /v1/groups/{group}/members/{user}",
     "DELETE /v1/groups/{group}/requests/{user}",
     "DELETE /v1/rooms/{room}",
+    "DELETE /v1/rooms/{room}/pin",
+    "DELETE /v1/rooms/{room}/polls/{poll}",
     "DELETE /v1/rooms/{room}/roles/{user}",
     "DELETE /v1/sessions",
     "DELETE /v1/sessions/{session}",
@@ -142,6 +144,7 @@ const ROUTES: [&str; 106] = [
     "GET /v1/rooms/{room}",
     "GET /v1/rooms/{room}/danmaku",
     "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
+    "GET /v1/rooms/{room}/polls/{poll}",
     "GET /v1/rooms/{room}/roles",
     "GET /v1/sessions",
     "GET /v1/videos/{video}/danmaku",
@@ -152,6 +155,7 @@ const ROUTES: [&str; 106] = [
     "PATCH /v1/groups/{group}",
     "PATCH /v1/groups/{group}/members/{user}",
     "PATCH /v1/rooms/{room}",
+    "PATCH /v1/rooms/{room}/attributes",
     "POST /v1/accounts",
     "POST /v1/admin/messages/recall",
     "POST /v1/admin/session",
@@ -169,7 +173,9 @@ const ROUTES: [&str; 106] = [
     "POST /v1/rooms/{room}/kick",
     "POST /v1/rooms/{room}/moderation",
     "POST /v1/rooms/{room}/mute",
+    "POST /v1/rooms/{room}/polls",
     "POST /v1/rooms/{room}/publish",
+    "POST /v1/rooms/{room}/recall",
     "POST /v1/sessions",
     "POST /v1/sessions/refresh",
     "POST /v1/tokens",
@@ -187,6 +193,7 @@ const ROUTES: [&str; 106] = [
     "PUT /v1/groups/{group}/owner",
     "PUT /v1/groups/{group}/requests/{user}",
     "PUT /v1/relations",
+    "PUT /v1/rooms/{room}/pin",
     "PUT /v1/rooms/{room}/roles/{user}",
     "PUT /v1/users",
 ];
@@ -208,6 +215,7 @@ fn every_route_of_the_description_is_served_and_none_is_missing_from_it() {
                 ("{group}", "00000000deadbeef"),
                 ("{seq}", "1"),
                 ("{link}", "abc"),
+                ("{poll}", "1"),
             ];
             let path = examples
                 .iter()

@@ -16,11 +16,12 @@ fn a_room_is_created_shown_changed_and_closed() {
         shown.json(),
         json!({
             "room": "stage", "epoch": "00000000000000ab", "seq": 0, "viewers": 0, "likes": 0,
-            "shards": 0,
+            "shards": 0, "attributes_version": 0,
             "settings": {
                 "attributes": {}, "rate_per_s": 50, "user_rate_per_s": 5, "slow_mode_s": 0,
                 "payload_bytes_max": 4096, "viewers_max": 0, "guests_publish": true,
-                "filter": true
+                "filter": true,
+                "mute_all": false, "allowed": [], "unique_s": 0
             }
         })
     );
@@ -59,6 +60,9 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
         r#"{"payload_bytes_max":81}"#,
         r#"{"guests_publish":false}"#,
         r#"{"filter":false}"#,
+        r#"{"mute_all":true}"#,
+        r#"{"allowed":["ann"]}"#,
+        r#"{"unique_s":82}"#,
     ];
     std::thread::scope(|scope| {
         for body in bodies {
@@ -70,7 +74,8 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
         json!({
             "attributes": {}, "rate_per_s": 77, "user_rate_per_s": 78, "slow_mode_s": 79,
             "viewers_max": 80, "payload_bytes_max": 81, "guests_publish": false,
-            "filter": false
+            "filter": false,
+            "mute_all": true, "allowed": ["ann"], "unique_s": 82
         })
     );
 }

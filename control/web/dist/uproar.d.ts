@@ -25,10 +25,12 @@ export interface RoomMessage {
 	class: Class | "unknown";
 	user: string;
 	time_ms: number;
-	/** One of the two is there. */
+	/** One of the two is there, unless it is `gone`. */
 	text?: string;
 	data?: Uint8Array;
 	client_msg_id: Uint8Array;
+	/** It was recalled: its place is left, its content is not. */
+	gone: boolean;
 }
 export interface Welcome {
 	/** Names the connection in the server's logs: show it where somebody reports a fault. */
@@ -49,6 +51,53 @@ export interface Joined extends Cursor {
 	likes: number;
 	resumed: boolean;
 	slow_mode_s: number;
+	attributes_version: number;
+	/** Messages before the cursor that were recalled. */
+	recalled: number[];
+	pinned?: RoomMessage;
+	polls: Poll[];
+}
+/** Messages that were recalled: take them off the screen. */
+export interface Recalled {
+	room: string;
+	epoch: string;
+	seqs: number[];
+}
+/** A change of a room's attributes. */
+export interface Attributes {
+	room: string;
+	epoch: string;
+	version: number;
+	from_version: number;
+	set: Record<string, string>;
+	removed: string[];
+	/** `set` is all there is. */
+	whole: boolean;
+}
+export interface Pinned {
+	room: string;
+	epoch: string;
+	message?: RoomMessage;
+}
+/** A poll of a room as it stands. */
+export interface Poll {
+	room: string;
+	poll: number;
+	question: string;
+	options: string[];
+	ends_ms: number;
+	/** Answers, by option. */
+	votes: number[];
+	/** No more are counted: `votes` is exact and the last word. */
+	over: boolean;
+}
+/** What became of an answer to a poll; `code` 0: it is counted. */
+export interface Voted {
+	room: string;
+	poll: number;
+	option: number;
+	code: number;
+	retry_after_ms: number;
 }
 export type Outcome = "accepted" | "merged" | "shed" | "refused" | "expired" | "unknown";
 export interface Verdict {
@@ -339,6 +388,23 @@ export interface RoomEvents {
 	said: Said;
 	/** What became of it. `shed` and `expired`: show it to its own user alone, and say so. */
 	verdict: Fate;
+	/** Messages that a moderator took back: take them off the screen. */
+	recalled: {
+		seqs: number[];
+	};
+	/** The room's attributes as they are now. */
+	attributes: {
+		attributes: Record<string, string>;
+		version: number;
+	};
+	/** The pinned message as it is now; without one nothing is pinned. */
+	pinned: {
+		message?: RoomMessage;
+	};
+	/** A poll as it stands: at its beginning, once a second while answers come, at its end. */
+	poll: Poll;
+	/** What became of this client's answer to a poll; `code` 0: it is counted. */
+	voted: Voted;
 	/** The room was closed, or the user was removed (`code`); 0: it was asked for. */
 	left: {
 		code: number;
@@ -349,13 +415,17 @@ export interface RoomEvents {
 export declare class Room extends Emitter<RoomEvents> {
 	readonly name: string;
 	private readonly host;
-	/** Free text of the application, set by whoever runs the room. */
-	attributes: Record<string, string>;
 	/** Seconds between two messages of one user; 0: no slow mode. */
 	slowMode_s: number;
 	private readonly verdicts;
 	get viewers(): number;
 	get likes(): number;
+	/** Free text of the application, set by whoever runs the room. */
+	get attributes(): Record<string, string>;
+	/** The pinned message. */
+	get pinned(): RoomMessage | undefined;
+	/** The room's polls, the newest last. */
+	get polls(): Poll[];
 	get joined(): boolean;
 	/**
 	 * Says something to everybody in the room. The answer is what the room decided: it never fails,
@@ -367,6 +437,11 @@ export declare class Room extends Emitter<RoomEvents> {
 	}): Promise<Fate>;
 	/** Likes it. They are added up and told once a second; the sum comes back by `count`. */
 	like(count?: number): void;
+	/**
+	 * Answers a poll; what becomes of it comes by `voted`. The first answer of a user counts. Where
+	 * the connection breaks before, it is given again. `false`: another one is under way.
+	 */
+	vote(poll: number, option: number): boolean;
 	/** Leaves it: nothing more comes. */
 	leave(): void;
 	private judged;

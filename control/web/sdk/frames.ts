@@ -20,10 +20,12 @@ export interface RoomMessage {
   class: Class | "unknown";
   user: string;
   time_ms: number;
-  /** One of the two is there. */
+  /** One of the two is there, unless it is `gone`. */
   text?: string;
   data?: Uint8Array;
   client_msg_id: Uint8Array;
+  /** It was recalled: its place is left, its content is not. */
+  gone: boolean;
 }
 
 export interface Welcome {
@@ -46,6 +48,58 @@ export interface Joined extends Cursor {
   likes: number;
   resumed: boolean;
   slow_mode_s: number;
+  attributes_version: number;
+  /** Messages before the cursor that were recalled. */
+  recalled: number[];
+  pinned?: RoomMessage;
+  polls: Poll[];
+}
+
+/** Messages that were recalled: take them off the screen. */
+export interface Recalled {
+  room: string;
+  epoch: string;
+  seqs: number[];
+}
+
+/** A change of a room's attributes. */
+export interface Attributes {
+  room: string;
+  epoch: string;
+  version: number;
+  from_version: number;
+  set: Record<string, string>;
+  removed: string[];
+  /** `set` is all there is. */
+  whole: boolean;
+}
+
+export interface Pinned {
+  room: string;
+  epoch: string;
+  message?: RoomMessage;
+}
+
+/** A poll of a room as it stands. */
+export interface Poll {
+  room: string;
+  poll: number;
+  question: string;
+  options: string[];
+  ends_ms: number;
+  /** Answers, by option. */
+  votes: number[];
+  /** No more are counted: `votes` is exact and the last word. */
+  over: boolean;
+}
+
+/** What became of an answer to a poll; `code` 0: it is counted. */
+export interface Voted {
+  room: string;
+  poll: number;
+  option: number;
+  code: number;
+  retry_after_ms: number;
 }
 
 export type Outcome = "accepted" | "merged" | "shed" | "refused" | "expired" | "unknown";

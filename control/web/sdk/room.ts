@@ -5,7 +5,7 @@
  */
 
 import { Emitter } from "./emitter.js";
-import { Class, Gap, Joined, ServerError } from "./frames.js";
+import { Class, Gap, Joined, Poll, RoomMessage, ServerError, Voted } from "./frames.js";
 import { Fate, Heard, RoomEvent, RoomState, Said } from "./room_state.js";
 
 export interface RoomEvents {
@@ -21,6 +21,16 @@ export interface RoomEvents {
   said: Said;
   /** What became of it. `shed` and `expired`: show it to its own user alone, and say so. */
   verdict: Fate;
+  /** Messages that a moderator took back: take them off the screen. */
+  recalled: { seqs: number[] };
+  /** The room's attributes as they are now. */
+  attributes: { attributes: Record<string, string>; version: number };
+  /** The pinned message as it is now; without one nothing is pinned. */
+  pinned: { message?: RoomMessage };
+  /** A poll as it stands: at its beginning, once a second while answers come, at its end. */
+  poll: Poll;
+  /** What became of this client's answer to a poll; `code` 0: it is counted. */
+  voted: Voted;
   /** The room was closed, or the user was removed (`code`); 0: it was asked for. */
   left: { code: number };
   /** The room cannot be joined, or something about it was refused. */
@@ -42,8 +52,6 @@ export interface RoomHost {
 }
 
 export class Room extends Emitter<RoomEvents> {
-  /** Free text of the application, set by whoever runs the room. */
-  attributes: Record<string, string> = {};
   /** Seconds between two messages of one user; 0: no slow mode. */
   slowMode_s = 0;
   /** @internal */
@@ -65,6 +73,21 @@ export class Room extends Emitter<RoomEvents> {
 
   get likes(): number {
     return this.state.likes;
+  }
+
+  /** Free text of the application, set by whoever runs the room. */
+  get attributes(): Record<string, string> {
+    return this.state.live.attributes;
+  }
+
+  /** The pinned message. */
+  get pinned(): RoomMessage | undefined {
+    return this.state.live.pinned;
+  }
+
+  /** The room's polls, the newest last. */
+  get polls(): Poll[] {
+    return [...this.state.live.polls.values()];
   }
 
   get joined(): boolean {
@@ -94,6 +117,16 @@ export class Room extends Emitter<RoomEvents> {
     this.host.pump();
   }
 
+  /**
+   * Answers a poll; what becomes of it comes by `voted`. The first answer of a user counts. Where
+   * the connection breaks before, it is given again. `false`: another one is under way.
+   */
+  vote(poll: number, option: number): boolean {
+    const taken = this.state.live.vote(poll, option);
+    if (taken) this.host.pump();
+    return taken;
+  }
+
   /** Leaves it: nothing more comes. */
   leave(): void {
     this.host.leave(this);
@@ -107,7 +140,6 @@ export class Room extends Emitter<RoomEvents> {
     for (const event of events) {
       switch (event.is) {
         case "joined":
-          this.attributes = event.joined.attributes;
           this.slowMode_s = event.joined.slow_mode_s;
           this.emit("joined", event.joined);
           break;
@@ -122,6 +154,21 @@ export class Room extends Emitter<RoomEvents> {
           break;
         case "fate":
           this.judged(event.fate);
+          break;
+        case "recalled":
+          this.emit("recalled", { seqs: event.seqs });
+          break;
+        case "attributes":
+          this.emit("attributes", { attributes: event.attributes, version: event.version });
+          break;
+        case "pinned":
+          this.emit("pinned", { message: event.message });
+          break;
+        case "poll":
+          this.emit("poll", event.poll);
+          break;
+        case "voted":
+          this.emit("voted", event.voted);
           break;
         case "broken":
           broken = true;

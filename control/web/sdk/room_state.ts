@@ -5,6 +5,7 @@
 
 import { toBase64 } from "./codec.js";
 import { Class, Cursor, Gap, Joined, Outcome, RoomMessage, Verdict } from "./frames.js";
+import { LiveEvent, LiveState } from "./live_state.js";
 
 /** Likes are told at most this often. */
 export const LIKES_EVERY_MS = 1_000;
@@ -55,7 +56,8 @@ export type RoomEvent =
   | { is: "count"; viewers: number; likes: number }
   | { is: "fate"; fate: Fate }
   /** A message is missing without a gap: a defect, mended by another connection (S-8). */
-  | { is: "broken"; from: number; to: number };
+  | { is: "broken"; from: number; to: number }
+  | LiveEvent;
 
 interface Waiting {
   said: Said;
@@ -70,12 +72,15 @@ export class RoomState {
   likes = 0;
   /** Messages that came again and were dropped. */
   duplicates = 0;
+  readonly live: LiveState;
   private likesWaiting = 0;
   private likesFrom_ms = 0;
   private readonly waiting = new Map<string, Waiting>();
   private readonly own = new Set<string>();
 
-  constructor(readonly room: string) {}
+  constructor(readonly room: string) {
+    this.live = new LiveState(room);
+  }
 
   /** How it is joined, from its cursor where there is one. */
   join(): { room: string; resume?: Cursor } {
@@ -108,7 +113,7 @@ export class RoomState {
       case "verdicts":
         return (body as { verdicts: Verdict[] }).verdicts.flatMap((one) => this.judged(one));
       default:
-        return [];
+        return this.live.received(kind, body);
     }
   }
 
@@ -117,11 +122,11 @@ export class RoomState {
     this.joined = true;
     this.viewers = joined.viewers;
     this.likes = joined.likes;
-    const events: RoomEvent[] = [{ is: "joined", joined }];
+    const events: RoomEvent[] = [{ is: "joined", joined }, ...this.live.joined(joined)];
     // After a gap the messages are what there is behind it; before, exactly what was missed.
     const before = this.cursor?.epoch === joined.epoch ? this.cursor : undefined;
     const fresh = joined.messages.filter((message) => message.seq > (before?.seq ?? 0));
-    for (const message of fresh) events.push(this.hear(message, first || !before));
+    for (const message of fresh) events.push(...this.hear(message, first || !before));
     this.cursor = { epoch: joined.epoch, seq: joined.seq };
     events.push({ is: "count", viewers: this.viewers, likes: this.likes });
     for (const [key, one] of this.waiting) {
@@ -148,14 +153,15 @@ export class RoomState {
         return events;
       }
       this.cursor = { epoch, seq: message.seq };
-      events.push(this.hear(message, false));
+      events.push(...this.hear(message, false));
     }
     return events;
   }
 
-  private hear(message: RoomMessage, history: boolean): RoomEvent {
+  private hear(message: RoomMessage, history: boolean): RoomEvent[] {
+    if (message.gone) return []; // recalled before it came: there is nothing to show
     const own = this.own.has(toBase64(message.client_msg_id));
-    return { is: "message", message: { ...message, own, history } };
+    return [{ is: "message", message: { ...message, own, history } }];
   }
 
   private missed(gap: Gap): RoomEvent[] {
@@ -194,7 +200,7 @@ export class RoomState {
   /** Frames to send now. */
   due(now_ms: number): object[] {
     if (!this.joined) return [];
-    const frames: object[] = [];
+    const frames: object[] = this.live.due();
     for (const one of this.waiting.values()) {
       if (one.sent) continue;
       one.sent = true;

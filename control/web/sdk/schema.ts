@@ -14,7 +14,7 @@ const MESSAGES = {
   ClientFrame:
     "1 connect Connect, 2 join Join, 3 leave Leave, 4 publish Publish, 5 ping Ping, 6 send Send, " +
     "7 sync Sync, 8 pull Pull, 9 mark Mark, 10 signal Signal, 11 renew Renew, 12 watch Watch, " +
-    "13 react React",
+    "13 react React, 14 vote Vote",
   Connect: "1 token string, 2 device string, 3 join Join*, 4 agent string, 5 inbox bool",
   Join: "1 room string, 2 resume Cursor",
   Cursor: "1 epoch id, 2 seq uint",
@@ -38,6 +38,7 @@ const MESSAGES = {
   Signal: "1 conversation string, 2 name string, 3 data bytes, 4 user string",
   Renew: "1 token string",
   Watch: "1 users string*",
+  Vote: "1 room string, 2 poll uint, 3 option uint",
 
   ServerFrame:
     "1 welcome Welcome, 2 joined Joined, 3 batch Batch, 4 verdicts Verdicts, 5 gap Gap, " +
@@ -45,17 +46,20 @@ const MESSAGES = {
     "11 sent Sent, 12 stored Stored, 13 synced Synced, 14 pulled Pulled, 15 resync Resync, " +
     "16 cursors Cursors, " +
     "17 signal Signal, 18 renewed Renewed, 19 expiring Expiring, 20 receipts Receipts, " +
-    "21 presence Presence, 22 reacted Reacted, 23 relations Relations, 24 settings Settings",
+    "21 presence Presence, 22 reacted Reacted, 23 relations Relations, 24 settings Settings, " +
+    "25 recalled Recalled, 26 attributes Attributes, 27 pinned Pinned, 28 poll Poll, " +
+    "29 voted Voted",
   Welcome:
     "1 session string, 2 user string, 3 guest bool, 4 ping_every_s uint, 5 server_time_ms uint, " +
     "6 payload_bytes_max uint, 7 rooms_max uint, 8 generation id",
   Joined:
     "1 room string, 2 epoch id, 3 seq uint, 4 messages Message*, 5 attributes map, " +
-    "6 viewers uint, 7 likes uint, 8 resumed bool, 9 slow_mode_s uint",
+    "6 viewers uint, 7 likes uint, 8 resumed bool, 9 slow_mode_s uint, " +
+    "10 attributes_version uint, 11 recalled uint*, 12 pinned Message, 13 polls Poll*",
   Batch: "1 room string, 2 epoch id, 3 messages Message*",
   Message:
     "1 seq uint, 2 class Class, 3 user string, 4 time_ms uint, 5 text string?, 6 data bytes?, " +
-    "7 client_msg_id bytes",
+    "7 client_msg_id bytes, 8 gone bool",
   Verdicts: "1 room string, 2 verdicts Verdict*",
   Verdict:
     "1 client_msg_id bytes, 2 outcome Outcome, 3 seq uint, 4 code uint, 5 retry_after_ms uint",
@@ -106,6 +110,15 @@ const MESSAGES = {
   UserPresence: "1 user string, 2 online bool, 3 last_seen_ms uint",
   Renewed: "1 expires_ms uint",
   Expiring: "1 in_ms uint",
+  Recalled: "1 room string, 2 epoch id, 3 seqs uint*",
+  Attributes:
+    "1 room string, 2 epoch id, 3 version uint, 4 from_version uint, 5 set map, " +
+    "6 removed string*, 7 whole bool",
+  Pinned: "1 room string, 2 epoch id, 3 message Message",
+  Poll:
+    "1 room string, 2 poll uint, 3 question string, 4 options string*, 5 ends_ms uint, " +
+    "6 votes uint*, 7 over bool",
+  Voted: "1 room string, 2 poll uint, 3 option uint, 4 code uint, 5 retry_after_ms uint",
 };
 
 /** Each enum: its words, from 0. */

@@ -86,6 +86,52 @@ for (const variant of ["proto", "json"] as const) {
   });
 }
 
+for (const variant of ["proto", "json"] as const) {
+  check(`${variant}: what a room is beside its messages is told as it changes`, async () => {
+    const server = await Server.start();
+    const line = await Wire.to(server);
+    const [ann, bob] = [client({ url: line.url, variant }), client({ url: server.url, variant })];
+    const [room, other] = [ann.room("stage"), bob.room("stage")];
+    const heard = hearing(ann);
+    const [recalled, codes]: number[][] = [[], []];
+    room.on("recalled", ({ seqs }) => recalled.push(...seqs));
+    room.on("voted", ({ code }) => codes.push(code));
+    await until("both are in", () => room.joined && other.joined);
+    const first = await other.publish("taken back");
+    const second = await other.publish("stays");
+    await until("both are heard", () => heard.length === 2);
+    const at = "/v1/rooms/stage";
+    await server.ask("POST", `${at}/recall`, { seqs: [first.seq] });
+    await server.ask("PUT", `${at}/pin`, { seq: second.seq });
+    await server.ask("PATCH", `${at}/attributes`, { set: { title: "live", brief: "x" } });
+    await until("it is told", () => room.attributes.title === "live");
+    assert.deepEqual([recalled, room.pinned?.text], [[first.seq], "stays"]);
+    await server.ask("PATCH", `${at}/attributes`, { set: { n: "1" }, remove: ["brief"] });
+    await until("the change is told", () => room.attributes.n === "1");
+    assert.deepEqual(room.attributes, { title: "live", n: "1" });
+
+    const asked = { question: "who?", options: ["red", "blue"], duration_s: 60 };
+    const { poll } = await server.ask("POST", `${at}/polls`, asked);
+    await until("the question is there", () => room.polls.length === 1);
+    assert.ok(room.vote(poll, 1) && other.vote(poll, 0));
+    await until("both are counted", () => room.polls[0].votes.join() === "1,1");
+    assert.deepEqual([codes, room.polls[0].options], [[0], ["red", "blue"]]);
+
+    // Who was away learns all of it by its next join.
+    line.cut();
+    await until("it noticed", () => ann.state.is === "waiting");
+    await server.ask("POST", `${at}/recall`, { seqs: [second.seq] });
+    await server.ask("DELETE", `${at}/polls/${poll}`);
+    line.mend();
+    await until("it is back", () => room.joined);
+    assert.deepEqual([recalled.includes(second.seq), room.pinned], [true, undefined]);
+    assert.deepEqual([room.polls[0].over, room.polls[0].votes], [true, [1, 1]]);
+    const late = hearing(client({ url: server.url, variant }));
+    await other.publish("the end");
+    await until("the rest is heard", () => late.length === 1);
+  });
+}
+
 check("what the history no longer holds is told as a gap", async () => {
   const server = await Server.start(
     "[engine.rooms]\nhistory_messages_max = 4\nsnapshot_messages_max = 4\n",

@@ -3,7 +3,6 @@
 use crate::Map;
 use crate::hash::Seeded;
 use crate::seam::{Now, Tick};
-use uproar_proto::control::RoomSettings;
 use uproar_proto::error::Code;
 
 /// A token is a million of these: rates need no fractions.
@@ -108,22 +107,29 @@ impl Users {
         }
     }
 
-    /// Whether a user may speak now; counts it where it may.
+    /// Whether a user may speak now, at `rate` messages a second and `slow_mode_s` seconds between
+    /// two of them; counts it where it may.
     ///
     /// # Errors
     /// `MUTED`, `SLOW_MODE` or `SLOW_DOWN`, with the time to wait.
-    pub fn admit(&mut self, user: u64, settings: &RoomSettings, now: Now) -> Result<(), Refusal> {
+    pub fn admit(
+        &mut self,
+        user: u64,
+        rate: u32,
+        slow_mode_s: u32,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if let Some(until) = self.muted.get(&user)
             && *until > now.unix_ms
         {
             let retry_after_ms = u32::try_from(until - now.unix_ms).unwrap_or(u32::MAX);
             return Err(Refusal { code: Code::Muted, retry_after_ms });
         }
-        let (rate, burst) = (settings.user_rate_per_s, settings.user_rate_per_s * 2);
+        let burst = rate * 2;
         let known = self.speaking.get(&user).copied();
         let mut bucket = known.map_or(TokenBucket::full(burst, now.tick), |user| user.bucket);
         bucket.refill(rate, burst, now.tick);
-        let slow_us = u64::from(settings.slow_mode_s) * MICRO;
+        let slow_us = u64::from(slow_mode_s) * MICRO;
         if let Some(user) = known
             && now.tick.since_us(user.last) < slow_us
         {
@@ -178,42 +184,38 @@ mod tests {
 
     #[test]
     fn slow_mode_tells_how_long_to_wait() {
-        let settings = RoomSettings { slow_mode_s: 10, ..RoomSettings::default() };
         let mut users = Users::new(10, 1);
-        assert_eq!(users.admit(1, &settings, at(0)), Ok(()));
-        let refused = users.admit(1, &settings, at(4_000));
+        assert_eq!(users.admit(1, 5, 10, at(0)), Ok(()));
+        let refused = users.admit(1, 5, 10, at(4_000));
         assert_eq!(refused, Err(Refusal { code: Code::SlowMode, retry_after_ms: 6_000 }));
-        assert_eq!(users.admit(2, &settings, at(4_000)), Ok(()));
-        assert_eq!(users.admit(1, &settings, at(10_000)), Ok(()));
+        assert_eq!(users.admit(2, 5, 10, at(4_000)), Ok(()));
+        assert_eq!(users.admit(1, 5, 10, at(10_000)), Ok(()));
     }
 
     #[test]
     fn a_user_beyond_its_rate_is_told_to_slow_down() {
-        let settings = RoomSettings { user_rate_per_s: 2, ..RoomSettings::default() };
         let mut users = Users::new(10, 1);
-        let ok = (0..10).filter(|_| users.admit(1, &settings, at(0)).is_ok()).count();
+        let ok = (0..10).filter(|_| users.admit(1, 2, 0, at(0)).is_ok()).count();
         assert_eq!(ok, 4, "twice the rate at once");
-        let refused = users.admit(1, &settings, at(0));
+        let refused = users.admit(1, 2, 0, at(0));
         assert_eq!(refused, Err(Refusal { code: Code::SlowDown, retry_after_ms: 500 }));
     }
 
     #[test]
     fn a_mute_ends_by_the_wall_clock() {
-        let settings = RoomSettings::default();
         let mut users = Users::new(10, 1);
         users.mute(1, at(5_000).unix_ms, at(0).unix_ms);
-        assert_eq!(users.admit(1, &settings, at(0)).map_err(|r| r.code), Err(Code::Muted));
-        assert_eq!(users.admit(1, &settings, at(5_000)), Ok(()));
+        assert_eq!(users.admit(1, 5, 0, at(0)).map_err(|r| r.code), Err(Code::Muted));
+        assert_eq!(users.admit(1, 5, 0, at(5_000)), Ok(()));
     }
 
     #[test]
     fn the_table_of_users_is_bounded() {
-        let settings = RoomSettings { slow_mode_s: 1_000, ..RoomSettings::default() };
         let mut users = Users::new(16, 1);
         for user in 0..100 {
-            assert_eq!(users.admit(user, &settings, at(user)), Ok(()));
+            assert_eq!(users.admit(user, 5, 1_000, at(user)), Ok(()));
             assert!(users.speaking.len() <= 16);
         }
-        assert!(users.admit(99, &settings, at(200)).is_err(), "the newest is remembered");
+        assert!(users.admit(99, 5, 1_000, at(200)).is_err(), "the newest is remembered");
     }
 }

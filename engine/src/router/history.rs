@@ -48,6 +48,28 @@ impl History {
         }
     }
 
+    /// Blanks messages that were recalled: their places are left.
+    pub fn recall(&mut self, seqs: &[u64]) {
+        for batch in &mut self.batches {
+            if let Some(left) = batch.without(seqs) {
+                *batch = Arc::new(left);
+            }
+        }
+    }
+
+    /// A message that is here.
+    #[must_use]
+    pub fn get(&self, seq: u64) -> Option<&Admitted> {
+        self.batches.iter().flat_map(|b| &b.messages).find(|m| m.seq.0 == seq)
+    }
+
+    /// The messages of a user that are here, by seq.
+    #[must_use]
+    pub fn of_user(&self, user: &str) -> Vec<u64> {
+        let messages = self.batches.iter().flat_map(|b| &b.messages);
+        messages.filter(|m| !m.gone && &*m.user == user).map(|m| m.seq.0).collect()
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.batches.clear();
@@ -108,6 +130,21 @@ mod tests {
         assert_eq!(seqs(&history.snapshot(2)), [5, 6]);
         assert_eq!(seqs(&history.after(4)), [5, 6]);
         assert_eq!(seqs(&history.after(0)), [4, 5, 6], "the first batch went beyond the count");
+    }
+
+    #[test]
+    fn what_is_recalled_leaves_its_place() {
+        let mut history = History::new(&Rooms::default());
+        history.push(batch(1..4, 0), Tick(0));
+        history.push(batch(4..6, 0), Tick(0));
+        assert_eq!(history.of_user("u"), [1, 2, 3, 4, 5]);
+        history.recall(&[2, 5, 99]);
+        assert_eq!(seqs(&history.after(0)), [1, 2, 3, 4, 5], "no hole");
+        let gone: Vec<u64> = history.after(0).iter().filter(|m| m.gone).map(|m| m.seq.0).collect();
+        assert_eq!(gone, [2, 5]);
+        let blank = history.get(2).expect("its place").wire();
+        assert_eq!((blank.content, blank.gone), (None, true));
+        assert_eq!(history.of_user("u"), [1, 3, 4]);
     }
 
     #[test]

@@ -8,19 +8,24 @@ use super::admit::{Refusal, TokenBucket, Users};
 use super::books::Books;
 use super::count::Counter;
 use super::history::History;
+use super::live::Live;
+use super::polls::Polls;
 use super::shed::{Sample, sample_key};
+use super::unique::Unique;
 use super::window::BatchWindow;
 use super::{
-    Admitted, Attached, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId, Verdict,
+    Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId, Verdict,
 };
 use crate::config::Rooms;
 use crate::seam::{Now, Tick};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use uproar_proto::control::{RoomInfo, RoomSettings};
+use uproar_proto::control::{
+    AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo, Recall, RoomInfo, RoomSettings,
+};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId, Seq};
-use uproar_proto::v1::{Class, Outcome};
+use uproar_proto::v1::{self, Class, Outcome};
 
 /// A window is decided this long after its end: by then what the shards held until its end is in.
 const GRACE_US: u64 = 20_000;
@@ -31,6 +36,9 @@ const RESYNC_US: u64 = 100_000;
 /// A viewer count that goes out alone costs a whole sweep: it waits until it has been 1/10 of the
 /// time. With messages it goes at its own pace, since it costs nothing then.
 const COUNT_SWEEPS: u64 = 10;
+
+/// A recall or a pin waits for the window no longer than this: all screens have it within a second.
+const URGENT_US: u64 = 250_000;
 
 const CHAT: usize = Class::Chat as usize;
 const SYSTEM: usize = Class::System as usize;
@@ -69,6 +77,8 @@ pub struct Home {
     viewers: Counter,
     likes: Counter,
     history: History,
+    live: Live,
+    unique: Unique,
     books: Books,
     /// A batch did not reach a shard: the next one says where the room stands.
     resync: bool,
@@ -88,6 +98,9 @@ impl Home {
         now: Tick,
         automatic: bool,
     ) -> Home {
+        // Two windows: what a shard holds until the end of one, and its way here.
+        let grace_us = u64::from(rules.admission_ms) * 2_000 + GRACE_US;
+        let polls = Polls::new(seed, rules.poll_voters_max, rules.poll_every_ms, grace_us);
         Home {
             bucket: TokenBucket::full(settings.rate_per_s, now),
             users: Users::new(rules.users_max, seed),
@@ -96,6 +109,8 @@ impl Home {
             viewers: Counter::new(rules.count_every_ms),
             likes: Counter::new(rules.likes_every_ms),
             history: History::new(rules),
+            live: Live::new(room.clone(), epoch, settings.attributes.clone(), polls),
+            unique: Unique::new(seed),
             rules: rules.clone(),
             room,
             settings,
@@ -133,6 +148,7 @@ impl Home {
             seq: Seq(self.seq),
             history: self.history.batches(),
             settings: self.settings.clone(),
+            state: self.live.told().clone(),
             viewers: self.viewers.told(),
             likes: self.likes.told(),
             bans: self.bans.clone(),
@@ -268,10 +284,20 @@ impl Home {
     }
 
     fn allowed(&mut self, candidate: &Candidate, now: Now) -> Result<(), Refusal> {
-        if candidate.sender.exempt {
-            return Ok(());
+        let settings = &self.settings;
+        let unique_s = if candidate.class == Class::Chat { settings.unique_s } else { 0 };
+        let Candidate { sender, content, .. } = candidate;
+        if !sender.exempt {
+            if let Some(retry_after_ms) = self.unique.heard_ms(content, unique_s, now.tick) {
+                return Err(Refusal { code: Code::Duplicate, retry_after_ms });
+            }
+            let slow_mode_s = settings.slow_mode_s_of(&sender.user);
+            self.users.admit(sender.key, settings.user_rate_per_s, slow_mode_s, now)?;
         }
-        self.users.admit(candidate.sender.key, &self.settings, now)
+        if candidate.class == Class::Chat {
+            self.unique.hear(content, unique_s, now.tick);
+        }
+        Ok(())
     }
 
     fn serve_gifts(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -348,10 +374,13 @@ impl Home {
     /// When the next flush may be: a quiet room's at once, a busy one's a window after the last.
     fn flush_due(&self) -> Tick {
         let count_due = self.viewers.due_spaced(self.flush_window.sweep_us() * COUNT_SWEEPS);
-        let counters = count_due.min(self.likes.due());
+        let counters = count_due.min(self.likes.due()).min(self.live.due());
         let at_once = self.resync || !self.pending.is_empty();
         let wanted = if at_once { Tick(0) } else { counters };
-        let space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());
+        let mut space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());
+        if self.live.is_urgent() {
+            space_us = space_us.min(URGENT_US);
+        }
         let spaced = self.last_flush.map_or(Tick(0), |last| self.next_flush(last, space_us));
         wanted.max(spaced)
     }
@@ -394,19 +423,23 @@ impl Home {
                 client_msg_id: candidate.client_msg_id,
                 received: candidate.received,
                 received_unix_ms: candidate.received_unix_ms,
+                gone: false,
             });
         }
         // S-12
         let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
-        if std::mem::take(&mut self.resync) {
+        let resync = std::mem::take(&mut self.resync);
+        let notices = self.live.take(now.tick, resync);
+        if resync {
             viewers = viewers.or(Some(self.viewers.told()));
             likes = likes.or(Some(self.likes.told()));
         }
-        if messages.is_empty() && viewers.is_none() && likes.is_none() {
+        if messages.is_empty() && notices.is_empty() && viewers.is_none() && likes.is_none() {
             return;
         }
         let (room, seq, tick) = (self.room.clone(), Seq(self.seq), now.tick);
-        let batch = Arc::new(Batch::new(room, self.epoch, messages, seq, viewers, likes, tick));
+        let batch = Batch::new(room, self.epoch, messages, seq, viewers, likes, tick);
+        let batch = Arc::new(batch.with(notices));
         self.history.push(batch.clone(), tick);
         self.last_flush = Some(tick);
         self.flush_window.adapt();
@@ -459,7 +492,102 @@ impl Home {
 
     /// Replaces the settings.
     pub fn update(&mut self, settings: Arc<RoomSettings>) {
+        self.live.attributes.replace(settings.attributes.clone());
         self.settings = settings;
+    }
+
+    /// Changes some attributes.
+    pub fn change_attributes(&mut self, change: AttributeChange) -> AttributesOutcome {
+        let outcome = self.live.attributes.change(change);
+        if let AttributesOutcome::Changed { attributes, .. } = &outcome {
+            Arc::make_mut(&mut self.settings).attributes.clone_from(attributes);
+        }
+        outcome
+    }
+
+    /// Recalls messages, on every screen within a second and for good; their seqs.
+    pub fn recall(&mut self, what: Recall, now: Now, out: &mut Vec<Output>) -> Vec<u64> {
+        // What was admitted has its place only after a flush.
+        self.flush(now, out);
+        let mut seqs = match what {
+            Recall::Seqs(seqs) => seqs,
+            Recall::User(user) => self.history.of_user(&user),
+        };
+        seqs.retain(|seq| (1..=self.seq).contains(seq));
+        seqs.sort_unstable();
+        seqs.dedup();
+        if !seqs.is_empty() {
+            self.history.recall(&seqs);
+            self.live.recall(&seqs);
+            self.flush_if_due(now, out);
+        }
+        seqs
+    }
+
+    /// Pins a message, or none.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` where the history has no such message.
+    pub fn pin(&mut self, pin: Option<Pin>, now: Now, out: &mut Vec<Output>) -> Result<(), Code> {
+        let message = match pin {
+            None => None,
+            Some(Pin::Text { user, text }) => Some(v1::Message {
+                class: Class::System.into(),
+                user,
+                time_ms: now.unix_ms,
+                content: Some(v1::message::Content::Text(text)),
+                ..v1::Message::default()
+            }),
+            Some(Pin::Seq(seq)) => match self.history.get(seq) {
+                Some(message) if !message.gone => Some(message.wire()),
+                _ => return Err(Code::NotFound),
+            },
+        };
+        self.live.pin(message);
+        self.flush_if_due(now, out);
+        Ok(())
+    }
+
+    /// Asks the room a question.
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED`
+    pub fn open_poll(
+        &mut self,
+        poll: NewPoll,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Result<PollInfo, Code> {
+        let info = self.live.polls.open(poll, now)?;
+        self.flush_if_due(now, out);
+        Ok(info)
+    }
+
+    /// How a poll stands; `end`: it takes no more answers.
+    pub fn poll(
+        &mut self,
+        poll: u32,
+        end: bool,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Option<PollInfo> {
+        if end && self.live.polls.end(poll, now) {
+            self.flush_if_due(now, out);
+        }
+        self.live.polls.get(poll).cloned()
+    }
+
+    /// Counts ballots of a poll; which of them were refused, by their place, and why.
+    pub fn count(
+        &mut self,
+        poll: u32,
+        ballots: &[Ballot],
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Vec<(u32, Code)> {
+        let refused = self.live.polls.count(poll, ballots);
+        self.flush_if_due(now, out);
+        refused
     }
 
     /// The settings now.
@@ -495,6 +623,7 @@ impl Home {
             seq: self.seq,
             viewers: self.viewers.value(),
             likes: self.likes.value(),
+            attributes_version: self.live.attributes.now().1,
             shards: self.shards.len() as u32,
         }
     }

@@ -5,14 +5,21 @@
 //! answer to, never looked into.
 
 pub mod admit;
+pub mod attributes;
 mod books;
 pub mod count;
 pub mod history;
 pub mod home;
+pub mod live;
+pub mod polls;
 pub mod shed;
+pub mod state;
+pub mod unique;
 pub mod window;
 
 pub use books::Books;
+pub use polls::Ballot;
+pub use state::RoomState;
 
 use crate::seam::Tick;
 use bytes::Bytes;
@@ -20,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use uproar_proto::control::{Content, RoomSettings};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId, Seq};
-use uproar_proto::v1;
+use uproar_proto::v1::{self, server_frame::Body};
 
 /// A shard's number on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +91,37 @@ pub struct Admitted {
     pub client_msg_id: Bytes,
     pub received: Tick,
     pub received_unix_ms: u64,
+    /// It was recalled, and has no content any more.
+    pub gone: bool,
+}
+
+impl Admitted {
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn wire(&self) -> v1::Message {
+        let content = match &self.content {
+            _ if self.gone => None,
+            // Checked when it came in; a lossy copy could only differ where that check failed.
+            Content::Text(text) => {
+                Some(v1::message::Content::Text(String::from_utf8_lossy(text).into_owned()))
+            }
+            Content::Data(data) => Some(v1::message::Content::Data(data.clone())),
+        };
+        v1::Message {
+            seq: self.seq.0,
+            class: self.class.into(),
+            user: self.user.to_string(),
+            time_ms: self.received_unix_ms,
+            content,
+            client_msg_id: self.client_msg_id.clone(),
+            gone: self.gone,
+        }
+    }
+
+    /// What is left of it once it is recalled: its place.
+    fn blank(&self) -> Admitted {
+        Admitted { content: Content::Data(Bytes::new()), gone: true, ..self.clone() }
+    }
 }
 
 /// Messages flushed together, encoded at most once per wire variant, shared by all shards.
@@ -99,6 +137,8 @@ pub struct Batch {
     /// Pushed with this batch: a counter frame costs no send of its own.
     pub viewers: Option<u64>,
     pub likes: Option<u64>,
+    /// Other frames for every member, in order, behind the messages.
+    pub notices: Vec<Body>,
     /// When it was flushed.
     pub flushed: Tick,
     encoded: [OnceLock<Bytes>; VARIANTS],
@@ -118,7 +158,37 @@ impl Batch {
         likes: Option<u64>,
         flushed: Tick,
     ) -> Batch {
-        Batch { room, epoch, messages, seq, viewers, likes, flushed, encoded: Default::default() }
+        let (notices, encoded) = (Vec::new(), Default::default());
+        Batch { room, epoch, messages, seq, viewers, likes, notices, flushed, encoded }
+    }
+
+    /// The same with these frames behind its messages.
+    #[must_use]
+    pub fn with(self, notices: Vec<Body>) -> Batch {
+        Batch { notices, ..self }
+    }
+
+    /// The same with some messages blank; `None` where it has none of them.
+    #[must_use]
+    pub fn without(&self, seqs: &[u64]) -> Option<Batch> {
+        let is_meant = |m: &Admitted| !m.gone && seqs.contains(&m.seq.0);
+        if !self.messages.iter().any(is_meant) {
+            return None;
+        }
+        let left = |m: &Admitted| if is_meant(m) { m.blank() } else { m.clone() };
+        let messages = self.messages.iter().map(left).collect();
+        let (room, epoch, seq) = (self.room.clone(), self.epoch, self.seq);
+        let batch = Batch::new(room, epoch, messages, seq, self.viewers, self.likes, self.flushed);
+        Some(batch.with(self.notices.clone()))
+    }
+
+    /// Messages that this batch recalls, by seq.
+    pub fn recalled(&self) -> impl Iterator<Item = u64> {
+        let recalled = self.notices.iter().filter_map(|notice| match notice {
+            Body::Recalled(recalled) => Some(recalled.seqs.iter().copied()),
+            _ => None,
+        });
+        recalled.flatten()
     }
 
     /// The bytes of a variant, made by `encode` the first time any shard asks.
@@ -163,6 +233,7 @@ pub struct Attached {
     /// Recent batches, oldest first; each batch's messages are contiguous, and so are the batches.
     pub history: Vec<Arc<Batch>>,
     pub settings: Arc<RoomSettings>,
+    pub state: RoomState,
     pub viewers: u64,
     pub likes: u64,
     /// Banned sender keys and until when (wall clock, milliseconds).
@@ -192,6 +263,7 @@ pub(crate) mod tests {
             client_msg_id: Bytes::from_static(b"1"),
             received: Tick(0),
             received_unix_ms: 0,
+            gone: false,
         }
     }
 

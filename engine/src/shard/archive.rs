@@ -12,6 +12,9 @@ use uproar_proto::control::RoomSettings;
 /// The attribute that keeps a room out of the archive, where its value is `off`.
 const ATTRIBUTE: &str = "danmaku";
 
+/// Recalls that wait for the way to the archive. More are lost with what they recall.
+const RECALLS_MAX: usize = 1_024;
+
 /// Of a shard.
 #[derive(Default)]
 pub(super) struct Archive {
@@ -38,6 +41,12 @@ impl Shard {
     /// The way to the archive was full.
     pub fn archive_lost(&mut self, batch: &Batch) {
         self.metrics.add(Figure::ArchiveLost, batch.messages.len() as u64);
+        // A recall goes again: what was said before it may have found room.
+        if batch.recalled().next().is_some() && self.archive.batches.len() < RECALLS_MAX {
+            let Batch { room, epoch, seq, flushed, .. } = batch;
+            let again = Batch::new(room.clone(), *epoch, Vec::new(), *seq, None, None, *flushed);
+            self.archive.batches.push(Arc::new(again.with(batch.notices.clone())));
+        }
     }
 
     /// A home has put something out.
@@ -46,8 +55,11 @@ impl Shard {
             return;
         }
         let batches = out.iter().filter_map(|output| match output {
-            Output::Flush(batch) if !batch.messages.is_empty() => Some(Arc::clone(batch)),
-            _ => None,
+            Output::Flush(batch) => {
+                let says = !batch.messages.is_empty() || batch.recalled().next().is_some();
+                says.then(|| Arc::clone(batch))
+            }
+            Output::Verdict(_) => None,
         });
         self.archive.batches.extend(batches);
     }

@@ -5,7 +5,7 @@
 //! that reached everybody, and knows exactly what it skipped when a chunk grows too old. Never
 //! holds a connection.
 
-use crate::router::{Batch, CLASSES, VARIANTS};
+use crate::router::{Admitted, Batch, CLASSES, VARIANTS};
 use crate::seam::{FrameSlot, Frames, Tick};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -288,13 +288,13 @@ impl Ring {
     }
 }
 
-/// A batch as bytes of one variant: its messages, then its counters, in one piece.
+/// A batch as bytes of one variant: its messages, its counters, its notices, in one piece.
 #[must_use]
 pub fn encode_batch(batch: &Batch, variant: Variant) -> Bytes {
     let mut out = Vec::new();
     let room = batch.room.to_string();
     if !batch.messages.is_empty() {
-        let messages = batch.messages.iter().map(message).collect();
+        let messages = batch.messages.iter().map(Admitted::wire).collect();
         let body = v1::Batch { room: room.clone(), epoch: batch.epoch.0, messages };
         encode_server(&v1::server_frame::Body::Batch(body), variant, &mut out);
     }
@@ -302,26 +302,8 @@ pub fn encode_batch(batch: &Batch, variant: Variant) -> Bytes {
         let body = v1::Count { room, viewers: batch.viewers, likes: batch.likes };
         encode_server(&v1::server_frame::Body::Count(body), variant, &mut out);
     }
-    Bytes::from(out)
-}
-
-/// An admitted message as it goes over the wire.
-#[must_use]
-pub fn message(admitted: &crate::router::Admitted) -> v1::Message {
-    use uproar_proto::control::Content;
-    let content = match &admitted.content {
-        // Checked when it came in; a lossy copy could only differ where that check failed.
-        Content::Text(text) => {
-            v1::message::Content::Text(String::from_utf8_lossy(text).into_owned())
-        }
-        Content::Data(data) => v1::message::Content::Data(data.clone()),
-    };
-    v1::Message {
-        seq: admitted.seq.0,
-        class: admitted.class.into(),
-        user: admitted.user.to_string(),
-        time_ms: admitted.received_unix_ms,
-        content: Some(content),
-        client_msg_id: admitted.client_msg_id.clone(),
+    for notice in &batch.notices {
+        encode_server(notice, variant, &mut out);
     }
+    Bytes::from(out)
 }

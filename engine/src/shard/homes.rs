@@ -9,7 +9,7 @@ use crate::hash::{Seeded, hash_bytes};
 use crate::metrics::Figure;
 use crate::router::home::Home;
 use crate::router::{Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict};
-use crate::seam::Tick;
+use crate::seam::{Now, Tick};
 use crate::{Map, hash};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl Shard {
         }
     }
 
-    fn carry_out(&mut self, number: u32, out: Vec<Output>) {
+    pub(super) fn carry_out(&mut self, number: u32, out: Vec<Output>) {
         if !out.is_empty() {
             self.archive(number, &out);
             let hosted = self.homes.slab.get(number);
@@ -225,6 +225,7 @@ impl Shard {
                     let settings = Arc::new(settings);
                     self.homes.slab.get_mut(number).home.update(settings);
                     self.tell_updated(number);
+                    self.schedule_home(number);
                     self.homes.slab.get(number).home.info()
                 });
                 reply(updated);
@@ -246,7 +247,45 @@ impl Shard {
                 let muted = self.hosted(&room);
                 reply(muted.map(|n| self.homes.slab.get_mut(n).home.mute(key, until, now_ms)));
             }
+            Command::Recall { room, what, reply } => {
+                self.live_command(&room, reply, |home, now, out| Ok(home.recall(what, now, out)));
+            }
+            Command::Attributes { room, change, reply } => {
+                self.live_command(&room, reply, |home, now, out| {
+                    let outcome = home.change_attributes(change);
+                    home.tick(now, out);
+                    Ok(outcome)
+                });
+            }
+            Command::Pin { room, pin, reply } => {
+                self.live_command(&room, reply, |home, now, out| home.pin(pin, now, out));
+            }
+            Command::OpenPoll { room, poll, reply } => {
+                self.live_command(&room, reply, |home, now, out| home.open_poll(poll, now, out));
+            }
+            Command::Poll { room, poll, end, reply } => {
+                self.live_command(&room, reply, |home, now, out| {
+                    home.poll(poll, end, now, out).ok_or(Code::NotFound)
+                });
+            }
         }
+    }
+
+    /// A request of control that a home answers by itself, and perhaps tells its viewers.
+    fn live_command<T>(
+        &mut self,
+        room: &RoomId,
+        reply: Reply<T>,
+        ask: impl FnOnce(&mut Home, Now, &mut Vec<Output>) -> Result<T, Code>,
+    ) {
+        let number = match self.hosted(room) {
+            Ok(number) => number,
+            Err(code) => return reply(Err(code)),
+        };
+        let (now, mut out) = (self.now, Vec::new());
+        let answer = ask(&mut self.homes.slab.get_mut(number).home, now, &mut out);
+        self.carry_out(number, out);
+        reply(answer);
     }
 
     fn hosted(&self, room: &RoomId) -> Result<u32, Code> {
@@ -414,19 +453,5 @@ impl Shard {
             found.truncate(limit);
         }
         found.into_iter().map(|(.., number)| home(number).info()).collect()
-    }
-}
-
-/// Answers a command that could not be handed to its home.
-pub(crate) fn refuse_command(command: Command, code: Code) {
-    match command {
-        Command::Create { reply, .. }
-        | Command::Get { reply, .. }
-        | Command::Update { reply, .. } => {
-            reply(Err(code));
-        }
-        Command::Close { reply, .. } | Command::Mute { reply, .. } => reply(Err(code)),
-        Command::Publish { reply, .. } => reply(Err(code)),
-        Command::Kick { reply, .. } => reply(Err(code)),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::filter::Active;
 use super::mcasts::Delivery;
-use crate::router::{Attached, Batch, Offer, ShardId, Verdict};
+use crate::router::{Attached, Ballot, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings, Tell, Which};
@@ -20,6 +20,10 @@ pub enum Message {
     Members { room: RoomId, shard: ShardId, count: u64 },
     /// To a home: what the crowd of one shard wants to say.
     Offer { room: RoomId, offer: Offer },
+    /// To a home: answers to a poll, of the connections of `shard`.
+    Votes { room: RoomId, shard: ShardId, poll: u32, ballots: Vec<Ballot> },
+    /// To the shard that sent them: they are decided; those refused by their place, and why.
+    Voted { room: RoomId, poll: u32, ballots: Vec<Ballot>, refused: Vec<(u32, Code)> },
     /// To a home: CPU time of one whole sweep.
     SweepTook { room: RoomId, shard: ShardId, cpu_us: u64 },
     /// To a home: a request of control.

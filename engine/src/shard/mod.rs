@@ -28,6 +28,7 @@ mod sweep;
 pub mod token;
 mod unsent;
 pub mod verdicts;
+mod votes;
 pub mod wheel;
 
 use crate::config::Config;
@@ -37,7 +38,6 @@ use crate::router::{CLASSES, Origin, ShardId, Verdict};
 use crate::seam::{
     Action, Actions, ConnSlot, Event, Events, FrameSlot, Frames, Machine, Now, Tick,
 };
-pub(crate) use homes::refuse_command;
 
 use addresses::Addresses;
 use connections::{Connections, Membership, State};
@@ -260,6 +260,12 @@ impl Shard {
             | Message::SweepTook { .. } => self.home_told(message),
             Message::Command(command) => self.command(command),
             Message::List { which, limit, gather } => gather.add(self.list_homes(&which, limit)),
+            Message::Votes { room, shard, poll, ballots } => {
+                self.home_votes(room, shard, poll, ballots);
+            }
+            Message::Voted { room, poll, ballots, refused } => {
+                self.voted(&room, poll, &ballots, &refused);
+            }
             Message::Attached { room, answer } => self.attached(&room, answer.map(|a| *a)),
             Message::Flush(batch) => self.flushed(batch),
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),
@@ -310,6 +316,7 @@ impl Shard {
     fn tick_rooms(&mut self) {
         while let Some(number) = self.room_schedule.pop(self.now.tick) {
             self.offer_up(number);
+            self.hand_votes(number);
             self.evict_ring(number);
             self.schedule_room(number);
         }

@@ -5,15 +5,16 @@
 
 use super::connections::{Membership, State};
 use super::edge::Edge;
-use super::frames::{Ring, message};
+use super::frames::Ring;
 use super::members::{Member, Members};
 use super::message::Message;
 use super::slab::{NONE, Slab};
+use super::votes::Votes;
 use super::{REPORT_US, Shard};
 use crate::cluster::home::home_of;
 use crate::metrics::{Delivery, Figure};
 use crate::router::history::History;
-use crate::router::{Admitted, Attached, Batch, Books, ShardId, VARIANTS};
+use crate::router::{Admitted, Attached, Batch, Books, RoomState, ShardId, VARIANTS};
 use crate::seam::{ConnSlot, Tick};
 use crate::{Map, hash};
 use std::sync::Arc;
@@ -33,12 +34,15 @@ pub(super) struct Room {
     /// The newest seq here.
     pub(super) seq: u64,
     pub(super) settings: Arc<RoomSettings>,
+    /// What its viewers know beside messages.
+    pub(super) state: RoomState,
     pub(super) viewers: u64,
     pub(super) likes: u64,
     pub(super) history: History,
     pub(super) ring: Ring,
     pub(super) members: Members,
     pub(super) edge: Edge,
+    pub(super) votes: Votes,
     /// Banned sender keys and until when, wall clock.
     pub(super) bans: Map<u64, u64>,
     /// Joins that wait for the home: connection, generation, cursor.
@@ -155,12 +159,14 @@ impl Shard {
             attached: false,
             epoch: Epoch(0),
             seq: 0,
+            state: RoomState::default(),
             viewers: 0,
             likes: 0,
             history: History::new(rules),
             ring: Ring::default(),
             members: Members::default(),
             edge: Edge::new(&settings, rules, edge_seed),
+            votes: Votes::new(rules),
             settings,
             bans: Map::with_hasher(hash::Seeded(self.seed)),
             waiting: Vec::new(),
@@ -196,6 +202,7 @@ impl Shard {
         room.likes = state.likes;
         room.edge.update(&state.settings);
         room.settings = state.settings;
+        room.state = state.state;
         room.bans.extend(state.bans);
         for batch in state.history {
             room.history.push(batch, self.now.tick);
@@ -250,6 +257,11 @@ impl Shard {
         if !batch.messages.is_empty() {
             room.history.push(batch.clone(), now);
         }
+        let recalled: Vec<u64> = batch.recalled().collect();
+        if !recalled.is_empty() {
+            room.history.recall(&recalled);
+        }
+        batch.notices.iter().for_each(|notice| room.state.apply(notice));
         let by_class = batch.by_class().map(u64::from);
         self.metrics.deliver(Delivery::Expected, &by_class, u64::from(members));
         self.metrics.add(Figure::Batches, 1);
@@ -378,6 +390,9 @@ impl Shard {
         let waiting = self.rooms.slab.get_mut(number).edge.drain();
         self.book_room(number);
         let mut room = self.rooms.slab.remove(number);
+        for (poll, ballots) in room.votes.take() {
+            self.refuse_votes(&room.id, poll, &ballots, Code::RoomClosed);
+        }
         self.refuse_offer(room.id.clone(), waiting, Code::RoomClosed);
         assert!(room.members.is_empty(), "a room is forgotten when nobody is in it");
         room.ring.clear(&mut self.frames);
@@ -520,7 +535,7 @@ impl Room {
         let place = variant.index();
         if self.snapshots[place].is_none() {
             let messages = newest_within(self.history.snapshot(messages_max), bytes_max);
-            let joined = self.joined(messages.iter().map(|m| message(m)).collect(), false);
+            let joined = self.joined(&messages, None, false);
             let mut bytes = Vec::new();
             encode_server(&Body::Joined(joined), variant, &mut bytes); // S-11
             self.snapshots[place] = Some(bytes);
@@ -536,8 +551,7 @@ impl Room {
         if missed > 0 {
             self.encode_gap(seq + 1, first - 1, v1::GapReason::History, variant, &mut bytes);
         }
-        let messages = kept.iter().map(|m| message(m)).collect();
-        let joined = self.joined(messages, missed == 0);
+        let joined = self.joined(&kept, Some(seq), missed == 0);
         encode_server(&Body::Joined(joined), variant, &mut bytes); // S-10
         Resume { seq, variant, missed, bytes }
     }
@@ -556,20 +570,22 @@ impl Room {
         encode_server(&Body::Gap(gap), variant, out);
     }
 
-    fn joined(&self, messages: Vec<v1::Message>, resumed: bool) -> v1::Joined {
-        v1::Joined {
+    fn joined(&self, messages: &[&Admitted], cursor_seq: Option<u64>, resumed: bool) -> v1::Joined {
+        let mut joined = v1::Joined {
             room: self.id.to_string(),
             epoch: self.epoch.0,
             seq: self.seq,
-            messages,
-            attributes: self.settings.attributes.clone(),
+            messages: messages.iter().map(|message| message.wire()).collect(),
             // What the room was last told, and at least the one who asks: a fresher number from
             // this shard alone might never be corrected.
             viewers: self.viewers.max(1),
             likes: self.likes,
             resumed,
             slow_mode_s: self.settings.slow_mode_s,
-        }
+            ..v1::Joined::default()
+        };
+        self.state.show(&mut joined, cursor_seq);
+        joined
     }
 }
 

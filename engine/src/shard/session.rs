@@ -378,6 +378,7 @@ impl Shard {
             client_frame::Body::Leave(leave) => self.leave(conn, &leave.room, None),
             client_frame::Body::Publish(publish) => self.publish(conn, publish),
             client_frame::Body::Renew(renew) => self.renew(conn, renew),
+            client_frame::Body::Vote(vote) => self.vote(conn, &vote),
             body @ (client_frame::Body::Send(_)
             | client_frame::Body::Sync(_)
             | client_frame::Body::Pull(_)
@@ -398,7 +399,7 @@ impl Shard {
         let number = number.unwrap_or(NONE);
         let class = publish.class();
         let (classes, moderate) = self.permissions(conn);
-        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
+        let (key, unix_ms, user) = (self.sender_key(conn), self.now.unix_ms, self.user_of(conn));
         let guest = self.conns.cold(conn).session == NONE;
         let room = self.rooms.slab.get_mut(number);
         let banned = room.bans.get(&key).is_some_and(|until| *until > unix_ms);
@@ -411,6 +412,8 @@ impl Shard {
             Some(Code::Forbidden) // S-16
         } else if banned {
             Some(Code::Banned)
+        } else if !like && !moderate && !settings.may_speak(&user) {
+            Some(Code::RoomMuted) // S-54
         } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
             // S-15
             Some(Code::BadId)
@@ -439,7 +442,7 @@ impl Shard {
             room.edge.like(count);
         } else if let Some(content) = content {
             let generation = self.conns.hot(conn).generation;
-            let sender = Sender { key, user: self.user_of(conn), exempt: moderate };
+            let sender = Sender { key, user, exempt: moderate };
             let candidate = Candidate {
                 class,
                 sender,

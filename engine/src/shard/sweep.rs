@@ -199,10 +199,13 @@ impl Shard {
             self.metrics.add(Figure::GapMessages, missed);
             room.encode_gap(seq - missed + 1, seq, v1::GapReason::Slow, variant, &mut words);
         }
-        // Counters have no seq: what it missed of them is made good by their last state there.
+        // Counters and notices have no seq: what it missed is made good by how they stand now.
         let (viewers, likes) = room.ring.counters_passed();
         let count = v1::Count { room: room.id.to_string(), viewers, likes };
         encode_server(&Body::Count(count), variant, &mut words);
+        for notice in room.state.whole(&room.id, room.epoch) {
+            encode_server(&notice, variant, &mut words);
+        }
         self.reply_bytes(conn, &words);
     }
 
@@ -457,7 +460,8 @@ impl Shard {
     pub(super) fn schedule_room(&mut self, number: u32) {
         let age_us_max = u64::from(self.config.rooms.deadline_ms) * 1000;
         let room = self.rooms.slab.get(number);
-        let due = room.edge.next_due().min(room.ring.ages_at(age_us_max));
+        let due = room.edge.next_due().min(room.votes.next_due());
+        let due = due.min(room.ring.ages_at(age_us_max));
         self.room_schedule.set(number, due);
     }
 

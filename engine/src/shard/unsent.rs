@@ -7,9 +7,9 @@
 //! What is kept may be overtaken by what is sent later. So it is either told as things are when it
 //! is told, or it names the life of the room that it is about, or its order is nobody's business.
 
+use super::Shard;
 use super::mcasts::Delivery;
 use super::message::Message;
-use super::{Shard, homes};
 use crate::metrics::Figure;
 use crate::router::ShardId;
 use crate::seam::Tick;
@@ -96,7 +96,7 @@ impl Shard {
         match message {
             Message::Offer { room, offer } => self.refuse_offer(room, offer, Code::QueueFull),
             Message::Attach { room, .. } => self.attached(&room, Err(Code::QueueFull)),
-            Message::Command(command) => homes::refuse_command(command, Code::QueueFull),
+            Message::Command(command) => command.refuse(Code::QueueFull),
             Message::List { gather, .. } => gather.add(Vec::new()),
             Message::Flush(batch) => self.home_resync(&batch.room),
             Message::Members { room, .. } => {
@@ -119,6 +119,15 @@ impl Shard {
             Message::Verdicts { .. } if full => {}
             Message::Verdicts { ref verdicts, .. } => {
                 let worth = verdicts.len();
+                self.unsent.keep(to, message, worth, now);
+            }
+            Message::Votes { room, poll, ballots, .. } => {
+                self.refuse_votes(&room, poll, &ballots, Code::QueueFull);
+            }
+            // Whoever is not told answers again, and learns that it is counted.
+            Message::Voted { .. } if full => {}
+            Message::Voted { ref ballots, .. } => {
+                let worth = ballots.len();
                 self.unsent.keep(to, message, worth, now);
             }
             Message::Route { mcast, .. } => {

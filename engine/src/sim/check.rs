@@ -224,6 +224,12 @@ pub(super) fn name(message: &Message) -> String {
         Message::Offer { room, offer } => {
             format!("offer {room} {} and {} likes", offer.candidates.len(), offer.likes)
         }
+        Message::Votes { room, poll, ballots, .. } => {
+            format!("votes {room} {poll} {}", ballots.len())
+        }
+        Message::Voted { room, poll, ballots, .. } => {
+            format!("voted {room} {poll} {}", ballots.len())
+        }
         Message::SweepTook { room, cpu_us, .. } => format!("sweep took {room} {cpu_us} us"),
         Message::Command(_) => "command".into(),
         Message::List { .. } => "list".into(),

@@ -4,7 +4,7 @@
 use super::ledger::Ledger;
 use super::net::End;
 use crate::seam::Tick;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, GapReason, Outcome, server_frame::Body};
 use uproar_proto::wire::{ClientDecoder, RawFrame, Variant, decode_server, upgrade_reply};
@@ -27,6 +27,14 @@ pub(crate) struct Stream {
     pub(crate) missed: Vec<(u64, u64, GapReason)>,
     /// Messages that came in batches since.
     pub(crate) received: u64,
+    /// Messages it was told to take off its screen.
+    pub(crate) recalled: BTreeSet<u64>,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) attributes_version: u64,
+    pub(crate) pinned: Option<Box<v1::Message>>,
+    pub(crate) polls: BTreeMap<u32, v1::Poll>,
+    /// Frames that told of attributes, and of polls.
+    pub(crate) told: u64,
 }
 
 /// One client: one connection, and what it got there.
@@ -74,8 +82,11 @@ pub(crate) struct Client {
     pub(crate) left_by: Option<u32>,
     /// The last refusal of a join.
     pub(crate) refused_by: Option<u32>,
-    /// The messages of its last snapshot or resume.
+    /// The messages of its last snapshot or resume, and which of them are gone.
     pub(crate) snapshot: Vec<u64>,
+    pub(crate) blank: Vec<u64>,
+    /// What became of its answers to polls.
+    pub(crate) voted: Vec<v1::Voted>,
     /// The longest time between a message's receipt by the server and here, milliseconds.
     pub(crate) late_ms_max: u64,
     /// Counts with likes it got.
@@ -119,6 +130,8 @@ impl Client {
             left_by: None,
             refused_by: None,
             snapshot: Vec::new(),
+            blank: Vec::new(),
+            voted: Vec::new(),
             late_ms_max: 0,
             like_counts: 0,
             inbox: Vec::new(),
@@ -224,6 +237,14 @@ impl Client {
             Body::Reconnect(_) => self.reconnect = true,
             Body::Pong(_) => self.pongs += 1,
             Body::Expiring(_) => {}
+            Body::Voted(voted) => self.voted.push(voted),
+            Body::Recalled(v1::Recalled { ref room, .. })
+            | Body::Attributes(v1::Attributes { ref room, .. })
+            | Body::Pinned(v1::Pinned { ref room, .. })
+            | Body::Poll(v1::Poll { ref room, .. }) => {
+                let stream = self.streams.get_mut(room);
+                stream.ok_or("a notice of a room it is not in")?.notice(body)?;
+            }
             frame if self.has_inbox => self.inbox.push(frame),
             _ => return Err("a frame about conversations, and it has no inbox".into()),
         }
@@ -344,16 +365,62 @@ impl Client {
             return Err(format!("resumed is told as {}", joined.resumed));
         }
         self.snapshot = joined.messages.iter().map(|m| m.seq).collect();
+        self.blank = joined.messages.iter().filter(|m| m.gone).map(|m| m.seq).collect();
         let stream = Stream {
             epoch: joined.epoch,
             seq: joined.seq,
             joined_at: joined.seq,
             likes: joined.likes,
             viewers: joined.viewers,
+            recalled: joined.recalled.into_iter().collect(),
+            attributes: joined.attributes,
+            attributes_version: joined.attributes_version,
+            pinned: joined.pinned,
+            polls: joined.polls.into_iter().map(|poll| (poll.poll, poll)).collect(),
             ..Stream::default()
         };
         if self.streams.insert(joined.room, stream).is_some() {
             return Err("joined a room twice".into());
+        }
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// What came of the room beside messages and counts.
+    fn notice(&mut self, body: Body) -> Result<(), String> {
+        match body {
+            Body::Recalled(recalled) => {
+                // In order with the messages, but for who was told of all at once after a gap.
+                let early = recalled.seqs.iter().find(|seq| **seq > self.seq);
+                if let (Some(seq), true) = (early, self.missed.is_empty()) {
+                    return Err(format!("the recall of {seq} came before it, at {}", self.seq));
+                }
+                self.recalled.extend(recalled.seqs);
+            }
+            Body::Attributes(change) => {
+                self.told += 1;
+                if change.from_version > self.attributes_version && !change.whole {
+                    return Err(format!("a hole in attributes before {}", change.version));
+                }
+                if change.version > self.attributes_version {
+                    if change.whole {
+                        self.attributes.clear();
+                    }
+                    self.attributes.retain(|key, _| !change.removed.contains(key));
+                    self.attributes.extend(change.set);
+                    self.attributes_version = change.version;
+                }
+            }
+            Body::Pinned(pinned) => self.pinned = pinned.message,
+            Body::Poll(poll) => {
+                self.told += 1;
+                let known = self.polls.entry(poll.poll).or_insert_with(|| poll.clone());
+                if !known.over {
+                    (known.votes, known.over) = (poll.votes, poll.over);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use super::World;
 use super::crowd::content;
 use crate::cluster::home::home_of;
 use crate::shard::message::{Gather, Message};
-use crate::shard::refuse_command;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(test)]
+use uproar_proto::control::{AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo};
 use uproar_proto::control::{
-    BackendMessage, Command, Content, Published, Reply, RoomInfo, RoomSettings, Which,
+    BackendMessage, Command, Content, Published, Recall, Reply, RoomInfo, RoomSettings, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
@@ -58,7 +59,7 @@ fn hand(world: &mut World, room: &str, command: Command) {
     if let Err(Message::Command(command)) =
         world.mail.post(usize::from(home.0), Message::Command(command))
     {
-        refuse_command(command, Code::QueueFull);
+        command.refuse(Code::QueueFull);
     }
 }
 
@@ -116,6 +117,33 @@ pub(crate) fn mute(world: &mut World, room: &str, user: &str, mute_s: u32) {
     let reply = reply(world, |_, _: Result<(), Code>| {});
     let (room_id, user) = (room_id(room), user.to_owned());
     hand(world, room, Command::Mute { room: room_id, user, mute_s, reply });
+}
+
+/// A backend recalls messages.
+pub(crate) fn recall(world: &mut World, room: &str, what: Recall) {
+    let reply = reply(world, |_, _: Result<Vec<u64>, Code>| {});
+    hand(world, room, Command::Recall { room: room_id(room), what, reply });
+}
+
+/// A backend changes attributes.
+#[cfg(test)]
+pub(crate) fn attributes(world: &mut World, room: &str, change: AttributeChange) {
+    let reply = reply(world, |_, _: Result<AttributesOutcome, Code>| {});
+    hand(world, room, Command::Attributes { room: room_id(room), change, reply });
+}
+
+/// A backend pins something, or nothing.
+#[cfg(test)]
+pub(crate) fn pin(world: &mut World, room: &str, pin: Option<Pin>) {
+    let reply = reply(world, |_, _: Result<(), Code>| {});
+    hand(world, room, Command::Pin { room: room_id(room), pin, reply });
+}
+
+/// A backend asks a question.
+#[cfg(test)]
+pub(crate) fn open_poll(world: &mut World, room: &str, poll: NewPoll) {
+    let reply = reply(world, |_, _: Result<PollInfo, Code>| {});
+    hand(world, room, Command::OpenPoll { room: room_id(room), poll, reply });
 }
 
 /// Every room of the node, by name, once the world has run.
@@ -178,8 +206,9 @@ pub(crate) fn act(world: &mut World) {
         let place = world.rng.below(world.accounts.len() as u64) as usize;
         let user = world.accounts[place].user.clone();
         let long_s = world.rng.below(4) as u32;
-        match world.rng.below(2) {
+        match world.rng.below(3) {
             0 => kick(world, &room, &user, long_s),
+            1 => recall(world, &room, Recall::User(user)),
             _ => mute(world, &room, &user, long_s),
         }
     }

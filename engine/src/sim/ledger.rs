@@ -5,7 +5,7 @@
 use crate::router::Batch;
 use crate::shard::message::Message;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uproar_proto::control::Content;
 use uproar_proto::v1::{self, Class, Outcome};
 
@@ -28,6 +28,7 @@ struct Known {
 #[derive(Default)]
 struct Life {
     messages: BTreeMap<u64, Known>,
+    recalled: BTreeSet<u64>,
 }
 
 /// All of it.
@@ -74,6 +75,7 @@ impl Ledger {
     fn batch(&mut self, batch: &Batch) {
         let (room, epoch) = (batch.room.to_string(), batch.epoch.0);
         let life = self.lives.entry((room.clone(), epoch)).or_default();
+        life.recalled.extend(batch.recalled());
         let mut seq = batch.seq_before();
         for message in &batch.messages {
             seq += 1;
@@ -81,7 +83,12 @@ impl Ledger {
             assert_eq!(message.seq.0, seq, "a batch of {room} has contiguous seq");
             let said = self.published.get(&id).expect("what is admitted was published");
             assert_eq!(said.room, room, "a message stays in its room");
-            assert_eq!((said.class, &said.content), (message.class, &message.content));
+            if message.gone {
+                // Recalled while the room had no member anywhere: nobody heard it.
+                life.recalled.insert(seq);
+            } else {
+                assert_eq!((said.class, &said.content), (message.class, &message.content));
+            }
             let known = Known { id: id.clone(), user: message.user.to_string() };
             match life.messages.get(&seq) {
                 Some(old) => assert_eq!(*old, known, "{room}: two messages with seq {seq}"),
@@ -100,6 +107,11 @@ impl Ledger {
         let life = self.lives.get(&(room.to_owned(), epoch));
         let known = life.and_then(|life| life.messages.get(&seq));
         let known = known.ok_or_else(|| format!("{room} never ordered seq {seq}"))?;
+        if got.gone {
+            let is_recalled = life.is_some_and(|life| life.recalled.contains(&seq));
+            let is_blank = got.content.is_none() && is_recalled;
+            return if is_blank { Ok(()) } else { Err(format!("seq {seq} is gone of itself")) };
+        }
         let said = &self.published[&known.id];
         let content = match &got.content {
             Some(v1::message::Content::Text(text)) => Content::Text(Bytes::from(text.clone())),

@@ -16,6 +16,8 @@ mod crowd;
 mod inboxes;
 mod ledger;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod lost;
 mod mail;
 mod net;

@@ -384,15 +384,7 @@ impl Engine for Nodes {
 
     /// There are no rooms here.
     fn command(&self, command: Command) {
-        let code = Code::RoomNotFound;
-        match command {
-            Command::Create { reply, .. }
-            | Command::Get { reply, .. }
-            | Command::Update { reply, .. } => reply(Err(code)),
-            Command::Close { reply, .. } | Command::Mute { reply, .. } => reply(Err(code)),
-            Command::Publish { reply, .. } => reply(Err(code)),
-            Command::Kick { reply, .. } => reply(Err(code)),
-        }
+        command.refuse(Code::RoomNotFound);
     }
 
     fn list(&self, _which: Which, _limit: usize, reply: Reply<Vec<RoomInfo>>) {

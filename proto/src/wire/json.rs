@@ -117,6 +117,7 @@ frame_reader!(
         renew: Renew(v1::Renew),
         watch: Watch(v1::Watch),
         react: React(v1::React),
+        vote: Vote(v1::Vote),
     }
 );
 
@@ -148,6 +149,11 @@ frame_reader!(
         reacted: Reacted(v1::Reacted),
         relations: Relations(v1::Relations),
         settings: Settings(v1::Settings),
+        recalled: Recalled(v1::Recalled),
+        attributes: Attributes(v1::Attributes),
+        pinned: Pinned(v1::Pinned),
+        poll: Poll(v1::Poll),
+        voted: Voted(v1::Voted),
     }
 );
 
@@ -333,6 +339,7 @@ pub(crate) struct MessageIn {
     data: Option<Bytes>,
     #[serde(with = "base64")]
     client_msg_id: Bytes,
+    gone: bool,
 }
 
 impl TryFrom<MessageIn> for v1::Message {
@@ -351,6 +358,7 @@ impl TryFrom<MessageIn> for v1::Message {
             user: m.user,
             time_ms: m.time_ms,
             client_msg_id: m.client_msg_id,
+            gone: m.gone,
             content,
         })
     }

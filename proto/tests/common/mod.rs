@@ -286,6 +286,8 @@ fn conversation_body() -> impl Strategy<Value = client_frame::Body> {
         text().prop_map(|token| Body::Renew(v1::Renew { token })),
         vec(text(), 0..3).prop_map(|users| Body::Watch(v1::Watch { users })),
         react().prop_map(Body::React),
+        (text(), any::<[u32; 2]>())
+            .prop_map(|(room, [poll, option])| { Body::Vote(v1::Vote { room, poll, option }) }),
     ]
 }
 
@@ -319,16 +321,58 @@ fn message() -> impl Strategy<Value = v1::Message> {
         text().prop_map(v1::message::Content::Text),
         data().prop_map(v1::message::Content::Data)
     ];
-    (number(), word(4), text(), number(), data(), option::of(content)).prop_map(
-        |(seq, class, user, time_ms, client_msg_id, content)| v1::Message {
+    (number(), word(4), text(), number(), data(), option::of(content), any::<bool>()).prop_map(
+        |(seq, class, user, time_ms, client_msg_id, content, gone)| v1::Message {
             seq,
             class,
             user,
             time_ms,
             client_msg_id,
             content,
+            gone,
         },
     )
+}
+
+fn poll() -> impl Strategy<Value = v1::Poll> {
+    let counts = (vec(text(), 0..3), vec(number(), 0..3));
+    (text(), any::<u32>(), text(), counts, number(), any::<bool>()).prop_map(
+        |(room, poll, question, (options, votes), ends_ms, over)| v1::Poll {
+            room,
+            poll,
+            question,
+            options,
+            ends_ms,
+            votes,
+            over,
+        },
+    )
+}
+
+/// What a room tells beside messages.
+fn live_body() -> impl Strategy<Value = server_frame::Body> {
+    use server_frame::Body;
+    let set = btree_map(text(), text(), 0..3);
+    let versions = [number(), number()];
+    prop_oneof![
+        (text(), number(), vec(number(), 0..4))
+            .prop_map(|(room, epoch, seqs)| { Body::Recalled(v1::Recalled { room, epoch, seqs }) }),
+        (text(), number(), versions, set, vec(text(), 0..3), any::<bool>()).prop_map(
+            |(room, epoch, [version, from_version], set, removed, whole)| {
+                let change =
+                    v1::Attributes { room, epoch, version, from_version, set, removed, whole };
+                Body::Attributes(change)
+            }
+        ),
+        (text(), number(), option::of(message())).prop_map(|(room, epoch, message)| {
+            let message = message.map(Box::new);
+            Body::Pinned(v1::Pinned { room, epoch, message })
+        }),
+        poll().prop_map(Body::Poll),
+        (text(), any::<[u32; 4]>()).prop_map(|(room, [poll, option, code, retry_after_ms])| {
+            Body::Voted(v1::Voted { room, poll, option, code, retry_after_ms })
+        }),
+    ]
 }
 
 fn verdict() -> impl Strategy<Value = v1::Verdict> {
@@ -346,8 +390,13 @@ fn verdict() -> impl Strategy<Value = v1::Verdict> {
 fn joined() -> impl Strategy<Value = v1::Joined> {
     let ids = (text(), number(), number());
     let held = (vec(message(), 0..4), btree_map(text(), text(), 0..3));
-    (ids, held, number(), number(), any::<bool>(), any::<u32>()).prop_map(
-        |((room, epoch, seq), (messages, attributes), viewers, likes, resumed, slow_mode_s)| {
+    let counts = (number(), number(), any::<bool>(), any::<u32>());
+    let live = (number(), vec(number(), 0..3), option::of(message()), vec(poll(), 0..2));
+    (ids, held, counts, live).prop_map(
+        |((room, epoch, seq), (messages, attributes), counts, live)| {
+            let (viewers, likes, resumed, slow_mode_s) = counts;
+            let (attributes_version, recalled, pinned, polls) = live;
+            let pinned = pinned.map(Box::new);
             v1::Joined {
                 room,
                 epoch,
@@ -358,6 +407,10 @@ fn joined() -> impl Strategy<Value = v1::Joined> {
                 likes,
                 resumed,
                 slow_mode_s,
+                attributes_version,
+                recalled,
+                pinned,
+                polls,
             }
         },
     )
@@ -405,7 +458,7 @@ pub(crate) fn server_body() -> impl Strategy<Value = server_frame::Body> {
         error,
         (any::<u32>(), text())
             .prop_map(|(spread_ms, to)| Body::Reconnect(v1::Reconnect { spread_ms, to })),
-        prop_oneof![Just(Body::Pong(v1::Pong {})), stored_body()],
+        prop_oneof![Just(Body::Pong(v1::Pong {})), stored_body(), live_body()],
         (text(), any::<u32>()).prop_map(|(room, code)| Body::Left(v1::Left { room, code })),
     ]
 }

@@ -352,7 +352,12 @@ fn lines_of_rooms_go_again_after_a_break_in_their_order_and_are_bounded() {
     let lines = |seq| {
         let message = uproar_proto::v1::Message { seq, ..Default::default() };
         let room = uproar_proto::ids::RoomId::new("stage").unwrap();
-        Lines { room, epoch: uproar_proto::ids::Epoch(7), messages: vec![message] }
+        Lines {
+            room,
+            epoch: uproar_proto::ids::Epoch(7),
+            messages: vec![message],
+            recalled: Vec::new(),
+        }
     };
     let seqs = |batch: v1::Asks| batch.lines.iter().map(|l| l.messages[0].seq).collect::<Vec<_>>();
     (1..=2).for_each(|seq| assert!(link.lines(lines(seq))));

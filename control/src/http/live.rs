@@ -1,0 +1,201 @@
+//! What a backend does to a live room besides publishing: recalls messages, changes attributes,
+//! pins a message. Members are told of each in order with the messages.
+
+use super::Context;
+use super::errors::{ApiError, ErrorBody, ErrorFields};
+use super::extract::{Body, Room};
+use super::publish::check_user;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uproar_proto::control::{self, AttributeChange, AttributesOutcome, Command};
+use uproar_proto::error::Code;
+use utoipa::ToSchema;
+
+/// Messages of one request. More: ask again.
+const SEQS_MAX: usize = 1_000;
+
+/// Which messages are recalled: either `seqs` or `user`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recall {
+    /// These, by seq; 1 to 1,000. Those that the room has not had are left out.
+    seqs: Option<Vec<u64>>,
+    /// All of this user that are in the room's history.
+    #[schema(example = "mallory")]
+    user: Option<String>,
+}
+
+/// What was recalled.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RecalledMessages)]
+pub(crate) struct Recalled {
+    seqs: Vec<u64>,
+}
+
+/// Recalls messages of a room. Members are told within a second to take them off the screen, who
+/// joins or comes back gets them blank, and they are taken out of the room's danmaku.
+#[utoipa::path(post, path = "/v1/rooms/{room}/recall", tag = "moderation", request_body = Recall,
+    params(("room" = String, Path, description = "the room's name")),
+    responses((status = 200, body = Recalled), (status = 404, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn recall(
+    State(shared): Context,
+    Room(room): Room,
+    Body(body): Body<Recall>,
+) -> Result<Json<Recalled>, ApiError> {
+    let what = match body {
+        Recall { seqs: Some(seqs), user: None } => {
+            if !(1..=SEQS_MAX).contains(&seqs.len()) {
+                let text = format!("seqs has {} entries; allowed are 1 to {SEQS_MAX}", seqs.len());
+                return Err(ApiError::bad_request(text));
+            }
+            control::Recall::Seqs(seqs)
+        }
+        Recall { seqs: None, user: Some(user) } => {
+            check_user(&user)?;
+            control::Recall::User(user)
+        }
+        _ => return Err(ApiError::bad_request("what is meant is seqs, or user; one of the two")),
+    };
+    let engine = &shared.api.engine;
+    let seqs = shared.call(|reply| engine.command(Command::Recall { room, what, reply })).await?;
+    Ok(Json(Recalled { seqs }))
+}
+
+/// Attributes to change; what is named in neither stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeAttributes {
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    /// Keys to take out.
+    #[serde(default)]
+    remove: Vec<String>,
+    /// Only where the attributes have this version.
+    if_version: Option<u64>,
+}
+
+/// The attributes of a room.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attributes)]
+pub(crate) struct AttributesView {
+    /// Rises with each change.
+    version: u64,
+    attributes: BTreeMap<String, String>,
+}
+
+/// The attributes have another version: read them, and decide again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VersionConflict {
+    error: ErrorFields,
+    /// The one they have.
+    version: u64,
+}
+
+/// Changes some attributes of a room. Members are told of the difference, four times a second at
+/// most.
+#[utoipa::path(patch, path = "/v1/rooms/{room}/attributes", tag = "rooms",
+    request_body = ChangeAttributes,
+    params(("room" = String, Path, description = "the room's name")),
+    responses(
+        (status = 200, body = AttributesView),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = VersionConflict, description = "if_version is not their version"),
+    ), security(("api_key" = [])))]
+pub(crate) async fn change_attributes(
+    State(shared): Context,
+    Room(room): Room,
+    Body(body): Body<ChangeAttributes>,
+) -> Result<Response, ApiError> {
+    let ChangeAttributes { set, remove, if_version } = body;
+    let change = AttributeChange { set, remove, if_version };
+    // A change of settings reads them, and writes what it has read.
+    let _one_at_a_time = shared.updates[super::rooms::lock_of(&room)].lock().await;
+    let engine = &shared.api.engine;
+    let outcome =
+        shared.call(|reply| engine.command(Command::Attributes { room, change, reply })).await?;
+    match outcome {
+        AttributesOutcome::Changed { version, attributes } => {
+            Ok(Json(AttributesView { version, attributes }).into_response())
+        }
+        AttributesOutcome::TooMuch { text } => Err(ApiError::bad_request(text)),
+        AttributesOutcome::Conflict { version } => {
+            let known = if_version.unwrap_or_default();
+            let text = format!("if_version is {known}; the attributes have version {version}");
+            let error = ApiError::new(Code::Conflict, text);
+            let body = VersionConflict { error: error.fields(), version };
+            Ok((error.status, Json(body)).into_response())
+        }
+    }
+}
+
+/// What is pinned: either `seq`, or `text` with a `user`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pin {
+    /// A message in the room's history.
+    seq: Option<u64>,
+    /// A text, as long as a message may be.
+    #[schema(example = "the show begins at nine")]
+    text: Option<String>,
+    /// Shown as its sender.
+    user: Option<String>,
+}
+
+/// Pins a message in place of the one that is pinned: members see it at once, others as they join.
+#[utoipa::path(put, path = "/v1/rooms/{room}/pin", tag = "rooms", request_body = Pin,
+    params(("room" = String, Path, description = "the room's name")),
+    responses(
+        (status = 204, description = "pinned"),
+        (status = 404, body = ErrorBody, description = "no such room, or it remembers no such seq"),
+    ), security(("api_key" = [])))]
+pub(crate) async fn pin(
+    State(shared): Context,
+    Room(room): Room,
+    Body(body): Body<Pin>,
+) -> Result<StatusCode, ApiError> {
+    let bytes_max = shared.api.payload_bytes_max as usize;
+    let pin = match body {
+        Pin { seq: Some(seq), text: None, user: None } => control::Pin::Seq(seq),
+        Pin { seq: None, text: Some(text), user: Some(user) } => {
+            check_user(&user)?;
+            if text.is_empty() || text.len() > bytes_max {
+                let text = format!("text has {} bytes; allowed are 1 to {bytes_max}", text.len());
+                return Err(ApiError::bad_request(text));
+            }
+            control::Pin::Text { user, text }
+        }
+        _ => return Err(ApiError::bad_request("what is pinned is seq, or text and user")),
+    };
+    let (engine, pin) = (&shared.api.engine, Some(pin));
+    shared.call(|reply| engine.command(Command::Pin { room, pin, reply })).await.map_err(
+        |error| {
+            if error.code == Code::NotFound {
+                return ApiError::new(
+                    Code::NotFound,
+                    "the room remembers no message with this seq",
+                );
+            }
+            error
+        },
+    )?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes the pinned message down; there need not be one.
+#[utoipa::path(delete, path = "/v1/rooms/{room}/pin", tag = "rooms",
+    params(("room" = String, Path, description = "the room's name")),
+    responses((status = 204, description = "nothing is pinned"), (status = 404, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn unpin(
+    State(shared): Context,
+    Room(room): Room,
+) -> Result<StatusCode, ApiError> {
+    let (engine, pin) = (&shared.api.engine, None);
+    shared.call(|reply| engine.command(Command::Pin { room, pin, reply })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

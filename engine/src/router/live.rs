@@ -1,0 +1,95 @@
+//! What a home tells its viewers beside messages and counters: attributes, the pinned message,
+//! recalls, polls. Owns when each of it is due, and what viewers have been told. Each rule is in
+//! its own file; here they share the way into the batches.
+
+use super::attributes::Attributes;
+use super::polls::Polls;
+use super::state::RoomState;
+use crate::seam::Tick;
+use std::collections::BTreeMap;
+use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::v1::{self, server_frame::Body};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Live {
+    room: RoomId,
+    epoch: Epoch,
+    pub attributes: Attributes,
+    pub polls: Polls,
+    /// Recalled, to be told.
+    recalled: Vec<u64>,
+    /// Pinned since (or nothing any more), to be told.
+    pinned: Option<Option<Box<v1::Message>>>,
+    told: RoomState,
+}
+
+impl Live {
+    /// A room that begins with these attributes.
+    #[must_use]
+    pub fn new(
+        room: RoomId,
+        epoch: Epoch,
+        attributes: BTreeMap<String, String>,
+        polls: Polls,
+    ) -> Live {
+        let told = RoomState::new(attributes.clone());
+        let attributes = Attributes::new(attributes);
+        Live { room, epoch, attributes, polls, recalled: Vec::new(), pinned: None, told }
+    }
+
+    /// Messages are recalled; one that is pinned is not pinned any more.
+    pub fn recall(&mut self, seqs: &[u64]) {
+        self.recalled.extend_from_slice(seqs);
+        let pinned = self.pinned.as_ref().map(|pinned| pinned.as_deref());
+        if pinned
+            .unwrap_or_else(|| self.told.pinned())
+            .is_some_and(|message| seqs.contains(&message.seq))
+        {
+            self.pin(None);
+        }
+    }
+
+    /// Pins a message, or none.
+    pub fn pin(&mut self, message: Option<v1::Message>) {
+        self.pinned = Some(message.map(Box::new));
+    }
+
+    /// Something is to be told that does not wait for a long window.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !self.recalled.is_empty() || self.pinned.is_some()
+    }
+
+    /// When something is to be told; `NEVER` where viewers know all of it.
+    #[must_use]
+    pub fn due(&self) -> Tick {
+        if self.is_urgent() {
+            return Tick(0);
+        }
+        self.attributes.due().min(self.polls.due())
+    }
+
+    /// What viewers are told now. `whole`: some of them have missed what was told before.
+    pub fn take(&mut self, now: Tick, whole: bool) -> Vec<Body> {
+        let (room, epoch) = (self.room.to_string(), self.epoch.0);
+        let mut notices = Vec::new();
+        if !self.recalled.is_empty() {
+            let seqs = std::mem::take(&mut self.recalled);
+            notices.push(Body::Recalled(v1::Recalled { room: room.clone(), epoch, seqs }));
+        }
+        if let Some(message) = self.pinned.take() {
+            notices.push(Body::Pinned(v1::Pinned { room: room.clone(), epoch, message }));
+        }
+        notices.extend(self.attributes.take(&self.room, self.epoch, now).map(Body::Attributes));
+        notices.extend(self.polls.take(&room, now).into_iter().map(Body::Poll));
+        notices.iter().for_each(|notice| self.told.apply(notice));
+        if whole { self.told.whole(&self.room, self.epoch) } else { notices }
+    }
+
+    /// What viewers know.
+    #[must_use]
+    pub fn told(&self) -> &RoomState {
+        &self.told
+    }
+}

@@ -1,0 +1,187 @@
+//! What a room is for its crowd beside messages, over real sockets: recalls, what may be said,
+//! state that is told as it changes, polls.
+
+use crate::On;
+use crate::client::Client;
+use crate::server::Server;
+use crate::tokens::{config, plain};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use uproar_proto::v1::{self, client_frame, server_frame::Body};
+
+/// A frame about the room's state that fits.
+fn told<T>(client: &mut Client, what: &str, fits: impl Fn(&Body) -> Option<T>) -> T {
+    client.take(what, fits)
+}
+
+/// A user in the room.
+fn member(server: &Server, on: On, user: &str) -> (Client, v1::Joined) {
+    let mut client = Client::user(server, on.wire, &plain(user));
+    let joined = client.join("stage");
+    (client, joined)
+}
+
+fn recalled(client: &mut Client) -> Vec<u64> {
+    told(client, "a recall", |body| match body {
+        Body::Recalled(recalled) => Some(recalled.seqs.clone()),
+        _ => None,
+    })
+}
+
+fn vote(client: &mut Client, poll: u64, option: u32) {
+    let vote = v1::Vote { room: "stage".into(), poll: poll as u32, option };
+    client.send(client_frame::Body::Vote(vote));
+}
+
+/// What became of an answer.
+fn voted(client: &mut Client) -> u32 {
+    told(client, "what became of an answer", |body| match body {
+        Body::Voted(voted) => Some(voted.code),
+        _ => None,
+    })
+}
+
+pub(crate) fn what_is_recalled_leaves_every_screen_within_a_second(on: On) {
+    let server = Server::start(on.io, &config());
+    let mut viewers: Vec<Client> =
+        (0..4).map(|n| member(&server, on, &format!("viewer-{n}")).0).collect();
+    let (mut mallory, _) = member(&server, on, "mallory");
+    server.says("stage", "one");
+    mallory.is_accepted("stage", "1", "two");
+    mallory.is_accepted("stage", "2", "three");
+    viewers.iter_mut().for_each(|viewer| assert_eq!(viewer.messages("stage", 3).len(), 3));
+    let begun = Instant::now();
+    let answer = server.post("/v1/rooms/stage/recall", &json!({"user": "mallory"}));
+    assert_eq!(answer, json!({"seqs": [2, 3]}));
+    viewers.iter_mut().for_each(|viewer| assert_eq!(recalled(viewer), [2, 3]));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    server.post("/v1/rooms/stage/recall", &json!({"seqs": [1, 77]}));
+    assert_eq!(recalled(&mut viewers[0]), [1]);
+    let (_, late) = member(&server, on, "late");
+    let seen: Vec<(u64, bool)> = late.messages.iter().map(|m| (m.seq, m.gone)).collect();
+    assert_eq!(seen, [(1, true), (2, true), (3, true)], "no hole, and nothing in it");
+    assert!(late.messages.iter().all(|message| message.content.is_none()));
+    // Who comes back has seen one of them.
+    let mut back = Client::user(&server, on.wire, &plain("back"));
+    back.ask_to_join("stage", Some(v1::Cursor { epoch: late.epoch, seq: 2 }));
+    let joined = back.joined("stage");
+    let blank: Vec<u64> = joined.messages.iter().filter(|m| m.gone).map(|m| m.seq).collect();
+    assert_eq!((joined.resumed, &joined.recalled[..], &blank[..]), (true, &[2, 1][..], &[3][..]));
+}
+
+pub(crate) fn a_muted_room_hears_its_list_alone_and_no_text_twice(on: On) {
+    let server = Server::start(on.io, &config());
+    server.post("/v1/rooms", &json!({"room": "stage", "slow_mode_s": 600, "allowed": ["host"]}));
+    let [mut host, mut ann] = ["host", "ann"].map(|user| member(&server, on, user).0);
+    host.is_accepted("stage", "1", "welcome");
+    host.is_accepted("stage", "2", "no slow mode for me");
+    ann.is_accepted("stage", "1", "hello");
+    assert_eq!(ann.is_refused("stage", "2", "hello?").0, 1002, "SLOW_MODE");
+    let change = |body: Value| {
+        let answer = server.request("PATCH", "/v1/rooms/stage", &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        // The shards are told.
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    change(json!({"mute_all": true, "slow_mode_s": 0}));
+    assert_eq!(ann.is_refused("stage", "3", "may I?").0, 2024, "ROOM_MUTED");
+    host.is_accepted("stage", "3", "I may");
+    server.says("stage", "and so may the backend");
+    change(json!({"mute_all": false, "unique_s": 60}));
+    ann.is_accepted("stage", "4", "666");
+    for client in [&mut host, &mut ann] {
+        let (code, retry_after_ms) = client.is_refused("stage", "5", "666");
+        assert_eq!(code, 2025, "DUPLICATE");
+        assert!((50_000..=60_000).contains(&retry_after_ms), "{retry_after_ms}");
+    }
+    ann.is_accepted("stage", "6", "6666");
+}
+
+pub(crate) fn a_rooms_state_is_told_as_it_changes(on: On) {
+    let server = Server::start(on.io, "");
+    let (mut viewer, joined) = Client::viewer(&server, on.wire, "stage");
+    assert_eq!((joined.attributes_version, joined.pinned), (0, None));
+    let patch = |body: Value| {
+        let answer = server.request("PATCH", "/v1/rooms/stage/attributes", &body);
+        (answer.status, answer.json()["version"].as_u64())
+    };
+    assert_eq!(patch(json!({"set": {"title": "one", "n": "1"}, "if_version": 0})), (200, Some(1)));
+    assert_eq!(patch(json!({"set": {"title": "two"}, "if_version": 0})), (409, Some(1)));
+    assert_eq!(patch(json!({"remove": ["n"], "if_version": 1})), (200, Some(2)));
+    let mut known = std::collections::BTreeMap::new();
+    let mut version = 0;
+    while version < 2 {
+        let change = told(&mut viewer, "a change", |body| match body {
+            Body::Attributes(change) => Some(change.clone()),
+            _ => None,
+        });
+        assert_eq!(change.from_version, version, "no hole");
+        change.removed.iter().for_each(|key| drop(known.remove(key)));
+        known.extend(change.set);
+        version = change.version;
+    }
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), [("title".into(), "one".into())]);
+    server.says("stage", "look here");
+    let pin = |method: &str, body: &Value| {
+        let answer = server.request(method, "/v1/rooms/stage/pin", body);
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    };
+    let pinned = |client: &mut Client| {
+        told(client, "a pin", |body| match body {
+            Body::Pinned(pinned) => Some(pinned.message.as_ref().map(|message| message.seq)),
+            _ => None,
+        })
+    };
+    pin("PUT", &json!({"seq": 1}));
+    assert_eq!(pinned(&mut viewer), Some(1));
+    let (_, late) = Client::viewer(&server, on.wire, "stage");
+    assert_eq!((late.attributes_version, late.attributes.len()), (2, 1));
+    assert_eq!(late.pinned.map(|message| message.user), Some("host".into()));
+    pin("PUT", &json!({"text": "at nine", "user": "host"}));
+    assert_eq!(pinned(&mut viewer), Some(0));
+    pin("DELETE", &Value::Null);
+    assert_eq!(pinned(&mut viewer), None);
+}
+
+pub(crate) fn a_poll_counts_each_user_once(on: On) {
+    let server = Server::start(on.io, &config());
+    let mut viewers: Vec<Client> =
+        (0..8).map(|n| member(&server, on, &format!("viewer-{n}")).0).collect();
+    let body = json!({"question": "who?", "options": ["red", "blue"], "duration_s": 60});
+    let poll = server.post("/v1/rooms/stage/polls", &body)["poll"].as_u64().unwrap();
+    for viewer in &mut viewers {
+        let asked = told(viewer, "the question", |body| match body {
+            Body::Poll(poll) => Some(poll.options.clone()),
+            _ => None,
+        });
+        assert_eq!(asked, ["red", "blue"]);
+        vote(viewer, poll, 1);
+    }
+    viewers.iter_mut().for_each(|viewer| assert_eq!(voted(viewer), 0));
+    for (option, code) in [(0, 2027), (2, 2015)] {
+        vote(&mut viewers[0], poll, option);
+        assert_eq!(voted(&mut viewers[0]), code, "ALREADY_VOTED, then BAD_REQUEST");
+    }
+    // One user by several connections, on whatever shards they are.
+    for (place, code) in [0, 2027, 2027, 2027].into_iter().enumerate() {
+        let (mut ann, joined) = member(&server, on, "ann");
+        assert_eq!(joined.polls[0].question, "who?");
+        vote(&mut ann, poll, 0);
+        assert_eq!(voted(&mut ann), code, "connection {place}");
+    }
+    let ended = server.request("DELETE", &format!("/v1/rooms/stage/polls/{poll}"), &Value::Null);
+    assert_eq!(ended.status, 200, "{}", ended.body);
+    for viewer in &mut viewers {
+        let last = told(viewer, "the last word", |body| match body {
+            Body::Poll(poll) if poll.over => Some(poll.votes.clone()),
+            _ => None,
+        });
+        assert_eq!(last, [1, 8]);
+    }
+    vote(&mut viewers[1], poll, 0);
+    assert_eq!(voted(&mut viewers[1]), 2026, "POLL_OVER");
+    let info = server.get(&format!("/v1/rooms/stage/polls/{poll}")).json();
+    let votes: Vec<&Value> =
+        info["options"].as_array().unwrap().iter().map(|option| &option["votes"]).collect();
+    assert_eq!((&info["over"], votes), (&json!(true), vec![&json!(1), &json!(8)]));
+}
