@@ -26,6 +26,8 @@ const bundle = async (name, entry) => {
 await bundle("uproar.js", "sdk/index.ts");
 await bundle("room.js", "pages/room/main.ts");
 await bundle("room.css", "pages/room/room.css");
+await bundle("chat.js", "pages/chat/main.ts");
+await bundle("chat.css", "pages/chat/chat.css");
 await bundle("admin.js", "pages/admin/main.ts");
 await bundle("admin.css", "pages/admin/admin.css");
 const types = "node_modules/.types.d.ts";
@@ -36,6 +38,7 @@ execFileSync(
 );
 made.set("uproar.d.ts", readFileSync(types, "utf8"));
 made.set("room.html", readFileSync("pages/room/index.html", "utf8"));
+made.set("chat.html", readFileSync("pages/chat/index.html", "utf8"));
 made.set("admin.html", readFileSync("pages/admin/index.html", "utf8"));
 made.set("icon.svg", readFileSync("pages/icon.svg", "utf8"));
 

@@ -268,12 +268,21 @@ export declare class SendRefused extends Error {
 export declare class Conversations extends Emitter<ConversationsEvents> {
 	private readonly host;
 	private readonly answers;
+	private readonly olders;
 	private watched;
 	/**
 	 * Sends a message to `user:NAME` or `group:ID`. Kept and sent again until it is answered, over
-	 * reconnects too: the answer comes after it was stored, or says why it will not be.
+	 * reconnects too: the answer comes after it was stored, or says why it will not be. `id`: of
+	 * {@link newId}, for who wants to know the message when it comes (its `client_msg_id`).
 	 */
-	send(conversation: string, content: string | Content): Promise<Sent>;
+	send(conversation: string, content: string | Content, id?: Uint8Array<ArrayBufferLike>): Promise<Sent>;
+	/** An id for {@link send}, never used again. */
+	newId(): Uint8Array;
+	/**
+	 * What was said before `before_seq`: `count` messages and events at most, rising by seq; empty
+	 * where there is nothing before. Those that came once are not handed on by `message`.
+	 */
+	older(conversation: string, before_seq: number, count: number): Promise<StoredMessage[]>;
 	/** Erases a message of one's own for everybody. */
 	recall(conversation: string, seq: number): Promise<Sent>;
 	/** Replaces the text of a message of one's own. */
@@ -384,6 +393,11 @@ export interface Options {
 	variant?: "proto" | "json";
 	/** Asks for the user's conversations; needs a token. */
 	inbox?: boolean;
+	/**
+	 * Of a conversation that this client has nothing of yet, so many of the newest messages come by
+	 * themselves, those before by {@link Conversations.older}. Absent: all there are.
+	 */
+	recent?: number;
 	/** A name of this device, for the server's logs; 64 bytes at most. */
 	device?: string;
 	/** A WebSocket class, where there is none (Node before version 22: `ws`). */
@@ -507,6 +521,8 @@ export declare class Account {
 	/** Makes an account, where the server lets everybody. */
 	register(user: string, password: string): Promise<void>;
 	logIn(user: string, password: string, device?: string): Promise<void>;
+	/** Ends this log-in, here and on the server. */
+	logOut(): Promise<void>;
 	/**
 	 * A token that is good for a while, as {@link Options.token} wants it; empty where nobody has
 	 * logged in.

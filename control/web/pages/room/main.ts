@@ -4,11 +4,13 @@
 
 import { Account, Fate, Heard, Options, Room, Said, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
+import { addresses } from "../addresses.js";
+import { fillIn } from "../language.js";
 import { Danmaku } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
 import { Lines } from "./lines.js";
 import { show } from "./screen.js";
-import { fillIn, words } from "./words.js";
+import { words } from "./words.js";
 
 /** What the server writes into the page. */
 interface Settings {
@@ -30,7 +32,7 @@ const settings: Settings = {
 const query = new URLSearchParams(location.search);
 const roomName = query.get("room") ?? settings.room;
 
-fillIn(document);
+fillIn(document, words);
 const lines = new Lines($("lines"), $("newest"));
 const danmaku = new Danmaku($("danmaku"));
 const gifts = new Gifts($("gifts"));
@@ -77,20 +79,6 @@ function connect(): void {
   room.on("left", () => lines.add({ user: "", text: words.left, kind: "note" }));
   room.on("error", ({ text }) => note(words.refused(text)));
   Object.assign(globalThis, { live, room });
-}
-
-/** Where the server says clients connect: by the page's own host name where that is no address. */
-async function addresses(): Promise<string[]> {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const answer = await fetch("/v1/connect");
-  if (!answer.ok) throw new Error(`${answer.status}`);
-  const { addresses } = (await answer.json()) as { addresses: string[] };
-  if (addresses.length === 0) throw new Error("no node");
-  return addresses.map((address) =>
-    address.includes("://")
-      ? address
-      : `${scheme}://${address.replace(/^(0\.0\.0\.0|\[::\])/, location.hostname)}`,
-  );
 }
 
 let ticking: ReturnType<typeof setInterval> | undefined;
