@@ -11,7 +11,7 @@ fn pages_and_the_sdk_are_served_with_what_a_browser_needs_to_know() {
         ("/web/room.js", "text/javascript; charset=utf-8", "uproar.v1"),
         ("/web/room.css", "text/css; charset=utf-8", "--accent"),
         ("/chat", "text/html; charset=utf-8", "/web/chat.js"),
-        ("/web/chat.js", "text/javascript; charset=utf-8", "/v1/friends"),
+        ("/web/chat.js", "text/javascript; charset=utf-8", "/v1/groups"),
         ("/web/chat.css", "text/css; charset=utf-8", "--accent"),
         ("/admin", "text/html; charset=utf-8", "/web/admin.js"),
         ("/web/admin.js", "text/javascript; charset=utf-8", "/v1/admin/session"),

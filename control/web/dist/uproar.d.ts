@@ -536,6 +536,66 @@ export declare class Account {
 	private post;
 	private request;
 }
+/** One line. */
+export interface DanmakuLine {
+	/** From the start of the recording, or of the video. */
+	offset_ms: number;
+	class: Class | "unknown";
+	user: string;
+	/** One of the two is there. */
+	text?: string;
+	data?: Uint8Array;
+	/** 0 to 10: what is shown first where there is no room for all. */
+	weight: number;
+	/** Names the line within its recording. */
+	seq: number;
+}
+/** A recording of a room (the latest one, where none is named), or a video. */
+export type Recorded = {
+	room: string;
+	recording?: string;
+} | {
+	video: string;
+};
+export declare class Replay {
+	readonly of: Recorded;
+	private readonly base;
+	private index?;
+	private index_ms;
+	private indexing?;
+	private notBefore_ms;
+	private readonly held;
+	private readonly asked;
+	/** `base`: where the HTTP interface is; by default where the page came from. */
+	constructor(of: Recorded, base?: string);
+	/** Reads what there is. Refused: an {@link ApiError} tells why. */
+	open(): Promise<void>;
+	/** Up to where there are lines; 0: there are none. */
+	get length_ms(): number;
+	/** When offset 0 was, as `Date.now()` does; 0 for a video. */
+	get start_unix_ms(): number;
+	/** Whether the lines of a moment are here, or there are none. */
+	has(at_ms: number): boolean;
+	/** The first moment of a range whose lines are not here; `undefined`: all are. */
+	missing(from_ms: number, to_ms: number): number | undefined;
+	/**
+	 * Brings the lines of a moment: one request for its segment where it is not held as it is now, and
+	 * one for the index where that is old. Call it at a seek, and ahead of what plays.
+	 */
+	prepare(at_ms: number): Promise<void>;
+	/** The lines from one moment on, up to another one and without it, as far as they are here. */
+	between(from_ms: number, to_ms: number): DanmakuLine[];
+	/** Writes a line to a moment of a video, in the name of who is logged in. Its `seq`. */
+	write(account: Account, text: string, offset_ms: number): Promise<number>;
+	private numberOf;
+	private believed_ms;
+	private readIndex;
+	private json;
+	private get;
+	private bring;
+	private fetch;
+	private hold;
+}
 
 export {
 	Range$1 as Range,

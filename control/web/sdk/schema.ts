@@ -1,8 +1,8 @@
 /**
- * The messages of uproar.proto as tables: what fields there are, under which number, of which kind.
+ * The messages of uproar.proto and danmaku.proto as tables: what fields there are, under which number, of which kind.
  *
  * Owns names and numbers, nothing else; the codecs walk them. A test holds every line against
- * proto/uproar/v1/uproar.proto.
+ * proto/uproar/v1.
  */
 
 /**
@@ -106,6 +106,13 @@ const MESSAGES = {
   UserPresence: "1 user string, 2 online bool, 3 last_seen_ms uint",
   Renewed: "1 expires_ms uint",
   Expiring: "1 in_ms uint",
+
+  DanmakuSegment:
+    "1 version uint, 2 number uint, 3 length_ms uint, 4 start_ms uint, 5 lines DanmakuLine*, " +
+    "6 left_out uint",
+  DanmakuLine:
+    "1 offset_ms uint, 2 class Class, 3 user string, 4 text string?, 5 data bytes?, " +
+    "6 weight uint, 7 seq uint",
 };
 
 /** Each enum: its words, from 0. */

@@ -27,6 +27,10 @@ const ENGLISH = {
   signIn: "Sign in",
   user: "Name",
   password: "Password",
+  play: "Play",
+  pause: "Pause",
+  seek: "Moment",
+  speed: "Speed",
 };
 
 type Words = typeof ENGLISH;
@@ -56,6 +60,10 @@ const CHINESE: Words = {
   signIn: "登录",
   user: "用户名",
   password: "密码",
+  play: "播放",
+  pause: "暂停",
+  seek: "时间点",
+  speed: "倍速",
 };
 
 export const words: Words = language === "zh" ? CHINESE : ENGLISH;
