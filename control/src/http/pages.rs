@@ -43,6 +43,8 @@ pub(super) fn routes(config: &PagesConfig) -> Router<Arc<Shared>> {
         File("/", HTML, room.into()),
         fixed("/web/room.js", JS, include_str!("../../web/dist/room.js")),
         fixed("/web/room.css", CSS, include_str!("../../web/dist/room.css")),
+        fixed("/web/hls.js", JS, include_str!("../../web/dist/hls.js")),
+        fixed("/web/mpegts.js", JS, include_str!("../../web/dist/mpegts.js")),
         fixed("/chat", HTML, include_str!("../../web/dist/chat.html")),
         fixed("/web/chat.js", JS, include_str!("../../web/dist/chat.js")),
         fixed("/web/chat.css", CSS, include_str!("../../web/dist/chat.css")),

@@ -10,6 +10,8 @@ fn pages_and_the_sdk_are_served_with_what_a_browser_needs_to_know() {
         ("/", "text/html; charset=utf-8", "/web/room.js"),
         ("/web/room.js", "text/javascript; charset=utf-8", "uproar.v1"),
         ("/web/room.css", "text/css; charset=utf-8", "--accent"),
+        ("/web/hls.js", "text/javascript; charset=utf-8", "Apache-2.0"),
+        ("/web/mpegts.js", "text/javascript; charset=utf-8", "Apache-2.0"),
         ("/chat", "text/html; charset=utf-8", "/web/chat.js"),
         ("/web/chat.js", "text/javascript; charset=utf-8", "/v1/groups"),
         ("/web/chat.css", "text/css; charset=utf-8", "--accent"),

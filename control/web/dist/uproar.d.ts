@@ -579,8 +579,8 @@ export declare class Replay {
 	/** The first moment of a range whose lines are not here; `undefined`: all are. */
 	missing(from_ms: number, to_ms: number): number | undefined;
 	/**
-	 * Brings the lines of a moment: one request for its segment where it is not held as it is now, and
-	 * one for the index where that is old. Call it at a seek, and ahead of what plays.
+	 * Brings the lines of a moment: one request for its segment where it is not held as it is now,
+	 * and one for the index where that is old. Call it at a seek, and ahead of what plays.
 	 */
 	prepare(at_ms: number): Promise<void>;
 	/** The lines from one moment on, up to another one and without it, as far as they are here. */

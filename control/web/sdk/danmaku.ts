@@ -107,8 +107,8 @@ export class Replay {
   }
 
   /**
-   * Brings the lines of a moment: one request for its segment where it is not held as it is now, and
-   * one for the index where that is old. Call it at a seek, and ahead of what plays.
+   * Brings the lines of a moment: one request for its segment where it is not held as it is now,
+   * and one for the index where that is old. Call it at a seek, and ahead of what plays.
    */
   async prepare(at_ms: number): Promise<void> {
     const now_ms = Date.now();

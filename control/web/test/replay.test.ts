@@ -1,4 +1,4 @@
-/** Danmaku replay: what was said in a room is shown again at its moments, and few requests do it. */
+/** Danmaku replay: what was said is shown again at its moments, and few requests do it. */
 
 import assert from "node:assert/strict";
 import { Page } from "playwright-core";

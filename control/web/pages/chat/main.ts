@@ -1,6 +1,6 @@
 /**
- * The chat page: wires the SDK to the conversations that are seen. Owns the page's elements, nothing
- * of the protocol.
+ * The chat page: wires the SDK to the conversations that are seen. Owns the page's elements,
+ * nothing of the protocol.
  */
 
 import { Account, ApiError, State, StoredMessage, Uproar, UserPresence } from "../../sdk/index.js";

@@ -271,6 +271,7 @@ Object.assign(globalThis, {
     flying: danmaku.shown,
     crowded: danmaku.crowded,
     told: watching?.told ?? [],
+    way: screen.way,
   }),
 });
 

@@ -1,39 +1,53 @@
 /** What plays: the operator's video, or a test pattern that needs no network. */
 
+import { attachBy, Way, waysOf } from "./ways.js";
+
 const BARS = ["#c0c0c0", "#c0c000", "#00c0c0", "#00c000", "#c000c0", "#c00000", "#0000c0"];
 /** Frames a second: the pattern shall cost nothing. */
 const RATE = 4;
 
 export class Screen {
-  /** It is the video that plays, not the pattern. */
-  isVideo = false;
+  /** How the video plays; `undefined`: it is the pattern. */
+  way?: Way;
   /** What the pattern shows: the time of day, or of a replay. */
   time = (): string => new Date().toLocaleTimeString("sv");
 
   constructor(
-    url: string,
+    private readonly url: string,
     private readonly video: HTMLVideoElement,
     private readonly canvas: HTMLCanvasElement,
   ) {
-    if (url === "") {
-      this.drawPattern();
-      return;
-    }
-    this.isVideo = true;
-    canvas.hidden = true;
-    video.hidden = false;
-    video.src = url;
-    video.onerror = () => this.fail();
-    void video.play().catch(() => (video.controls = true));
+    const ways = url === "" ? [] : waysOf(url, (type) => video.canPlayType(type) !== "");
+    void this.start(ways);
   }
 
-  /** What cannot be played leaves a room that can be talked in. */
-  private fail(): void {
-    if (!this.isVideo) return;
-    this.isVideo = false;
-    this.video.hidden = true;
-    this.canvas.hidden = false;
-    this.drawPattern();
+  get isVideo(): boolean {
+    return this.way !== undefined;
+  }
+
+  /** Plays by the first way that goes. What cannot be played leaves a room to talk in. */
+  private async start(ways: Way[]): Promise<void> {
+    const [way, ...others] = ways;
+    this.way = way;
+    this.video.hidden = way === undefined;
+    this.canvas.hidden = way !== undefined;
+    if (way === undefined) return this.drawPattern();
+    let hasFailed = false;
+    const failed = () => {
+      if (hasFailed) return;
+      hasFailed = true;
+      end?.();
+      void this.start(others);
+    };
+    let end: (() => void) | undefined;
+    try {
+      end = await attachBy(way)(this.video, this.url, failed);
+      await this.video.play();
+    } catch (error) {
+      // A browser that wants a click first has nothing against the video itself.
+      if ((error as Error).name === "NotAllowedError") this.video.controls = true;
+      else if ((error as Error).name !== "AbortError") failed();
+    }
   }
 
   private drawPattern(): void {
