@@ -18,14 +18,27 @@ const common = {
 /** File of dist/: its content. */
 const made = new Map();
 
-const bundle = async (name, entry) => {
-  const { outputFiles } = await build({ ...common, entryPoints: [entry] });
+const bundle = async (name, entry, banner = "") => {
+  const options = { ...common, entryPoints: [entry] };
+  const { outputFiles } = await build(banner ? { ...options, banner: { js: banner } } : options);
   made.set(name, outputFiles[0].text);
+};
+
+/** A bundle of somebody else's work says so. */
+const player = async (name, from) => {
+  const read = (file) => readFileSync(`node_modules/${from}/${file}`, "utf8");
+  const { version, license } = JSON.parse(read("package.json"));
+  const banner = `/*! ${from} ${version}, ${license}: see control/web/THIRD_PARTY.md */`;
+  await bundle(`${name}.js`, `pages/players/${name}.ts`, banner);
 };
 
 await bundle("uproar.js", "sdk/index.ts");
 await bundle("room.js", "pages/room/main.ts");
 await bundle("room.css", "pages/room/room.css");
+await player("hls", "hls.js");
+await player("mpegts", "mpegts.js");
+await bundle("chat.js", "pages/chat/main.ts");
+await bundle("chat.css", "pages/chat/chat.css");
 await bundle("admin.js", "pages/admin/main.ts");
 await bundle("admin.css", "pages/admin/admin.css");
 const types = "node_modules/.types.d.ts";
@@ -36,6 +49,7 @@ execFileSync(
 );
 made.set("uproar.d.ts", readFileSync(types, "utf8"));
 made.set("room.html", readFileSync("pages/room/index.html", "utf8"));
+made.set("chat.html", readFileSync("pages/chat/index.html", "utf8"));
 made.set("admin.html", readFileSync("pages/admin/index.html", "utf8"));
 made.set("icon.svg", readFileSync("pages/icon.svg", "utf8"));
 

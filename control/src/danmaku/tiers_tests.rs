@@ -177,7 +177,8 @@ fn lines(room: &RoomId) -> Lines {
         content: Some(Content::Text(format!("line {seq}"))),
         ..v1::Message::default()
     };
-    Lines { room: room.clone(), epoch: Epoch(9), messages: (1..=20).map(message).collect() }
+    let messages = (1..=20).map(message).collect();
+    Lines { room: room.clone(), epoch: Epoch(9), messages, recalled: Vec::new() }
 }
 
 #[test]

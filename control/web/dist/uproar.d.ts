@@ -317,12 +317,21 @@ export declare class SendRefused extends Error {
 export declare class Conversations extends Emitter<ConversationsEvents> {
 	private readonly host;
 	private readonly answers;
+	private readonly olders;
 	private watched;
 	/**
 	 * Sends a message to `user:NAME` or `group:ID`. Kept and sent again until it is answered, over
-	 * reconnects too: the answer comes after it was stored, or says why it will not be.
+	 * reconnects too: the answer comes after it was stored, or says why it will not be. `id`: of
+	 * {@link newId}, for who wants to know the message when it comes (its `client_msg_id`).
 	 */
-	send(conversation: string, content: string | Content): Promise<Sent>;
+	send(conversation: string, content: string | Content, id?: Uint8Array<ArrayBufferLike>): Promise<Sent>;
+	/** An id for {@link send}, never used again. */
+	newId(): Uint8Array;
+	/**
+	 * What was said before `before_seq`: `count` messages and events at most, rising by seq; empty
+	 * where there is nothing before. Those that came once are not handed on by `message`.
+	 */
+	older(conversation: string, before_seq: number, count: number): Promise<StoredMessage[]>;
 	/** Erases a message of one's own for everybody. */
 	recall(conversation: string, seq: number): Promise<Sent>;
 	/** Replaces the text of a message of one's own. */
@@ -459,6 +468,11 @@ export interface Options {
 	variant?: "proto" | "json";
 	/** Asks for the user's conversations; needs a token. */
 	inbox?: boolean;
+	/**
+	 * Of a conversation that this client has nothing of yet, so many of the newest messages come by
+	 * themselves, those before by {@link Conversations.older}. Absent: all there are.
+	 */
+	recent?: number;
 	/** A name of this device, for the server's logs; 64 bytes at most. */
 	device?: string;
 	/** A WebSocket class, where there is none (Node before version 22: `ws`). */
@@ -582,6 +596,8 @@ export declare class Account {
 	/** Makes an account, where the server lets everybody. */
 	register(user: string, password: string): Promise<void>;
 	logIn(user: string, password: string, device?: string): Promise<void>;
+	/** Ends this log-in, here and on the server. */
+	logOut(): Promise<void>;
 	/**
 	 * A token that is good for a while, as {@link Options.token} wants it; empty where nobody has
 	 * logged in.
@@ -594,6 +610,66 @@ export declare class Account {
 	private forget;
 	private post;
 	private request;
+}
+/** One line. */
+export interface DanmakuLine {
+	/** From the start of the recording, or of the video. */
+	offset_ms: number;
+	class: Class | "unknown";
+	user: string;
+	/** One of the two is there. */
+	text?: string;
+	data?: Uint8Array;
+	/** 0 to 10: what is shown first where there is no room for all. */
+	weight: number;
+	/** Names the line within its recording. */
+	seq: number;
+}
+/** A recording of a room (the latest one, where none is named), or a video. */
+export type Recorded = {
+	room: string;
+	recording?: string;
+} | {
+	video: string;
+};
+export declare class Replay {
+	readonly of: Recorded;
+	private readonly base;
+	private index?;
+	private index_ms;
+	private indexing?;
+	private notBefore_ms;
+	private readonly held;
+	private readonly asked;
+	/** `base`: where the HTTP interface is; by default where the page came from. */
+	constructor(of: Recorded, base?: string);
+	/** Reads what there is. Refused: an {@link ApiError} tells why. */
+	open(): Promise<void>;
+	/** Up to where there are lines; 0: there are none. */
+	get length_ms(): number;
+	/** When offset 0 was, as `Date.now()` does; 0 for a video. */
+	get start_unix_ms(): number;
+	/** Whether the lines of a moment are here, or there are none. */
+	has(at_ms: number): boolean;
+	/** The first moment of a range whose lines are not here; `undefined`: all are. */
+	missing(from_ms: number, to_ms: number): number | undefined;
+	/**
+	 * Brings the lines of a moment: one request for its segment where it is not held as it is now,
+	 * and one for the index where that is old. Call it at a seek, and ahead of what plays.
+	 */
+	prepare(at_ms: number): Promise<void>;
+	/** The lines from one moment on, up to another one and without it, as far as they are here. */
+	between(from_ms: number, to_ms: number): DanmakuLine[];
+	/** Writes a line to a moment of a video, in the name of who is logged in. Its `seq`. */
+	write(account: Account, text: string, offset_ms: number): Promise<number>;
+	private numberOf;
+	private believed_ms;
+	private readIndex;
+	private json;
+	private get;
+	private bring;
+	private fetch;
+	private hold;
 }
 
 export {

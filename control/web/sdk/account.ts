@@ -7,6 +7,7 @@
 
 interface Tokens {
   user: string;
+  session: string;
   access_token: string;
   access_expires_unix_ms: number;
   refresh_token: string;
@@ -59,12 +60,20 @@ export class Account {
     this.keep((await this.post("/v1/sessions", { user, password, device })) as Tokens);
   }
 
+  /** Ends this log-in, here and on the server. */
+  async logOut(): Promise<void> {
+    const session = this.tokens?.session;
+    if (session) await this.ask("DELETE", `/v1/sessions/${session}`);
+    this.forget();
+  }
+
   /**
    * A token that is good for a while, as {@link Options.token} wants it; empty where nobody has
    * logged in.
    */
   async token(): Promise<string> {
-    const refresh = this.tokens?.refresh_token ?? this.keeper?.getItem(KEY);
+    // Another page that shares the keeper may have used the one of this page.
+    const refresh = this.keeper?.getItem(KEY) ?? this.tokens?.refresh_token;
     if (!refresh) return "";
     const left_ms = (this.tokens?.access_expires_unix_ms ?? 0) - Date.now();
     if (this.tokens && left_ms > SPARE_MS) return this.tokens.access_token;

@@ -40,6 +40,11 @@ export interface Options {
   variant?: "proto" | "json";
   /** Asks for the user's conversations; needs a token. */
   inbox?: boolean;
+  /**
+   * Of a conversation that this client has nothing of yet, so many of the newest messages come by
+   * themselves, those before by {@link Conversations.older}. Absent: all there are.
+   */
+  recent?: number;
   /** A name of this device, for the server's logs; 64 bytes at most. */
   device?: string;
   /** A WebSocket class, where there is none (Node before version 22: `ws`). */
@@ -101,12 +106,15 @@ export class Uproar extends Emitter<UproarEvents> {
   constructor(private readonly options: Options) {
     super();
     this.ids = { prefix: crypto.getRandomValues(new Uint8Array(12)), next: 1 };
-    this.conversations = new Conversations({
-      pump: () => this.pump(),
-      tell: (frame) => this.tell(frame),
-      now_ms: () => Date.now(),
-      newId: () => this.newId(),
-    });
+    this.conversations = new Conversations(
+      {
+        pump: () => this.pump(),
+        tell: (frame) => this.tell(frame),
+        now_ms: () => Date.now(),
+        newId: () => this.newId(),
+      },
+      options.recent,
+    );
     globalThis.addEventListener?.("online", this.wake);
     // In a turn of its own: whoever listens and joins right behind has done so by then.
     queueMicrotask(() => void this.connect());

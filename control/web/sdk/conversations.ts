@@ -18,7 +18,7 @@ import {
   UserCursor,
   UserPresence,
 } from "./frames.js";
-import { Inbox, InboxEvent } from "./inbox.js";
+import { Inbox, InboxEvent, Older } from "./inbox.js";
 
 export interface ConversationsEvents {
   /** The next message of a conversation: each seq once, in order, what was missed included. */
@@ -77,28 +77,49 @@ export interface ConversationsHost {
 
 export class Conversations extends Emitter<ConversationsEvents> {
   /** @internal */
-  readonly inbox = new Inbox();
+  readonly inbox: Inbox;
   private readonly answers = new Map<
     string,
     { resolve: (sent: Sent) => void; reject: (error: SendRefused) => void }
   >();
+  private readonly olders = new Map<Older, (messages: StoredMessage[]) => void>();
   private watched: string[] = [];
 
   /** @internal */
-  constructor(private readonly host: ConversationsHost) {
+  constructor(
+    private readonly host: ConversationsHost,
+    recent?: number,
+  ) {
     super();
+    this.inbox = new Inbox(recent);
   }
 
   /**
    * Sends a message to `user:NAME` or `group:ID`. Kept and sent again until it is answered, over
-   * reconnects too: the answer comes after it was stored, or says why it will not be.
+   * reconnects too: the answer comes after it was stored, or says why it will not be. `id`: of
+   * {@link newId}, for who wants to know the message when it comes (its `client_msg_id`).
    */
-  send(conversation: string, content: string | Content): Promise<Sent> {
-    return this.say(
-      conversation,
-      "message",
-      typeof content === "string" ? { text: content } : content,
-    );
+  send(conversation: string, content: string | Content, id = this.newId()): Promise<Sent> {
+    const body = typeof content === "string" ? { text: content } : content;
+    return this.say(conversation, "message", body, undefined, id);
+  }
+
+  /** An id for {@link send}, never used again. */
+  newId(): Uint8Array {
+    return this.host.newId();
+  }
+
+  /**
+   * What was said before `before_seq`: `count` messages and events at most, rising by seq; empty
+   * where there is nothing before. Those that came once are not handed on by `message`.
+   */
+  older(conversation: string, before_seq: number, count: number): Promise<StoredMessage[]> {
+    const asked = this.inbox.older(conversation, before_seq, count, this.host.now_ms());
+    if (!asked) return Promise.resolve([]);
+    return new Promise((resolve) => {
+      this.olders.set(asked, resolve);
+      this.host.pump();
+    });
   }
 
   /** Erases a message of one's own for everybody. */
@@ -124,8 +145,8 @@ export class Conversations extends Emitter<ConversationsEvents> {
     kind: MessageKind,
     content: Content,
     target_seq?: number,
+    client_msg_id = this.host.newId(),
   ): Promise<Sent> {
-    const client_msg_id = this.host.newId();
     return new Promise((resolve, reject) => {
       this.answers.set(client_msg_id.join(), { resolve, reject });
       this.inbox.send({ conversation, client_msg_id, kind, ...content, target_seq });
@@ -196,6 +217,10 @@ export class Conversations extends Emitter<ConversationsEvents> {
         return this.answered(event.sent)?.resolve(event.sent);
       case "refused":
         return this.answered(event.sent)?.reject(new SendRefused(event.sent));
+      case "older":
+        this.olders.get(event.asked)?.(event.messages);
+        this.olders.delete(event.asked);
+        return;
       case "reacted":
         return this.emit("reacted", event.reacted);
       case "related":

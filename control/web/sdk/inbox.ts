@@ -1,6 +1,7 @@
 /**
  * A device's side of stored conversations, without a socket: the contract of PROTOCOL.md (S-25 to
- * S-49) as code, the same as proto/src/inbox.rs.
+ * S-49) as code, the same as proto/src/inbox.rs; and what a page needs beside it, which is to begin
+ * with the newest messages and to ask for older ones.
  *
  * Owns what a device knows: how far it has each conversation, what came out of order, what it has
  * sent and not seen acknowledged, what its user has read. Frames and moments go in, frames and
@@ -59,8 +60,22 @@ export type InboxEvent =
   | { is: "cursors"; conversation: string; users: UserCursor[] }
   /** The store is another one: whatever was said before is void, and comes anew. */
   | { is: "anew" }
+  /** What was asked for by {@link Inbox.older}: rising by seq. */
+  | { is: "older"; asked: Older; messages: StoredMessage[] }
   /** Nothing more is missed of what there was when the device connected. */
   | { is: "caughtUp" };
+
+/** Messages before those a device began with, which its user wants to see. */
+export interface Older {
+  conversation: string;
+  /** What has not come yet. */
+  from_seq: number;
+  to_seq: number;
+  messages: StoredMessage[];
+  /** Of the pull under way. */
+  pull: number;
+  due_ms: number;
+}
 
 /** How far: by the user's reading, and by what has arrived. */
 class Far {
@@ -87,6 +102,8 @@ class Conversation {
   last_seq = 0;
   /** There is something up to here. */
   head_seq = 0;
+  /** Up to here there is nothing for this user. */
+  floor_seq = 0;
   ahead = new Map<number, StoredMessage>();
   aheadSince_ms = 0;
   /** A pull is under way. */
@@ -106,6 +123,12 @@ class Conversation {
 
   confirmed(read: number, delivered: number): void {
     for (const far of [this.own, this.told, this.kept]) far.raise(read, delivered);
+  }
+
+  /** Nothing up to there is handed on. */
+  skip(to_seq: number): void {
+    this.last_seq = Math.max(this.last_seq, to_seq);
+    for (const seq of this.ahead.keys()) if (seq <= this.last_seq) this.ahead.delete(seq);
   }
 
   firstAhead(): number | undefined {
@@ -192,6 +215,7 @@ export class Inbox {
   private user = "";
   private markFrom_ms = 0;
   private readonly wanted = new Map<string, Wanted>();
+  private readonly olders = new Set<Older>();
   /** By user: the moment of what was last said of it. */
   private related_ms = new Map<string, number>();
   private settings_ms = 0;
@@ -201,6 +225,12 @@ export class Inbox {
   requests = 0;
   /** Messages that came again and were dropped. */
   duplicates = 0;
+
+  /**
+   * `recent`: of a conversation that this device has nothing of, so many of the newest messages are
+   * handed on. Those before are asked for by {@link older}.
+   */
+  constructor(private readonly recent = Infinity) {}
 
   private of(name: string): Conversation {
     const known = this.conversations.get(name) ?? new Conversation(name);
@@ -276,6 +306,7 @@ export class Inbox {
       one.told.set(one.kept);
     }
     for (const wanted of this.wanted.values()) wanted.due_ms = now_ms;
+    for (const older of this.olders) older.due_ms = now_ms;
     this.page = this.cursor;
     this.anew = undefined;
     this.syncDue_ms = now_ms;
@@ -296,6 +327,7 @@ export class Inbox {
     this.related_ms.clear();
     this.settings_ms = 0;
     this.anew = undefined;
+    for (const older of this.olders) this.olderEnds(older, events);
     for (const [name, one] of this.conversations) {
       const fresh = new Conversation(name);
       fresh.sends = one.sends;
@@ -362,7 +394,8 @@ export class Inbox {
     if (synced.settings) this.set(synced.settings, events);
     for (const state of synced.conversations) {
       const one = this.of(state.conversation);
-      one.last_seq = Math.max(one.last_seq, state.floor_seq);
+      one.floor_seq = Math.max(one.floor_seq, state.floor_seq);
+      one.skip(Math.max(state.floor_seq, one.last_seq === 0 ? state.head_seq - this.recent : 0));
       one.head_seq = Math.max(one.head_seq, state.head_seq);
       one.confirmed(state.read_seq, 0);
       if (state.left) {
@@ -408,6 +441,9 @@ export class Inbox {
   }
 
   private pulled(pulled: Pulled, now_ms: number, events: InboxEvent[]): void {
+    for (const older of this.olders) {
+      if (older.pull === pulled.id) return this.olderCame(older, pulled, now_ms, events);
+    }
     // Not asked for any more: its seqs may be of the store before.
     if (this.pull?.id !== pulled.id) return;
     const { asked } = this.pull;
@@ -420,6 +456,19 @@ export class Inbox {
       const rest = pulled.rest.find((rest) => rest.conversation === conversation);
       one.pass(rest ? Math.min(rest.from_seq - 1, to_seq) : to_seq, events);
     }
+  }
+
+  private olderCame(older: Older, pulled: Pulled, now_ms: number, events: InboxEvent[]): void {
+    for (const part of pulled.parts) older.messages.push(...part.messages);
+    const [rest] = pulled.rest;
+    if (!rest) return this.olderEnds(older, events);
+    older.from_seq = rest.from_seq;
+    older.due_ms = now_ms;
+  }
+
+  private olderEnds(older: Older, events: InboxEvent[]): void {
+    this.olders.delete(older);
+    events.push({ is: "older", asked: older, messages: older.messages });
   }
 
   /** Cursors have moved: the user's own ones are what the server has. */
@@ -483,6 +532,25 @@ export class Inbox {
     this.wanted.set(keyOf(wanted), wanted);
   }
 
+  /**
+   * The user wants to see what was said before: `count` messages at most that end before a seq.
+   * `undefined`: there is nothing.
+   */
+  older(
+    conversation: string,
+    before_seq: number,
+    count: number,
+    now_ms: number,
+  ): Older | undefined {
+    const floor_seq = this.conversations.get(conversation)?.floor_seq ?? 0;
+    const from_seq = Math.max(floor_seq + 1, before_seq - count);
+    const to_seq = before_seq - 1;
+    if (to_seq < from_seq) return undefined;
+    const older = { conversation, from_seq, to_seq, messages: [], pull: 0, due_ms: now_ms };
+    this.olders.add(older);
+    return older;
+  }
+
   /** Sends that have no answer. */
   unanswered(): number {
     return [...this.conversations.values()].reduce((sum, one) => sum + one.sends.length, 0);
@@ -509,6 +577,7 @@ export class Inbox {
       frames.push({ sync: { cursor: this.page } });
     }
     this.pullDue(now_ms, frames);
+    this.olderDue(now_ms, frames);
     for (const one of this.conversations.values()) one.sendDue(now_ms, frames);
     for (const wanted of this.wanted.values()) {
       if (wanted.due_ms > now_ms) continue;
@@ -538,14 +607,27 @@ export class Inbox {
     frames.push({ pull: { id: this.pullId, ranges } });
   }
 
-  private mayMark(): boolean {
-    // The sync tells what need not be told, and that the seqs are still those of this store.
+  private olderDue(now_ms: number, frames: object[]): void {
+    if (!this.isInSync()) return;
+    for (const older of this.olders) {
+      if (older.due_ms > now_ms) continue;
+      this.pullId += 1;
+      this.requests += 1;
+      older.pull = this.pullId;
+      older.due_ms = now_ms + ANSWER_MS;
+      const { conversation, from_seq, to_seq } = older;
+      frames.push({ pull: { id: older.pull, ranges: [{ conversation, from_seq, to_seq }] } });
+    }
+  }
+
+  /** A sync has told that the seqs are still those of this store, and what need not be told. */
+  private isInSync(): boolean {
     const known = this.generation !== NO_GENERATION;
     return known && !this.syncing && this.syncDue_ms === undefined;
   }
 
   private markDue(now_ms: number, frames: object[]): void {
-    if (!this.mayMark() || now_ms < this.markFrom_ms) return;
+    if (!this.isInSync() || now_ms < this.markFrom_ms) return;
     const marks: object[] = [];
     for (const one of this.conversations.values()) {
       if (!one.own.isBeyond(one.told) || marks.length === MARKS_MAX) continue;
@@ -565,7 +647,8 @@ export class Inbox {
     for (const one of this.conversations.values()) moments.push(...one.nextDue_ms());
     for (const wanted of this.wanted.values()) moments.push(wanted.due_ms);
     const marks = [...this.conversations.values()].some((one) => one.own.isBeyond(one.told));
-    if (marks && this.mayMark()) moments.push(this.markFrom_ms);
+    if (this.isInSync()) for (const older of this.olders) moments.push(older.due_ms);
+    if (marks && this.isInSync()) moments.push(this.markFrom_ms);
     return moments.length > 0 ? Math.min(...moments) : undefined;
   }
 }

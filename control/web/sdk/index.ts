@@ -9,4 +9,6 @@ export { Conversations, SendRefused } from "./conversations.js";
 export type { Content, ConversationsEvents } from "./conversations.js";
 export { Account, ApiError } from "./account.js";
 export type { Keeper } from "./account.js";
+export { Replay } from "./danmaku.js";
+export type { DanmakuLine, Recorded } from "./danmaku.js";
 export type * from "./frames.js";

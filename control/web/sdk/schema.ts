@@ -1,8 +1,9 @@
 /**
- * The messages of uproar.proto as tables: what fields there are, under which number, of which kind.
+ * The messages of uproar.proto and danmaku.proto as tables: what fields there are, under which
+ * number, of which kind.
  *
  * Owns names and numbers, nothing else; the codecs walk them. A test holds every line against
- * proto/uproar/v1/uproar.proto.
+ * proto/uproar/v1.
  */
 
 /**
@@ -119,6 +120,13 @@ const MESSAGES = {
     "1 room string, 2 poll uint, 3 question string, 4 options string*, 5 ends_ms uint, " +
     "6 votes uint*, 7 over bool",
   Voted: "1 room string, 2 poll uint, 3 option uint, 4 code uint, 5 retry_after_ms uint",
+
+  DanmakuSegment:
+    "1 version uint, 2 number uint, 3 length_ms uint, 4 start_ms uint, 5 lines DanmakuLine*, " +
+    "6 left_out uint",
+  DanmakuLine:
+    "1 offset_ms uint, 2 class Class, 3 user string, 4 text string?, 5 data bytes?, " +
+    "6 weight uint, 7 seq uint",
 };
 
 /** Each enum: its words, from 0. */

@@ -2,7 +2,14 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { Browser, BrowserContextOptions, chromium, Page } from "playwright-core";
+import {
+  Browser,
+  BrowserContext,
+  BrowserContextOptions,
+  chromium,
+  Page,
+  Route,
+} from "playwright-core";
 import { ending } from "./server.js";
 
 const places = [process.env.UPROAR_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"];
@@ -18,8 +25,21 @@ export async function browser(): Promise<Browser> {
 
 /** An empty page; what goes wrong in it fails the test. */
 export async function emptyPage(browser: Browser, options?: BrowserContextOptions): Promise<Page> {
-  const page = await (await browser.newContext(options)).newPage();
+  return contextPage(await browser.newContext(options));
+}
+
+/** The same, of somebody who has been here before. */
+export async function contextPage(context: BrowserContext): Promise<Page> {
+  const page = await context.newPage();
   const errors = ending<string[]>([], (errors) => assert.deepEqual(errors, [], "in the page"));
   page.on("pageerror", (error) => errors.push(`${error.stack}`));
+  // It takes the browser's cache away, so it is not done where it is not asked for.
+  if (process.env.UPROAR_DIST) await page.route("**/web/*", fromDist);
   return page;
+}
+
+/** Pages that are worked on: `UPROAR_DIST=1` takes their scripts from dist, not from the server. */
+async function fromDist(route: Route): Promise<void> {
+  const name = new URL(route.request().url()).pathname.split("/").at(-1)!;
+  return route.fulfill({ path: `dist/${name}` });
 }

@@ -193,3 +193,38 @@ test("a resync is spread, and presence of requests does not stop it", () => {
   assert.ok(at >= 10 && at < 1_010, `${at}`);
   assert.equal(due(inbox, at).filter((frame) => frame.sync).length, 1);
 });
+
+test("a device may begin with the newest, and asks for older ones once more after a break", () => {
+  const inbox = new Inbox(2);
+  give(inbox, welcome(), 0);
+  due(inbox, 0);
+  give(inbox, synced(9, { floor_seq: 3 }), 0);
+  const [{ pull }] = due(inbox, 0);
+  assert.deepEqual(pull.ranges, [{ conversation: "user:bob", from_seq: 8, to_seq: 9 }]);
+  const part = (...of: number[]) => [
+    { conversation: "user:bob", messages: of.map((seq) => ({ seq })) },
+  ];
+  give(inbox, { pulled: { id: pull.id, parts: part(8, 9), rest: [] } }, 0);
+  const asked = inbox.older("user:bob", 8, 50, 0)!;
+  const range = { conversation: "user:bob", from_seq: 4, to_seq: 7 };
+  assert.deepEqual(due(inbox, 0).find((frame) => frame.pull)?.pull.ranges, [range]);
+  // The connection breaks: the same is asked for, after the sync.
+  give(inbox, welcome(), 1);
+  due(inbox, 1);
+  give(inbox, synced(9, { floor_seq: 3 }), 1);
+  const again = due(inbox, 1).find((frame) => frame.pull)!.pull;
+  assert.deepEqual(again.ranges, [range]);
+  const rest = [{ ...range, from_seq: 6 }];
+  const first = give(inbox, { pulled: { id: again.id, parts: part(4, 5), rest } }, 1);
+  assert.deepEqual(first, []);
+  const last = due(inbox, 1).find((frame) => frame.pull)!.pull;
+  assert.deepEqual(last.ranges, rest);
+  const [end] = give(inbox, { pulled: { id: last.id, parts: part(6, 7), rest: [] } }, 1);
+  assert.ok(end.is === "older" && end.asked === asked);
+  assert.deepEqual(
+    end.messages.map(({ seq }) => seq),
+    [4, 5, 6, 7],
+  );
+  assert.equal(inbox.older("user:bob", 4, 50, 1), undefined, "there is nothing before");
+  assert.deepEqual(inbox.place("user:bob"), { last_seq: 9, read_seq: 0 });
+});

@@ -6,7 +6,7 @@
 
 import { ask, Refused } from "./api.js";
 import { ChartView } from "./chart.js";
-import { make } from "./elements.js";
+import { make } from "../elements.js";
 import { CHARTS, shown, TILES } from "./figures.js";
 import { History, parse } from "./metrics.js";
 import { openRoom, showBusiest } from "./rooms.js";

@@ -1,7 +1,7 @@
 /** The busiest rooms, and one room: what it is set to, and what an operator does in it. */
 
 import { ask } from "./api.js";
-import { action, field, make } from "./elements.js";
+import { action, field, make } from "../elements.js";
 
 interface RoomView {
   room: string;

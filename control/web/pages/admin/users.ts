@@ -1,7 +1,7 @@
 /** One user: what is known of it, its log-ins, and what an operator does about it. */
 
 import { ask } from "./api.js";
-import { action, field, make } from "./elements.js";
+import { action, field, make } from "../elements.js";
 
 const DAY_S = 86_400;
 

@@ -26,6 +26,10 @@ export class Danmaku {
   private scale = 1;
   private on = true;
   private last_ms = 0;
+  /** The time of those that fly, which stands still with {@link paused}. */
+  private time_ms = 0;
+  /** They hang where they are. */
+  paused = false;
   private readonly frames_ms: number[] = [];
 
   constructor(private readonly canvas: HTMLCanvasElement) {
@@ -54,7 +58,13 @@ export class Danmaku {
   /** Whether they fly at all. */
   set visible(on: boolean) {
     this.on = on;
+    this.clear();
+  }
+
+  /** None is on its way any more. */
+  clear(): void {
     this.flying = [];
+    this.tracks.clear();
     this.brush.clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
@@ -62,7 +72,7 @@ export class Danmaku {
     if (!this.on || document.hidden || this.flying.length >= FLYING_MAX) return;
     const picture = this.paint(text, kind);
     const width = picture.width / this.scale;
-    const flight = this.tracks.take(width, this.width, performance.now());
+    const flight = this.tracks.take(width, this.width, this.time_ms);
     if (flight) this.flying.push({ ...flight, picture });
   }
 
@@ -104,13 +114,14 @@ export class Danmaku {
       this.frames_ms.push(now_ms - this.last_ms);
       if (this.frames_ms.length > MEASURED) this.frames_ms.shift();
     }
+    if (this.last_ms > 0 && !this.paused) this.time_ms += now_ms - this.last_ms;
     this.last_ms = now_ms;
-    const { brush, canvas, scale } = this;
+    const { brush, canvas, scale, time_ms } = this;
     if (this.flying.length > 0) {
       brush.clearRect(0, 0, canvas.width, canvas.height);
-      this.flying = this.flying.filter((one) => now_ms < one.from_ms + FLIGHT_MS);
+      this.flying = this.flying.filter((one) => time_ms < one.from_ms + FLIGHT_MS);
       for (const one of this.flying) {
-        const x = Math.round(placeOf(one, this.width, now_ms) * scale);
+        const x = Math.round(placeOf(one, this.width, time_ms) * scale);
         brush.drawImage(one.picture, x, (one.track * LINE + 8) * scale);
       }
     }

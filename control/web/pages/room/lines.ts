@@ -47,6 +47,12 @@ export class Lines {
     return item;
   }
 
+  /** What was said is of another moment. */
+  clear(): void {
+    this.list.replaceChildren();
+    this.seen();
+  }
+
   /** Says something about a line: that others do not see it, or that it was not sent. */
   mark(item: HTMLLIElement, name: "pending" | "local" | "failed" | "", text = ""): void {
     item.classList.remove("pending", "local", "failed");

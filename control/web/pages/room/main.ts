@@ -2,13 +2,17 @@
  * The room page: wires the SDK to what is seen. Owns the page's elements, nothing of the protocol.
  */
 
-import { Account, Fate, Heard, Options, Room, Said, State, Uproar } from "../../sdk/index.js";
+import { Account, Fate, Heard, Options, Recorded, Room } from "../../sdk/index.js";
+import { Said, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
+import { addresses } from "../addresses.js";
+import { fillIn } from "../language.js";
 import { Danmaku } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
 import { Lines } from "./lines.js";
-import { show } from "./screen.js";
-import { fillIn, words } from "./words.js";
+import { Screen } from "./screen.js";
+import { Watch, watch } from "./watch.js";
+import { words } from "./words.js";
 
 /** What the server writes into the page. */
 interface Settings {
@@ -30,13 +34,13 @@ const settings: Settings = {
 const query = new URLSearchParams(location.search);
 const roomName = query.get("room") ?? settings.room;
 
-fillIn(document);
+fillIn(document, words);
 const lines = new Lines($("lines"), $("newest"));
 const danmaku = new Danmaku($("danmaku"));
 const gifts = new Gifts($("gifts"));
 const input = $<HTMLInputElement>("text");
 const send = $<HTMLButtonElement>("send");
-show(settings.video_url, $("video"), $("pattern"));
+const screen = new Screen(settings.video_url, $("video"), $("pattern"));
 
 // ---------------------------------------------------------------- connecting
 
@@ -79,20 +83,6 @@ function connect(): void {
   Object.assign(globalThis, { live, room });
 }
 
-/** Where the server says clients connect: by the page's own host name where that is no address. */
-async function addresses(): Promise<string[]> {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const answer = await fetch("/v1/connect");
-  if (!answer.ok) throw new Error(`${answer.status}`);
-  const { addresses } = (await answer.json()) as { addresses: string[] };
-  if (addresses.length === 0) throw new Error("no node");
-  return addresses.map((address) =>
-    address.includes("://")
-      ? address
-      : `${scheme}://${address.replace(/^(0\.0\.0\.0|\[::\])/, location.hostname)}`,
-  );
-}
-
 let ticking: ReturnType<typeof setInterval> | undefined;
 
 /** Tells what the connection does, as a banner where it does not stand. */
@@ -119,7 +109,7 @@ function told(state: State): void {
       return;
     }
     case "closed":
-      if (state.why && TOKEN_CODES.includes(state.why.code) && !handed) void signIn();
+      if (state.why && TOKEN_CODES.includes(state.why.code) && !handed) signIn(connect);
       text.textContent = words.closed(state.why?.text ?? "");
       again.textContent = words.retry;
       again.onclick = connect;
@@ -127,7 +117,7 @@ function told(state: State): void {
 }
 
 /** Asks who it is, until the server knows. */
-async function signIn(): Promise<void> {
+function signIn(then: () => void): void {
   const dialog = $<HTMLDialogElement>("sign-in");
   const form = dialog.querySelector("form")!;
   form.onsubmit = async (event) => {
@@ -136,7 +126,7 @@ async function signIn(): Promise<void> {
     try {
       await account.logIn(`${given.get("user")}`, `${given.get("password")}`);
       dialog.close();
-      connect();
+      then();
     } catch (error) {
       form.querySelector(".wrong")!.textContent = (error as Error).message;
     }
@@ -211,10 +201,12 @@ $("say").onsubmit = (event) => {
   event.preventDefault();
   const text = input.value.trim();
   if (text === "" || send.disabled) return;
-  const bytes_max = live.state.is === "online" ? live.state.welcome.payload_bytes_max : Infinity;
+  const state = live?.state;
+  const bytes_max = state?.is === "online" ? state.welcome.payload_bytes_max : Infinity;
   const isTooLong = new TextEncoder().encode(text).length > bytes_max;
   note(isTooLong ? words.tooLong(bytes_max) : "");
   if (isTooLong) return;
+  if (watching) return void write(watching, text);
   input.value = "";
   void room.publish(text);
   if (room.slowMode_s > 0) hold(room.slowMode_s * 1_000);
@@ -243,12 +235,18 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") return input.blur();
   if (event.target instanceof HTMLInputElement || $<HTMLDialogElement>("sign-in").open) return;
-  if (event.key === "Enter" && event.target instanceof HTMLButtonElement) return;
+  const isButton = event.target instanceof HTMLButtonElement;
+  if ((event.key === "Enter" || event.key === " ") && isButton) return;
   const acts: Record<string, () => void> = {
     "/": () => input.focus(),
     enter: () => input.focus(),
     l: () => $("like").click(),
     d: () => flying.click(),
+    ...(watching && {
+      " ": () => watching?.controls.toggle(),
+      arrowleft: () => watching?.controls.step(-1),
+      arrowright: () => watching?.controls.step(1),
+    }),
   };
   const act = acts[event.key.toLowerCase()];
   if (!act) return;
@@ -268,7 +266,48 @@ setInterval(() => {
 
 /** What the page measures of itself; for its tests and for whoever is curious. */
 Object.assign(globalThis, {
-  figures: () => ({ fps: danmaku.fps(), flying: danmaku.shown, crowded: danmaku.crowded }),
+  figures: () => ({
+    fps: danmaku.fps(),
+    flying: danmaku.shown,
+    crowded: danmaku.crowded,
+    told: watching?.told ?? [],
+    way: screen.way,
+  }),
 });
 
-connect();
+// ---------------------------------------------------------------- a replay instead of a room
+
+let watching: Watch | undefined;
+
+/** What the address asks to see again, if anything. */
+function recorded(): Recorded | undefined {
+  const [video, replay] = [query.get("video"), query.get("replay")];
+  if (video) return { video };
+  return replay ? { room: replay, recording: query.get("recording") ?? undefined } : undefined;
+}
+
+async function replay(of: Recorded): Promise<void> {
+  document.body.dataset.replay = "";
+  const name = "video" in of ? of.video : of.room;
+  $("title").textContent = name;
+  document.title = `${name} · uproar`;
+  $("figures").hidden = $("like").hidden = true;
+  $("say").hidden = !("video" in of);
+  try {
+    const [video, controls] = [$<HTMLVideoElement>("video"), $("controls")];
+    video.loop = false;
+    const parts = { account, screen, video, lines, danmaku, controls, note };
+    watching = await watch(of, { ...parts, signIn: () => signIn(() => $("text").focus()) });
+    document.body.dataset.state = "replay";
+  } catch (error) {
+    note(words.refused((error as Error).message));
+  }
+}
+
+async function write(watching: Watch, text: string): Promise<void> {
+  if (await watching.write(text)) input.value = "";
+}
+
+const wanted = recorded();
+if (wanted) void replay(wanted);
+else connect();

@@ -36,6 +36,11 @@ export class Tracks {
     this.last.length = tracks;
   }
 
+  /** All of them are free. */
+  clear(): void {
+    this.last.fill(undefined);
+  }
+
   /** A line that is so wide takes off now, or there is no room for it. */
   take(width: number, stage: number, now_ms: number): Flight | undefined {
     for (let track = 0; track < this.last.length; track += 1) {

@@ -1,4 +1,6 @@
-/** What the page says, in English and Chinese. Owns the words and the choice of language. */
+/** What the room page says, in English and Chinese. */
+
+import { language } from "../language.js";
 
 const ENGLISH = {
   viewers: "watching",
@@ -25,6 +27,10 @@ const ENGLISH = {
   signIn: "Sign in",
   user: "Name",
   password: "Password",
+  play: "Play",
+  pause: "Pause",
+  seek: "Moment",
+  speed: "Speed",
 };
 
 type Words = typeof ENGLISH;
@@ -54,19 +60,10 @@ const CHINESE: Words = {
   signIn: "登录",
   user: "用户名",
   password: "密码",
+  play: "播放",
+  pause: "暂停",
+  seek: "时间点",
+  speed: "倍速",
 };
 
-const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language;
-export const language = asked.toLowerCase().startsWith("zh") ? "zh" : "en";
 export const words: Words = language === "zh" ? CHINESE : ENGLISH;
-
-/** Fills in what stands in the page's markup. */
-export function fillIn(document: Document): void {
-  document.documentElement.lang = language;
-  for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {
-    element.textContent = words[element.dataset.word as keyof Words] as string;
-  }
-  for (const element of document.querySelectorAll<HTMLElement>("[data-word-title]")) {
-    element.title = words[element.dataset.wordTitle as keyof Words] as string;
-  }
-}
