@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 104] = [
+const ROUTES: [&str; 105] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -141,6 +141,7 @@ const ROUTES: [&str; 104] = [
     "GET /v1/rooms/{room}",
     "GET /v1/rooms/{room}/danmaku",
     "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
+    "GET /v1/rooms/{room}/members",
     "GET /v1/rooms/{room}/polls/{poll}",
     "GET /v1/sessions",
     "GET /v1/videos/{video}/danmaku",

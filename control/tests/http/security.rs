@@ -23,7 +23,7 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
             }
         }
     }
-    assert_eq!(routes.len(), 44, "{routes:?}");
+    assert_eq!(routes.len(), 45, "{routes:?}");
     routes
 }
 
