@@ -60,6 +60,7 @@ const PLAIN: &[&str] = &[
     "Pinned",
     "Poll",
     "Voted",
+    "Held",
 ];
 
 /// Left out of JSON when they have their default value.
@@ -209,6 +210,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("Joined.pinned", "object_or_null"),
     ("Joined.polls", "objects"),
     ("Pinned.message", "object_or_null"),
+    ("Held.messages", "objects"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

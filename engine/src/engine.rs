@@ -228,6 +228,9 @@ impl Engine {
             Command::Attributes { room, change, reply } => {
                 (name(&room), Command::Attributes { room, change, reply: self.over_relay(reply) })
             }
+            Command::Members { room, limit, reply } => {
+                (name(&room), Command::Members { room, limit, reply: self.over_relay(reply) })
+            }
             Command::Pin { room, pin, reply } => {
                 (name(&room), Command::Pin { room, pin, reply: self.over_relay(reply) })
             }

@@ -39,6 +39,8 @@ pub struct RoomSettings {
     pub allowed: BTreeSet<String>,
     /// A chat text that the room accepted within so many seconds is refused; 0: it may come again.
     pub unique_s: u32,
+    /// What is admitted reaches viewers so many milliseconds later, moderators at once; to 5,000.
+    pub delay_ms: u32,
 }
 
 impl Default for RoomSettings {
@@ -55,6 +57,7 @@ impl Default for RoomSettings {
             mute_all: false,
             allowed: BTreeSet::new(),
             unique_s: 0,
+            delay_ms: 0,
         }
     }
 }
@@ -71,6 +74,7 @@ impl RoomSettings {
             ("slow_mode_s", self.slow_mode_s, 0, 86_400),
             ("payload_bytes_max", self.payload_bytes_max, 1, payload_bytes_max),
             ("unique_s", self.unique_s, 0, 3_600),
+            ("delay_ms", self.delay_ms, 0, 5_000),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {
@@ -324,6 +328,8 @@ pub enum Command {
     Attributes { room: RoomId, change: AttributeChange, reply: Reply<AttributesOutcome> },
     /// Pins a message in place of the one that is pinned, or none; `NotFound`.
     Pin { room: RoomId, pin: Option<Pin>, reply: Reply<()> },
+    /// Tells who is in the room: a uniform sample of at most `limit` users.
+    Members { room: RoomId, limit: usize, reply: Reply<Present> },
     /// Asks the room a question; `LimitReached` where as many are open as may be.
     OpenPoll { room: RoomId, poll: NewPoll, reply: Reply<PollInfo> },
     /// Tells how a poll stands; `end`: no more answers are taken from now on. `NotFound`.
@@ -343,11 +349,24 @@ impl Command {
             Command::Publish { reply, .. } => reply(Err(code)),
             Command::Kick { reply, .. } => reply(Err(code)),
             Command::Recall { reply, .. } => reply(Err(code)),
+            Command::Members { reply, .. } => reply(Err(code)),
             Command::Attributes { reply, .. } => reply(Err(code)),
             Command::OpenPoll { reply, .. } | Command::Poll { reply, .. } => reply(Err(code)),
         }
     }
 }
+
+/// Who is in a room: a few of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Connections in the room, counted now.
+    pub connections: u64,
+    /// Different users, each as likely as any other; in no order.
+    pub users: Vec<String>,
+}
+
+/// Users of one sample, at most.
+pub const SAMPLE_USERS_MAX: usize = 300;
 
 /// A connection with an inbox, as control sees it: it comes back with every answer. `serial` is
 /// never used twice by a shard, so an answer never reaches another connection.

@@ -282,6 +282,11 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             message: f.has("message").then(|| Box::new(message(&f.take("message")))),
         }),
         "poll" => server_frame::Body::Poll(poll(f)),
+        "held" => server_frame::Body::Held(v1::Held {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            messages: f.list("messages", message),
+        }),
         "voted" => server_frame::Body::Voted(v1::Voted {
             room: f.text("room"),
             poll: f.small("poll"),

@@ -4,7 +4,7 @@
 use crate::On;
 use crate::client::Client;
 use crate::server::Server;
-use crate::tokens::{config, plain};
+use crate::tokens::{claims, config, hs256, plain};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
@@ -184,4 +184,47 @@ pub(crate) fn a_poll_counts_each_user_once(on: On) {
     let votes: Vec<&Value> =
         info["options"].as_array().unwrap().iter().map(|option| &option["votes"]).collect();
     assert_eq!((&info["over"], votes), (&json!(true), vec![&json!(1), &json!(8)]));
+}
+
+pub(crate) fn with_a_delay_moderators_see_first(on: On) {
+    let server = Server::start(on.io, &config());
+    server.post("/v1/rooms", &json!({"room": "stage", "delay_ms": 1_000}));
+    let token = hs256(&claims("mod", json!({"moderate": true})));
+    let mut moderator = Client::user(&server, on.wire, &token);
+    moderator.join("stage");
+    let (mut viewer, _) = member(&server, on, "viewer");
+    let begun = Instant::now();
+    let seq = viewer.is_accepted("stage", "1", "to be taken back");
+    viewer.is_accepted("stage", "2", "to be seen");
+    let held = told(&mut moderator, "what is held", |body| match body {
+        Body::Held(held) => Some(held.messages[0].clone()),
+        _ => None,
+    });
+    assert_eq!((held.seq, held.gone, held.content.is_some()), (seq, false, true));
+    let answer = server.post("/v1/rooms/stage/recall", &json!({"seqs": [seq]}));
+    assert_eq!(answer, json!({"seqs": [seq]}));
+    assert!(begun.elapsed() < Duration::from_secs(1), "the machine is too slow for this test");
+    for client in [&mut viewer, &mut moderator] {
+        let seen = client.messages("stage", 2);
+        let blank: Vec<(bool, bool)> = seen.iter().map(|m| (m.gone, m.content.is_some())).collect();
+        assert_eq!(blank, [(true, false), (false, true)]);
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    viewer.ping();
+    assert!(!viewer.has_unread(|body| matches!(body, Body::Held(_))));
+}
+
+pub(crate) fn a_room_tells_who_is_in_it(on: On) {
+    let server = Server::start(on.io, &config());
+    let _crowd: Vec<Client> =
+        (0..12).map(|n| member(&server, on, &format!("viewer-{}", n % 6)).0).collect();
+    let present = server.get("/v1/rooms/stage/members").json();
+    let mut users: Vec<&str> =
+        present["users"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
+    users.sort_unstable();
+    let all: Vec<String> = (0..6).map(|n| format!("viewer-{n}")).collect();
+    assert_eq!((&present["connections"], users), (&json!(12), all.iter().map(|u| &**u).collect()));
+    let few = server.get("/v1/rooms/stage/members?limit=2").json();
+    assert_eq!((&few["connections"], few["users"].as_array().unwrap().len()), (&json!(12), 2));
+    assert_eq!(server.get("/v1/rooms/stage/members?limit=301").status, 400);
 }

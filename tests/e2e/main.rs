@@ -284,7 +284,9 @@ mod every_wire {
             live: what_is_recalled_leaves_every_screen_within_a_second,
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,
-                a_poll_counts_each_user_once;
+                a_poll_counts_each_user_once,
+                with_a_delay_moderators_see_first,
+                a_room_tells_who_is_in_it;
             moderation: slow_mode_holds_for_a_user_on_all_connections,
                 a_muted_user_watches_and_does_not_speak,
                 a_kicked_user_may_come_back_and_a_banned_one_not,

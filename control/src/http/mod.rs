@@ -322,6 +322,7 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms/{room}/publish", post(publish::one))
         .route("/v1/rooms/{room}/recall", post(live::recall))
         .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
+        .route("/v1/rooms/{room}/members", get(rooms::members))
         .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))
         .route("/v1/rooms/{room}/polls", post(polls::open))
         .route("/v1/rooms/{room}/polls/{poll}", get(polls::get).delete(polls::end))

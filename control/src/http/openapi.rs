@@ -33,6 +33,7 @@ use utoipa::{Modify, OpenApi};
         rooms::get,
         rooms::update,
         rooms::close,
+        rooms::members,
         publish::one,
         publish::bulk,
         moderation::kick,

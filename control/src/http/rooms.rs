@@ -11,12 +11,15 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use uproar_proto::control::{Command, RoomInfo, RoomSettings, Which};
+use uproar_proto::control::{Command, Present, RoomInfo, RoomSettings, SAMPLE_USERS_MAX, Which};
 use uproar_proto::ids::RoomId;
 use utoipa::{IntoParams, ToSchema};
 
 /// Rooms on a page where the caller does not say.
 const PAGE_ROOMS_DEFAULT: usize = 100;
+
+/// Users of a sample where the caller does not say.
+const SAMPLE_USERS_DEFAULT: usize = 100;
 
 /// A room as the node sees it now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,6 +68,8 @@ pub(crate) struct SettingsView {
     allowed: BTreeSet<String>,
     /// A chat text that was accepted within so many seconds is refused; 0: it may come again.
     unique_s: u32,
+    /// What is admitted reaches viewers so many milliseconds later, moderators at once.
+    delay_ms: u32,
 }
 
 /// A page of rooms, by name.
@@ -95,6 +100,8 @@ pub(crate) struct CreateRoom {
     /// At most 1,000 names.
     allowed: Option<BTreeSet<String>>,
     unique_s: Option<u32>,
+    /// Up to 5,000.
+    delay_ms: Option<u32>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -113,6 +120,8 @@ pub(crate) struct UpdateRoom {
     /// At most 1,000 names.
     allowed: Option<BTreeSet<String>>,
     unique_s: Option<u32>,
+    /// Up to 5,000.
+    delay_ms: Option<u32>,
 }
 
 impl UpdateRoom {
@@ -129,6 +138,7 @@ impl UpdateRoom {
             mute_all: self.mute_all.unwrap_or(base.mute_all),
             allowed: self.allowed.unwrap_or(base.allowed),
             unique_s: self.unique_s.unwrap_or(base.unique_s),
+            delay_ms: self.delay_ms.unwrap_or(base.delay_ms),
         }
     }
 }
@@ -182,6 +192,7 @@ pub(crate) async fn create(
         mute_all: body.mute_all,
         allowed: body.allowed,
         unique_s: body.unique_s,
+        delay_ms: body.delay_ms,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -274,6 +285,48 @@ pub(super) fn lock_of(room: &RoomId) -> usize {
     usize::try_from(hasher.finish() % UPDATE_LOCKS as u64).unwrap_or(0)
 }
 
+/// How many members are told.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SampleParams {
+    /// Users, 1 to 300; default 100.
+    limit: Option<usize>,
+}
+
+/// Who is in a room.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Present)]
+pub(crate) struct PresentView {
+    /// Connections in the room, counted now.
+    connections: u64,
+    /// Different users, each as likely as any other, in no order. All of them, where there are no
+    /// more than asked for.
+    users: Vec<String>,
+}
+
+/// Tells who is in a room: a uniform sample of its users.
+#[utoipa::path(get, path = "/v1/rooms/{room}/members", tag = "rooms",
+    params(("room" = String, Path, description = "the room's name"), SampleParams),
+    responses((status = 200, body = PresentView), (status = 404, body = ErrorBody)),
+    security(("api_key" = [])))]
+pub(crate) async fn members(
+    State(shared): Context,
+    Room(room): Room,
+    Params(params): Params<SampleParams>,
+) -> Result<Json<PresentView>, ApiError> {
+    let limit = params.limit.unwrap_or(SAMPLE_USERS_DEFAULT);
+    if limit == 0 || limit > SAMPLE_USERS_MAX {
+        let text = format!("limit is {limit}; allowed is 1 to {SAMPLE_USERS_MAX}");
+        return Err(ApiError::bad_request(text));
+    }
+    let engine = &shared.api.engine;
+    let present =
+        shared.call(|reply| engine.command(Command::Members { room, limit, reply })).await?;
+    let Present { connections, users } = present;
+    Ok(Json(PresentView { connections, users }))
+}
+
 /// Ends a room: its members are told that it is closed.
 #[utoipa::path(delete, path = "/v1/rooms/{room}", tag = "rooms",
     params(("room" = String, Path, description = "the room's name")),
@@ -320,6 +373,7 @@ impl From<RoomSettings> for SettingsView {
             mute_all,
             allowed,
             unique_s,
+            delay_ms,
         } = settings;
         SettingsView {
             attributes,
@@ -333,6 +387,7 @@ impl From<RoomSettings> for SettingsView {
             mute_all,
             allowed,
             unique_s,
+            delay_ms,
         }
     }
 }

@@ -314,6 +314,7 @@ fn node_and_rooms(run: &mut Run) {
         ("POST", "/mute", json!({"user": "bob", "mute_s": 1}), 204),
         ("POST", "/recall", json!({"seqs": [1]}), 200),
         ("PATCH", "/attributes", json!({"set": {"a": "b"}, "if_version": 0}), 200),
+        ("GET", "/members", none.clone(), 200),
         ("PUT", "/pin", json!({"seq": 1}), 204),
         ("DELETE", "/pin", none.clone(), 204),
         ("POST", "/polls", POLL.clone(), 201),

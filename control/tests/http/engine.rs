@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
     AttributeChange, AttributesOutcome, BackendMessage, Command, Engine, NewPoll, NodeInfo,
-    NodeLoad, Pin, PollInfo, Published, Recall, Reply, RoomInfo, RoomSettings, Sample, SampleKind,
-    SampleValue, Tell, Which,
+    NodeLoad, Pin, PollInfo, Present, Published, Recall, Reply, RoomInfo, RoomSettings, Sample,
+    SampleKind, SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -260,6 +260,12 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
         }
         Command::Attributes { room, change, reply } => {
             reply(with(rooms, room.as_str(), |room| change_attributes(room, change)));
+        }
+        Command::Members { room, limit, reply } => {
+            reply(with(rooms, room.as_str(), |room| {
+                let users = room.viewers.iter().take(limit).cloned().collect();
+                Present { connections: room.viewers.len() as u64, users }
+            }));
         }
         Command::Pin { room, pin, reply } => {
             let pinned = with(rooms, room.as_str(), |room| match pin {

@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 113] = [
+const ROUTES: [&str; 114] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -144,6 +144,7 @@ const ROUTES: [&str; 113] = [
     "GET /v1/rooms/{room}",
     "GET /v1/rooms/{room}/danmaku",
     "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
+    "GET /v1/rooms/{room}/members",
     "GET /v1/rooms/{room}/polls/{poll}",
     "GET /v1/rooms/{room}/roles",
     "GET /v1/sessions",

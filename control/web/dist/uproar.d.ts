@@ -74,6 +74,12 @@ export interface Attributes {
 	/** `set` is all there is. */
 	whole: boolean;
 }
+/** Messages that viewers will see after the room's delay. */
+export interface Held {
+	room: string;
+	epoch: string;
+	messages: RoomMessage[];
+}
 export interface Pinned {
 	room: string;
 	epoch: string;
@@ -412,6 +418,10 @@ export interface RoomEvents {
 	};
 	/** A poll as it stands: at its beginning, once a second while answers come, at its end. */
 	poll: Poll;
+	/** To a moderator, in a room with a delay: what viewers will see unless it is recalled before. */
+	held: {
+		messages: RoomMessage[];
+	};
 	/** What became of this client's answer to a poll; `code` 0: it is counted. */
 	voted: Voted;
 	/** The room was closed, or the user was removed (`code`); 0: it was asked for. */

@@ -74,6 +74,13 @@ export interface Attributes {
   whole: boolean;
 }
 
+/** Messages that viewers will see after the room's delay. */
+export interface Held {
+  room: string;
+  epoch: string;
+  messages: RoomMessage[];
+}
+
 export interface Pinned {
   room: string;
   epoch: string;

@@ -3,7 +3,7 @@
  * own answers to them. No socket, no clock: frames in, events and frames out.
  */
 
-import { Attributes, Joined, Pinned, Poll, Recalled, RoomMessage, Voted } from "./frames.js";
+import { Attributes, Held, Joined, Pinned, Poll, Recalled, RoomMessage, Voted } from "./frames.js";
 
 export type LiveEvent =
   | { is: "recalled"; seqs: number[] }
@@ -11,6 +11,7 @@ export type LiveEvent =
   | { is: "pinned"; message?: RoomMessage }
   | { is: "poll"; poll: Poll }
   | { is: "voted"; voted: Voted }
+  | { is: "held"; messages: RoomMessage[] }
   /** A change of attributes is missing: a defect, mended by another connection (S-51). */
   | { is: "broken"; from: number; to: number };
 
@@ -51,6 +52,8 @@ export class LiveState {
         return [{ is: "pinned", message: this.pinned }];
       case "poll":
         return this.told(body as Poll);
+      case "held":
+        return [{ is: "held", messages: (body as Held).messages }];
       case "voted":
         return this.judged(body as Voted);
       default:

@@ -29,6 +29,8 @@ export interface RoomEvents {
   pinned: { message?: RoomMessage };
   /** A poll as it stands: at its beginning, once a second while answers come, at its end. */
   poll: Poll;
+  /** To a moderator, in a room with a delay: what viewers will see unless it is recalled before. */
+  held: { messages: RoomMessage[] };
   /** What became of this client's answer to a poll; `code` 0: it is counted. */
   voted: Voted;
   /** The room was closed, or the user was removed (`code`); 0: it was asked for. */
@@ -166,6 +168,9 @@ export class Room extends Emitter<RoomEvents> {
           break;
         case "poll":
           this.emit("poll", event.poll);
+          break;
+        case "held":
+          this.emit("held", { messages: event.messages });
           break;
         case "voted":
           this.emit("voted", event.voted);

@@ -7,6 +7,7 @@
 use super::admit::{Refusal, TokenBucket, Users};
 use super::books::Books;
 use super::count::Counter;
+use super::delay::Delay;
 use super::history::History;
 use super::live::Live;
 use super::polls::Polls;
@@ -50,7 +51,9 @@ pub struct Home {
     settings: Arc<RoomSettings>,
     rules: Rooms,
     epoch: Epoch,
+    /// The newest message's, and the newest that viewers have been sent.
     seq: u64,
+    seq_shown: u64,
     seed: u64,
     shards: Vec<ShardId>,
     members: Vec<(ShardId, u64)>,
@@ -76,6 +79,7 @@ pub struct Home {
     last_flush: Option<Tick>,
     viewers: Counter,
     likes: Counter,
+    delay: Delay,
     history: History,
     live: Live,
     unique: Unique,
@@ -116,6 +120,8 @@ impl Home {
             settings,
             epoch,
             seq: 0,
+            seq_shown: 0,
+            delay: Delay::default(),
             seed,
             shards: Vec::new(),
             members: Vec::new(),
@@ -145,7 +151,7 @@ impl Home {
         self.bans.retain(|(_, until)| *until > now.unix_ms);
         Attached {
             epoch: self.epoch,
-            seq: Seq(self.seq),
+            seq: Seq(self.seq_shown),
             history: self.history.batches(),
             settings: self.settings.clone(),
             state: self.live.told().clone(),
@@ -375,6 +381,7 @@ impl Home {
     fn flush_due(&self) -> Tick {
         let count_due = self.viewers.due_spaced(self.flush_window.sweep_us() * COUNT_SWEEPS);
         let counters = count_due.min(self.likes.due()).min(self.live.due());
+        let counters = counters.min(self.delay.due(self.settings.delay_ms));
         let at_once = self.resync || !self.pending.is_empty();
         let wanted = if at_once { Tick(0) } else { counters };
         let mut space_us = if self.resync { RESYNC_US } else { 0 }.max(self.flush_window.us());
@@ -426,6 +433,7 @@ impl Home {
                 gone: false,
             });
         }
+        let messages = self.delayed(messages, now.tick, out);
         // S-12
         let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
         let resync = std::mem::take(&mut self.resync);
@@ -437,13 +445,37 @@ impl Home {
         if messages.is_empty() && notices.is_empty() && viewers.is_none() && likes.is_none() {
             return;
         }
-        let (room, seq, tick) = (self.room.clone(), Seq(self.seq), now.tick);
+        let (room, seq, tick) = (self.room.clone(), Seq(self.seq_shown), now.tick);
         let batch = Batch::new(room, self.epoch, messages, seq, viewers, likes, tick);
         let batch = Arc::new(batch.with(notices));
         self.history.push(batch.clone(), tick);
         self.last_flush = Some(tick);
         self.flush_window.adapt();
         out.push(Output::Flush(batch));
+    }
+
+    /// What viewers are sent of what was admitted; with a delay some of it waits, and moderators
+    /// are shown it now.
+    fn delayed(
+        &mut self,
+        messages: Vec<Admitted>,
+        now: Tick,
+        out: &mut Vec<Output>,
+    ) -> Vec<Admitted> {
+        let delay_ms = self.settings.delay_ms;
+        let shown = if delay_ms == 0 && self.delay.due(0) == Tick::NEVER {
+            messages
+        } else {
+            if !messages.is_empty() {
+                let (room, seq, held) = (self.room.clone(), Seq(self.seq), messages.clone());
+                let batch = Batch::new(room, self.epoch, held, seq, None, None, now);
+                out.push(Output::Held(Arc::new(batch)));
+            }
+            self.delay.hold(messages, now);
+            self.delay.release(delay_ms, now)
+        };
+        self.seq_shown += shown.len() as u64;
+        shown
     }
 
     /// When it wants a tick; `NEVER` where nothing waits.
@@ -462,6 +494,7 @@ impl Home {
 
     /// The room ends: what is admitted goes out, what waits is refused.
     pub fn close(&mut self, now: Now, out: &mut Vec<Output>) {
+        Arc::make_mut(&mut self.settings).delay_ms = 0;
         self.flush(now, out);
         let refusal = Refusal { code: Code::RoomClosed, retry_after_ms: 0 };
         let waiting: Vec<_> = self.pool.take().chain(self.waiting_gifts.drain(..)).collect();
@@ -511,13 +544,18 @@ impl Home {
         self.flush(now, out);
         let mut seqs = match what {
             Recall::Seqs(seqs) => seqs,
-            Recall::User(user) => self.history.of_user(&user),
+            Recall::User(user) => {
+                let mut seqs = self.history.of_user(&user);
+                seqs.extend(self.delay.of_user(&user));
+                seqs
+            }
         };
         seqs.retain(|seq| (1..=self.seq).contains(seq));
         seqs.sort_unstable();
         seqs.dedup();
         if !seqs.is_empty() {
             self.history.recall(&seqs);
+            self.delay.recall(&seqs);
             self.live.recall(&seqs);
             self.flush_if_due(now, out);
         }

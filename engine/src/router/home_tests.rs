@@ -29,7 +29,7 @@ fn say(home: &mut Home, sender: u64, class: Class, at: u64, out: &mut Vec<Output
 fn seqs(out: &[Output]) -> Vec<u64> {
     let flushed = |o: &Output| match o {
         Output::Flush(batch) => batch.messages.iter().map(|m| m.seq.0).collect(),
-        Output::Verdict(_) => Vec::new(),
+        Output::Held(_) | Output::Verdict(_) => Vec::new(),
     };
     out.iter().flat_map(flushed).collect()
 }
@@ -54,7 +54,7 @@ fn an_overloaded_room_is_flushed_when_its_windows_are_decided() {
     }
     let flushed_at = |o: &Output| match o {
         Output::Flush(batch) => Some(batch.flushed.0),
-        Output::Verdict(_) => None,
+        Output::Held(_) | Output::Verdict(_) => None,
     };
     let flushes: Vec<u64> = out.iter().filter_map(flushed_at).collect();
     let late: Vec<u64> = flushes.iter().skip(2).map(|at| at % 250_000 / 1_000).collect();
@@ -66,7 +66,7 @@ fn an_overloaded_room_is_flushed_when_its_windows_are_decided() {
 fn viewer_counts(out: &[Output]) -> Vec<u64> {
     let told = |o: &Output| match o {
         Output::Flush(batch) => batch.viewers,
-        Output::Verdict(_) => None,
+        Output::Held(_) | Output::Verdict(_) => None,
     };
     out.iter().filter_map(told).collect()
 }
@@ -161,7 +161,7 @@ fn likes_are_one_exact_counter() {
         .iter()
         .filter_map(|o| match o {
             Output::Flush(batch) => batch.likes,
-            Output::Verdict(_) => None,
+            Output::Held(_) | Output::Verdict(_) => None,
         })
         .collect();
     assert_eq!((told.len(), told.last()), (2, Some(&10_000)), "once a second: {told:?}");
@@ -307,4 +307,37 @@ proptest! {
         let gift = Class::Gift as usize;
         prop_assert_eq!(home.books().admitted[gift], burst * 20);
     }
+}
+
+#[test]
+fn with_a_delay_moderators_see_at_once_and_viewers_what_is_left() {
+    let settings = RoomSettings { delay_ms: 2_000, ..RoomSettings::default() };
+    let mut home = home(settings, config::Window::FixedMs(0));
+    home.attach(ShardId(0), now(1));
+    let mut out = Vec::new();
+    (0..3).for_each(|sender| say(&mut home, sender, Class::Chat, 1_000, &mut out));
+    let held = |o: &Output| match o {
+        Output::Held(batch) => batch.messages.len(),
+        _ => 0,
+    };
+    assert_eq!((out.iter().map(held).sum::<usize>(), seqs(&out)), (3, vec![]));
+    let accepted = |o: &&Output| matches!(o, Output::Verdict(v) if v.seq.0 > 0);
+    assert_eq!(out.iter().filter(accepted).count(), 3, "senders do not wait");
+    assert_eq!(home.attach(ShardId(1), now(2_000)).seq, Seq(0), "who joins has missed nothing");
+    home.recall(Recall::Seqs(vec![2]), now(500_000), &mut out);
+    out.clear();
+    run_until(&mut home, 2_000_999, &mut out);
+    assert_eq!(seqs(&out), [] as [u64; 0]);
+    run_until(&mut home, 2_001_000, &mut out);
+    assert_eq!(seqs(&out), [1, 2, 3]);
+    let gone = |o: &Output| match o {
+        Output::Flush(batch) => batch.messages.iter().filter(|m| m.gone).map(|m| m.seq.0).collect(),
+        _ => Vec::new(),
+    };
+    assert_eq!(out.iter().flat_map(gone).collect::<Vec<_>>(), [2]);
+    assert_eq!(home.history.after(0).len(), 3);
+    say(&mut home, 9, Class::Chat, 2_100_000, &mut out);
+    out.clear();
+    home.close(now(2_100_001), &mut out);
+    assert_eq!(seqs(&out), [4], "a room that ends holds nothing back");
 }

@@ -8,6 +8,7 @@ pub mod admit;
 pub mod attributes;
 mod books;
 pub mod count;
+pub mod delay;
 pub mod history;
 pub mod home;
 pub mod live;
@@ -245,6 +246,8 @@ pub struct Attached {
 pub enum Output {
     /// To every attached shard.
     Flush(Arc<Batch>),
+    /// To every attached shard, for moderators alone: what viewers will see later.
+    Held(Arc<Batch>),
     /// To where the verdict's origin says.
     Verdict(Verdict),
 }

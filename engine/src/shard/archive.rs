@@ -59,7 +59,7 @@ impl Shard {
                 let says = !batch.messages.is_empty() || batch.recalled().next().is_some();
                 says.then(|| Arc::clone(batch))
             }
-            Output::Verdict(_) => None,
+            Output::Held(_) | Output::Verdict(_) => None,
         });
         self.archive.batches.extend(batches);
     }

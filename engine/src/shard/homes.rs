@@ -176,6 +176,11 @@ impl Shard {
                         self.post(*shard, Message::Flush(batch.clone()));
                     }
                 }
+                Output::Held(batch) => {
+                    for shard in shards {
+                        self.post(*shard, Message::Held(batch.clone()));
+                    }
+                }
                 Output::Verdict(verdict) => match verdict.origin {
                     Origin::Backend { request, index } => {
                         self.backend_verdict(request, index, &verdict)
@@ -250,6 +255,10 @@ impl Shard {
             Command::Recall { room, what, reply } => {
                 self.live_command(&room, reply, |home, now, out| Ok(home.recall(what, now, out)));
             }
+            Command::Members { room, limit, reply } => match self.hosted(&room) {
+                Err(code) => reply(Err(code)),
+                Ok(number) => self.home_members(number, limit, reply),
+            },
             Command::Attributes { room, change, reply } => {
                 self.live_command(&room, reply, |home, now, out| {
                     let outcome = home.change_attributes(change);
@@ -311,6 +320,12 @@ impl Shard {
         }
     }
 
+    /// A room at home here, its life, and the shards with members.
+    pub(super) fn hosted_by(&self, number: u32) -> (RoomId, Epoch, Vec<ShardId>) {
+        let Hosted { home, room, .. } = self.homes.slab.get(number);
+        (room.clone(), home.epoch(), home.attached().to_vec())
+    }
+
     fn home_kick(&mut self, number: u32, user: &str, ban_s: u32, reply: Reply<u32>) {
         let key = hash_bytes(self.seed, user.as_bytes());
         let mut until_unix_ms = 0;
@@ -318,8 +333,7 @@ impl Shard {
             until_unix_ms = self.now.unix_ms + u64::from(ban_s) * 1000;
             self.homes.slab.get_mut(number).home.ban(key, until_unix_ms);
         }
-        let Hosted { home, room, .. } = self.homes.slab.get(number);
-        let (room, epoch, shards) = (room.clone(), home.epoch(), home.attached().to_vec());
+        let (room, epoch, shards) = self.hosted_by(number);
         if shards.is_empty() {
             return reply(Ok(0));
         }

@@ -3,6 +3,7 @@
 
 use super::filter::Active;
 use super::mcasts::Delivery;
+use super::sample::Part;
 use crate::router::{Attached, Ballot, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,8 @@ pub enum Message {
     Attached { room: RoomId, answer: Result<Box<Attached>, Code> },
     /// To a shard with members: messages and counters.
     Flush(Arc<Batch>),
+    /// To a shard with members: what its moderators see before the others do.
+    Held(Arc<Batch>),
     /// To the shard whose connections offered them.
     Verdicts { room: RoomId, verdicts: Vec<Verdict> },
     /// To a shard with members: new settings.
@@ -44,6 +47,8 @@ pub enum Message {
     /// out until then (wall clock; 0: they may come back). One message, so that nobody slips in
     /// between.
     Kick { room: RoomId, epoch: Epoch, key: u64, until_unix_ms: u64, tally: Arc<Tally> },
+    /// To a shard with members: how many there are, and a sample of their users.
+    Sample { room: RoomId, epoch: Epoch, limit: usize, salt: u64, gather: Arc<Gather<Part>> },
     /// To the home of an mcast: `shard` has its first member (`serial` names this life of its list
     /// and comes back), or none any more.
     Route { mcast: McastId, shard: ShardId, serial: Option<u64> },

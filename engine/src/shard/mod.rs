@@ -21,6 +21,7 @@ pub mod message;
 mod presence;
 mod reopen;
 mod rooms;
+mod sample;
 pub mod schedule;
 mod session;
 pub mod slab;
@@ -268,11 +269,15 @@ impl Shard {
             }
             Message::Attached { room, answer } => self.attached(&room, answer.map(|a| *a)),
             Message::Flush(batch) => self.flushed(batch),
+            Message::Held(batch) => self.show_held(&batch),
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),
             Message::Updated { room, settings } => self.updated(&room, settings),
             Message::Ended { room, epoch, code } => self.ended(&room, epoch, code),
             Message::Kick { room, epoch, key, until_unix_ms, tally } => {
                 tally.add(self.kick(&room, epoch, key, until_unix_ms));
+            }
+            Message::Sample { room, epoch, limit, salt, gather } => {
+                gather.add(vec![self.sample_members(&room, epoch, limit, salt)]);
             }
             Message::Route { mcast, shard, serial } => self.route(mcast, shard, serial),
             Message::Routed { mcast, serial } => self.routed(&mcast, serial),

@@ -273,6 +273,29 @@ impl Shard {
         self.schedule_room(number);
     }
 
+    /// Shows moderators what the others will see after the room's delay. It looks at every member:
+    /// rooms with a delay alone pay for it.
+    pub(super) fn show_held(&mut self, batch: &Batch) {
+        let Some(number) = self.rooms.by_name.get(&batch.room).copied() else { return };
+        let room = self.rooms.slab.get(number);
+        if !room.attached || room.epoch != batch.epoch {
+            return;
+        }
+        let members = room.members.iter().map(|m| ConnSlot(m.conn));
+        let moderators: Vec<ConnSlot> = members.filter(|conn| self.may_moderate(*conn)).collect();
+        let messages = batch.messages.iter().map(Admitted::wire).collect();
+        let (room, epoch) = (batch.room.to_string(), batch.epoch.0);
+        let held = Body::Held(v1::Held { room, epoch, messages });
+        for conn in moderators {
+            self.reply(conn, &held); // S-55
+        }
+    }
+
+    fn may_moderate(&self, conn: ConnSlot) -> bool {
+        let session = self.conns.cold(conn).session;
+        session != NONE && self.sessions.get(session).moderate
+    }
+
     fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {
         let variant = self.conns.hot(conn).variant;
         let snapshot_max = self.config.rooms.snapshot_messages_max as usize;

@@ -98,6 +98,7 @@ impl Shard {
             Message::Attach { room, .. } => self.attached(&room, Err(Code::QueueFull)),
             Message::Command(command) => command.refuse(Code::QueueFull),
             Message::List { gather, .. } => gather.add(Vec::new()),
+            Message::Sample { gather, .. } => gather.add(Vec::new()),
             Message::Flush(batch) => self.home_resync(&batch.room),
             Message::Members { room, .. } => {
                 if let Some(number) = self.rooms.by_name.get(&room).copied() {
@@ -124,6 +125,8 @@ impl Shard {
             Message::Votes { room, poll, ballots, .. } => {
                 self.refuse_votes(&room, poll, &ballots, Code::QueueFull);
             }
+            // Moderators see it when everybody does.
+            Message::Held(_) => {}
             // Whoever is not told answers again, and learns that it is counted.
             Message::Voted { .. } if full => {}
             Message::Voted { ref ballots, .. } => {

@@ -224,6 +224,8 @@ pub(super) fn name(message: &Message) -> String {
         Message::Offer { room, offer } => {
             format!("offer {room} {} and {} likes", offer.candidates.len(), offer.likes)
         }
+        Message::Held(batch) => format!("held {} {}", batch.room, batch.messages.len()),
+        Message::Sample { room, limit, .. } => format!("sample {room} {limit}"),
         Message::Votes { room, poll, ballots, .. } => {
             format!("votes {room} {poll} {}", ballots.len())
         }

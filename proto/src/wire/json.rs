@@ -154,6 +154,7 @@ frame_reader!(
         pinned: Pinned(v1::Pinned),
         poll: Poll(v1::Poll),
         voted: Voted(v1::Voted),
+        held: Held(v1::Held),
     }
 );
 

@@ -369,6 +369,8 @@ fn live_body() -> impl Strategy<Value = server_frame::Body> {
             Body::Pinned(v1::Pinned { room, epoch, message })
         }),
         poll().prop_map(Body::Poll),
+        (text(), number(), vec(message(), 0..3))
+            .prop_map(|(room, epoch, messages)| { Body::Held(v1::Held { room, epoch, messages }) }),
         (text(), any::<[u32; 4]>()).prop_map(|(room, [poll, option, code, retry_after_ms])| {
             Body::Voted(v1::Voted { room, poll, option, code, retry_after_ms })
         }),
