@@ -626,7 +626,7 @@ export declare class Quality {
 	started(start: QualityStart): void;
 	/**
 	 * Measures a video element from now on: starts, stalls, what is in its buffer, dropped frames,
-	 * and its bitrate where the browser tells it. Its user wants it to play when this is called.
+	 * its bitrate where the browser tells it. Its user wants it to play when this is called.
 	 * `errors`: whether an error of the element is the end; else {@link Playing.failed} says so.
 	 */
 	watch(video: HTMLVideoElement, options?: {

@@ -101,7 +101,7 @@ export class Quality {
 
   /**
    * Measures a video element from now on: starts, stalls, what is in its buffer, dropped frames,
-   * and its bitrate where the browser tells it. Its user wants it to play when this is called.
+   * its bitrate where the browser tells it. Its user wants it to play when this is called.
    * `errors`: whether an error of the element is the end; else {@link Playing.failed} says so.
    */
   watch(video: HTMLVideoElement, options: { errors: boolean } = { errors: true }): Playing {
