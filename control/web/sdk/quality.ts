@@ -54,7 +54,7 @@ const EVERY_MS = 10_000;
 const VALUES_MAX = 256;
 /** The largest value there is. */
 const VALUE_MAX = 10_000_000;
-/** Reports without an answer that are told again, with the next one. More: the oldest are let go. */
+/** Reports without an answer that are told again, with the next one. More: the oldest go. */
 const UNANSWERED_MAX = 6;
 /** Requests that refuse for good: the same report again would be refused again. */
 const isFinal = (status: number) => status >= 400 && status < 500 && status !== 429;
