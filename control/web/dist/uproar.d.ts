@@ -621,6 +621,115 @@ export declare class Account {
 	private post;
 	private request;
 }
+/**
+ * What a video element shows of itself, as numbers: when its first frame came, when it stood still
+ * and for how long, what is in its buffer.
+ *
+ * Owns the listeners on one element. Time is the wall's, not the video's: at double speed a second
+ * is a second.
+ */
+export declare class Playing {
+	private readonly video;
+	private readonly quality;
+	private state;
+	private since_ms;
+	/** When its user wanted it; `undefined`: when it is asked to play. */
+	private wished_ms?;
+	private stallToldAfter?;
+	private stall_ms;
+	private frames;
+	private dropped;
+	private bytes;
+	private measured_ms;
+	private shown;
+	private readonly timer;
+	private readonly listeners;
+	/** The browser plays nothing by itself: a start is counted from the user's click on. */
+	blocked(): void;
+	/** It cannot be played, or no longer: for who knows it sooner than the element does. */
+	failed(): void;
+	/** Measures no more. */
+	stop(): void;
+	/** Its user goes. */
+	exit(): void;
+	private wanted;
+	private plays;
+	/** Where all that a seek needs was there, the element tells of nothing but its end. */
+	private goesOn;
+	private waits;
+	private enter;
+	/** Adds up the time since it was last added up, as what it was. */
+	private count;
+	/** The steps of a start, where the browser tells them, and as far as they fit into the whole. */
+	private steps;
+	private look;
+}
+/** Counted since the session began; none ever goes back. */
+export type QualityTotal = "stalls" | "stall_ms" | "played_ms" | "frames" | "frames_dropped" | "attempts" | "exits_before_start" | "start_failures" | "playback_failures" | "bytes" | "reconnects";
+/** Measured since the report before: milliseconds, kbit/s, frames a second, lines. */
+export type QualityMetric = "ltc" | "bl" | "br" | "mtp" | "rtt" | "fps" | "height" | "stall";
+/** How long a start took, step by step, in milliseconds. */
+export interface QualityStart {
+	dns?: number;
+	connect?: number;
+	ttfb?: number;
+	decode?: number;
+	msd?: number;
+}
+/** Where and how it plays: 64 bytes each at most; absent: not known. */
+export interface QualityOptions {
+	room?: string;
+	cdn?: string;
+	region?: string;
+	isp?: string;
+	/** By default `web`. */
+	platform?: string;
+	/** Where the HTTP interface is; by default where the page came from. */
+	base?: string;
+	/** Who reports; absent or empty: a guest. */
+	token?: () => string | Promise<string>;
+}
+export declare class Quality {
+	private readonly options;
+	/** Names the session. */
+	readonly sid: string;
+	private readonly since_ms;
+	private readonly totals;
+	private samples;
+	private values;
+	private starts;
+	private batch;
+	private unanswered;
+	/** As of the last report: a page that goes waits for no new one. */
+	private token;
+	private playing?;
+	private readonly timer;
+	private readonly hidden;
+	constructor(options?: QualityOptions);
+	add(total: QualityTotal, by?: number): void;
+	sample(metric: QualityMetric, value: number): void;
+	started(start: QualityStart): void;
+	/**
+	 * Measures a video element from now on: starts, stalls, what is in its buffer, dropped frames,
+	 * its bitrate where the browser tells it. Its user wants it to play when this is called.
+	 * `errors`: whether an error of the element is the end; else {@link Playing.failed} says so.
+	 */
+	watch(video: HTMLVideoElement, options?: {
+		errors: boolean;
+	}): Playing;
+	/**
+	 * Tells what there is now. It comes by itself every ten seconds, after a start that failed, in a
+	 * stall of more than two seconds, and when the page is hidden.
+	 */
+	report(): Promise<void>;
+	/** Ends the session: what there is, is told; nothing after it. */
+	close(): void;
+	/** The page is hidden and may not come back. */
+	private leave;
+	/** `last`: the page may be gone before the answer. */
+	private send;
+	private next;
+}
 /** One line. */
 export interface DanmakuLine {
 	/** From the start of the recording, or of the video. */

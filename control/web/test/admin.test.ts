@@ -185,6 +185,41 @@ check("a user is looked up, and its log-ins end", async () => {
   await page.waitForSelector("#trouble:has-text('no user of this name')");
 });
 
+check("quality is a map of CDN by ISP, the hotter the worse; alarms are told", async () => {
+  const server = await Server.start("[quality]\nalarm_samples_min = 2\n");
+  const report = (sid: string, cdn: string, stall_ms: number) => ({
+    ...{ sid, cdn, isp: "north", batch: 1, age_ms: 1_000, side: "play", platform: "web" },
+    totals: { attempts: 1, played_ms: 1_000 - stall_ms, stalls: 1, stall_ms },
+    starts: [{ msd: 420 }],
+  });
+  const sessions = [1, 2, 3].flatMap((n) => [
+    report(`session-a-${n}`, "alpha", 0),
+    report(`session-b-${n}`, "beta", 200),
+  ]);
+  await sleep(1_200); // what began before the server did is counted from its first report on
+  const body = JSON.stringify({ reports: sessions });
+  const headers = { "content-type": "application/json" };
+  await fetch(`${server.http}/v1/quality/reports`, { method: "POST", headers, body });
+  const page = await admin(server, "#quality");
+  await page.waitForSelector("#quality td");
+  const rows = await page.$$eval("#quality tbody tr", (all) =>
+    all.map((row) => [row.querySelector("th")!.textContent, row.querySelector("td")!.textContent]),
+  );
+  assert.deepEqual(rows, [
+    ["alpha", "0.0 %"],
+    ["beta", "20.0 %"],
+  ]);
+  const heat = await page.$$eval("#quality td", (all) =>
+    all.map((one) => one.style.getPropertyValue("--heat")),
+  );
+  assert.deepEqual(heat, ["0%", "100%"]);
+  await page.waitForSelector("#quality .raised:has-text('stall_ratio at cdn beta, isp north')");
+  await page.selectOption("#quality [name=metric]", { label: "first frame, ms (95 % are below)" });
+  await page.waitForFunction(() =>
+    /^4\d\d ms$/.test(document.querySelector("#quality td")!.textContent!),
+  );
+});
+
 check("the drain button ends the node as a signal does", async () => {
   const server = await Server.start("[engine]\ndrain_spread_ms = 100\n");
   const live = viewer(server, "a");

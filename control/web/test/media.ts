@@ -5,7 +5,7 @@
 
 import { createServer } from "node:http";
 import { Page } from "playwright-core";
-import { ending } from "./server.js";
+import { ending, sleep } from "./server.js";
 
 /** Records a canvas in a page for a while. */
 export async function record(page: Page, ms = 3_000): Promise<Buffer> {
@@ -139,11 +139,16 @@ export function flv(mp4: Buffer): Buffer {
   return Buffer.concat(tags);
 }
 
-/** Serves files, as a CDN does, until the test ends. */
-export async function host(files: [string, Buffer][]): Promise<string> {
+/** Serves files, as a CDN does, until the test ends; one of them late, where one is named. */
+export async function host(
+  files: [string, Buffer][],
+  late: { path: string; ms: number } = { path: "", ms: 0 },
+): Promise<string> {
   const byPath = new Map(files);
-  const server = createServer((asked, answer) => {
-    const file = byPath.get(new URL(asked.url!, "http://host").pathname);
+  const server = createServer(async (asked, answer) => {
+    const { pathname } = new URL(asked.url!, "http://host");
+    const file = byPath.get(pathname);
+    if (pathname === late.path) await sleep(late.ms);
     const [, from, to] = asked.headers.range?.match(/bytes=(\d+)-(\d*)/) ?? [];
     const headers = { "access-control-allow-origin": "*", "accept-ranges": "bytes" };
     if (!file) return answer.writeHead(404, headers).end();

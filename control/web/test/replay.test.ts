@@ -42,7 +42,7 @@ async function record(server: Server, name: string, lines: number, every_ms: num
   return { heard, replay };
 }
 
-type Told = { seq: number; offset_ms: number; at_ms: number }[];
+type Told = { seq: number; offset_ms: number; at_ms: number; frame_ms: number }[];
 const told = (page: Page): Promise<Told> => page.evaluate(() => (globalThis as any).figures().told);
 
 /** Sets a control as a person would; `change` tells of it. */
@@ -74,10 +74,14 @@ check("a room's lines come again at their moments, at any speed and after a seek
       lines.map(({ seq, offset_ms }) => [seq, offset_ms]),
       wanted,
     );
-    for (const { seq, offset_ms, at_ms } of lines) {
+    // A machine that is busy draws few frames; a line is in the first one it can be in.
+    for (const { seq, offset_ms, at_ms, frame_ms } of lines) {
       const late_ms = at_ms - offset_ms;
-      assert.ok(late_ms >= 0 && late_ms <= NEAR_MS, `line ${seq} is ${late_ms} ms late`);
+      const may_ms = Math.max(NEAR_MS, frame_ms + 20);
+      assert.ok(late_ms >= 0 && late_ms <= may_ms, `line ${seq} is ${late_ms} ms late`);
     }
+    const near = lines.filter(({ at_ms, offset_ms }) => at_ms - offset_ms <= NEAR_MS);
+    assert.ok(near.length >= 0.7 * lines.length, `${near.length} of ${lines.length} are near`);
   };
   const all = await told(page);
   holds(all, 0);

@@ -9,6 +9,7 @@ import { ChartView } from "./chart.js";
 import { make } from "../elements.js";
 import { CHARTS, shown, TILES } from "./figures.js";
 import { History, parse } from "./metrics.js";
+import { openQuality } from "./quality.js";
 import { openRoom, showBusiest } from "./rooms.js";
 import { openUser } from "./users.js";
 
@@ -21,7 +22,7 @@ const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) 
 const history = new History(SPAN_MS);
 const charts = CHARTS.map((chart) => new ChartView(chart));
 $("charts").append(...charts.map((chart) => chart.element));
-/** Of the room that is open: its figures, anew. */
+/** Of the room or view that is open: its figures, anew. */
 let lookAgain: (() => Promise<void>) | undefined;
 let isOut = false;
 
@@ -48,7 +49,7 @@ async function tick(): Promise<void> {
   const [view] = where();
   const asked: Promise<unknown>[] = [scrape()];
   if (view === "rooms") asked.push(showBusiest($("room-rows"), $("rooms-note")));
-  if (view === "room" && lookAgain) asked.push(lookAgain());
+  if (lookAgain) asked.push(lookAgain());
   await guarded(() => Promise.all(asked), "look");
 }
 
@@ -57,7 +58,7 @@ const where = () => location.hash.slice(1).split("/").map(decodeURIComponent);
 /** Shows what the address names. */
 async function show(): Promise<void> {
   const [view = "overview", name] = where();
-  const known = ["overview", "rooms", "room", "users"];
+  const known = ["overview", "rooms", "room", "users", "quality"];
   const seen = known.includes(view) ? view : "overview";
   for (const one of known) $(one).hidden = one !== seen;
   for (const link of document.querySelectorAll("nav a")) {
@@ -68,6 +69,7 @@ async function show(): Promise<void> {
     $("room").replaceChildren();
     await guarded(async () => (lookAgain = await openRoom($("room"), name)));
   }
+  if (seen === "quality") lookAgain = openQuality($("quality"));
   if (seen === "users" && name) {
     $("user").replaceChildren();
     await guarded(() => openUser($("user"), name));

@@ -2,8 +2,8 @@
  * The room page: wires the SDK to what is seen. Owns the page's elements, nothing of the protocol.
  */
 
-import { Account, Fate, Heard, Options, Recorded, Room } from "../../sdk/index.js";
-import { Said, State, Uproar } from "../../sdk/index.js";
+import { Account, Fate, Heard, Options, Quality, Recorded, Room } from "../../sdk/index.js";
+import { QualityOptions, Said, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
 import { addresses } from "../addresses.js";
 import { fillIn } from "../language.js";
@@ -40,17 +40,29 @@ const danmaku = new Danmaku($("danmaku"));
 const gifts = new Gifts($("gifts"));
 const input = $<HTMLInputElement>("text");
 const send = $<HTMLButtonElement>("send");
-const screen = new Screen(settings.video_url, $("video"), $("pattern"));
 
 // ---------------------------------------------------------------- connecting
 
 const account = new Account();
 /** A token may be handed over behind the `#`, which no server is told. */
 const handed = new URLSearchParams(location.hash.slice(1)).get("token");
+const token = () => handed ?? account.token();
+
+/** What plays tells the server how it does. */
+const quality = settings.video_url === "" ? undefined : new Quality(whereItPlays());
+const playing = quality?.watch($("video"), { errors: false });
+const screen = new Screen(settings.video_url, $("video"), $("pattern"), playing);
+
+function whereItPlays(): QualityOptions {
+  const of = recorded();
+  const room = of === undefined ? roomName : "room" in of ? of.room : undefined;
+  const { host } = new URL(settings.video_url, location.href);
+  return { room, cdn: host.slice(0, 64), token };
+}
 
 const options: Options = {
   url: addresses,
-  token: () => handed ?? account.token(),
+  token,
   variant: query.get("wire") === "json" ? "json" : "proto",
   device: "page",
 };

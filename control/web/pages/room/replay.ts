@@ -8,17 +8,20 @@ import { Clock } from "./clock.js";
 
 /** Lines are asked for so long before they are due. */
 const AHEAD_MS = 10_000;
-/** A clock that went on by more than this, times its speed, has jumped. */
-const JUMP_MS = 1_500;
+/** A clock that is by more than this ahead of where it should be has jumped. */
+const JUMP_MS = 1_000;
 /** One that went back by less trembles: players do. */
 const BACK_MS = 250;
-/** Frames are not further apart, or nobody looks. */
+/** Who was not looking for so long is shown what is said now, not all that was. */
+const AWAY_MS = 5_000;
+/** It jumped to no earlier a moment than this before where it is found. */
 const LATE_MS = 100;
 /** How often what is ahead is looked after. */
 const LOOK_MS = 1_000;
 
 export interface PlaybackActs {
-  show(line: DanmakuLine): void;
+  /** `frame_ms`: of the replay's time, since the frame before. */
+  show(line: DanmakuLine, frame_ms: number): void;
   /** What was shown is of another moment. */
   clear(): void;
   failed(error: Error): void;
@@ -26,15 +29,18 @@ export interface PlaybackActs {
 
 export class Playback {
   /** Lines before this were shown, or jumped over. */
-  private shown_ms = 0;
+  private shown_ms: number;
+  /** What the clock said at the last frame, and when that was. */
+  private at_ms: number;
+  private turned_ms = performance.now();
   private looked_ms = 0;
-  private turned_ms = 0;
 
   constructor(
     private readonly replay: Replay,
     private readonly clock: () => Clock,
     private readonly acts: PlaybackActs,
   ) {
+    this.at_ms = this.shown_ms = clock().at_ms;
     requestAnimationFrame((now) => this.turn(now));
   }
 
@@ -46,10 +52,11 @@ export class Playback {
   private turn(now_ms: number): void {
     requestAnimationFrame((now) => this.turn(now));
     const { at_ms, speed } = this.clock();
+    const frame_ms = at_ms - this.at_ms;
     const since_ms = now_ms - this.turned_ms;
-    this.turned_ms = now_ms;
-    if (at_ms < this.shown_ms - BACK_MS || at_ms > this.shown_ms + JUMP_MS * Math.max(speed, 1)) {
-      // It jumped to no later a moment than the last frame was.
+    const isAhead = frame_ms > since_ms * speed + JUMP_MS || since_ms > AWAY_MS;
+    [this.at_ms, this.turned_ms] = [at_ms, now_ms];
+    if (frame_ms < -BACK_MS || isAhead) {
       this.shown_ms = Math.max(0, at_ms - Math.min(since_ms, LATE_MS) * speed);
       this.looked_ms = now_ms;
       this.acts.clear();
@@ -62,7 +69,8 @@ export class Playback {
     }
     // What is not here yet is waited for: it comes a moment late rather than never.
     if (at_ms < this.shown_ms || !this.replay.has(at_ms)) return;
-    this.replay.between(this.shown_ms, at_ms).forEach((line) => this.acts.show(line));
+    const from_ms = Math.max(this.shown_ms, at_ms - AWAY_MS * Math.max(speed, 1));
+    for (const line of this.replay.between(from_ms, at_ms)) this.acts.show(line, frame_ms);
     this.shown_ms = at_ms;
   }
 

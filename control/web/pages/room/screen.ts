@@ -1,5 +1,6 @@
 /** What plays: the operator's video, or a test pattern that needs no network. */
 
+import { Playing } from "../../sdk/index.js";
 import { attachBy, Way, waysOf } from "./ways.js";
 
 const BARS = ["#c0c0c0", "#c0c000", "#00c0c0", "#00c000", "#c000c0", "#c00000", "#0000c0"];
@@ -16,6 +17,7 @@ export class Screen {
     private readonly url: string,
     private readonly video: HTMLVideoElement,
     private readonly canvas: HTMLCanvasElement,
+    private readonly measured?: Playing,
   ) {
     const ways = url === "" ? [] : waysOf(url, (type) => video.canPlayType(type) !== "");
     void this.start(ways);
@@ -31,7 +33,10 @@ export class Screen {
     this.way = way;
     this.video.hidden = way === undefined;
     this.canvas.hidden = way !== undefined;
-    if (way === undefined) return this.drawPattern();
+    if (way === undefined) {
+      if (this.url !== "") this.measured?.failed();
+      return this.drawPattern();
+    }
     let hasFailed = false;
     const failed = () => {
       if (hasFailed) return;
@@ -45,8 +50,10 @@ export class Screen {
       await this.video.play();
     } catch (error) {
       // A browser that wants a click first has nothing against the video itself.
-      if ((error as Error).name === "NotAllowedError") this.video.controls = true;
-      else if ((error as Error).name !== "AbortError") failed();
+      if ((error as Error).name === "NotAllowedError") {
+        this.video.controls = true;
+        this.measured?.blocked();
+      } else if ((error as Error).name !== "AbortError") failed();
     }
   }
 

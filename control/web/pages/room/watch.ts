@@ -34,7 +34,7 @@ export interface Watch {
   /** Writes a line to this moment. `false`: its user must sign in first. */
   write(text: string): Promise<boolean>;
   /** Lines as they were shown, and when. */
-  told: { seq: number; offset_ms: number; at_ms: number }[];
+  told: { seq: number; offset_ms: number; at_ms: number; frame_ms: number }[];
 }
 
 export async function watch(of: Recorded, parts: WatchParts): Promise<Watch> {
@@ -46,8 +46,8 @@ export async function watch(of: Recorded, parts: WatchParts): Promise<Watch> {
   const clock = () => (screen.isVideo ? ofVideo : pattern);
   screen.time = () => timeOf(pattern.at_ms);
   const told: Watch["told"] = [];
-  const show = ({ seq, offset_ms, user, text, class: of }: DanmakuLine) => {
-    told.push({ seq, offset_ms, at_ms: clock().at_ms });
+  const show = ({ seq, offset_ms, user, text, class: of }: DanmakuLine, frame_ms: number) => {
+    told.push({ seq, offset_ms, at_ms: clock().at_ms, frame_ms });
     if (told.length > TOLD_MAX) told.shift();
     if (text === undefined) return;
     const kind = of === "gift" || of === "system" ? of : "chat";

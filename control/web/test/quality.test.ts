@@ -1,0 +1,61 @@
+/** The room page tells the server how its video plays: what came to it is what was measured. */
+
+import assert from "node:assert/strict";
+import { Page } from "playwright-core";
+import { browser, emptyPage } from "./browser.js";
+import { hls, host, record } from "./media.js";
+import { check, Server, sleep } from "./server.js";
+
+/** What was reported of a room. */
+async function reported(server: Server, cdn: string) {
+  const { groups } = await server.ask("GET", "/v1/quality?step=10s&by=room,cdn");
+  const at = { room: "lobby", cdn: new URL(cdn).host };
+  return groups.find((one: any) => one.cell.room === at.room && one.cell.cdn === at.cdn);
+}
+
+/** Until a report says so. */
+async function untilReported(server: Server, cdn: string, is: (group: any) => boolean) {
+  for (const end = Date.now() + 8_000; ; await sleep(100)) {
+    const group = await reported(server, cdn);
+    if (group && is(group)) return group;
+    if (Date.now() > end) throw new Error(`it was not reported: ${JSON.stringify(group)}`);
+  }
+}
+
+async function room(page: Page, url: string): Promise<Server> {
+  const server = await Server.start(`[pages]\nvideo_url = "${url}"\n`);
+  await page.goto(server.http);
+  return server;
+}
+
+check("a stall is reported while it lasts, and the rest when the page goes", async () => {
+  const page = await emptyPage(await browser());
+  const cdn = await host(hls(await record(page, 4_000)), { path: "/4.m4s", ms: 7_000 });
+  await page.addInitScript(() => (HTMLMediaElement.prototype.canPlayType = () => ""));
+  const server = await room(page, `${cdn}/video.m3u8`);
+  const stalled = await untilReported(server, cdn, ({ totals }) => totals.stall_ms > 1_900);
+  const { totals, metrics } = stalled;
+  assert.deepEqual([totals.attempts, totals.start_failures, totals.stalls], [1, 0, 1]);
+  assert.ok(totals.played_ms > 500 && totals.played_ms < 4_500, `${totals.played_ms} ms played`);
+  assert.ok(totals.frames > 10, `${totals.frames} frames`);
+  assert.ok(metrics.msd.count === 1 && metrics.msd.p50 < 3_000, JSON.stringify(metrics.msd));
+  // It goes on, and what is new is told when the page goes.
+  await page.waitForFunction(
+    (known) => document.querySelector("video")!.currentTime > known,
+    (totals.played_ms + 1_000) / 1_000,
+  );
+  await page.goto("about:blank");
+  const more = totals.played_ms + 500;
+  const last = await untilReported(server, cdn, ({ totals }) => totals.played_ms > more);
+  assert.deepEqual([last.totals.stalls, last.metrics.stall.count], [1, 1]);
+  const { stall } = last.metrics;
+  assert.ok(Math.abs(stall.p50 - last.totals.stall_ms) < 200, "the stall is as long as they say");
+});
+
+check("a start that fails is reported at once, once, whatever ways were tried", async () => {
+  const page = await emptyPage(await browser());
+  const cdn = "http://127.0.0.1:1";
+  const server = await room(page, `${cdn}/none.m3u8`);
+  const { totals } = await untilReported(server, cdn, ({ totals }) => totals.start_failures > 0);
+  assert.deepEqual([totals.attempts, totals.start_failures, totals.played_ms], [1, 1, 0]);
+});
