@@ -149,6 +149,15 @@ impl Moderator {
         Ok(above)
     }
 
+    /// 403 where it may not act on this user.
+    pub(crate) async fn check_above(&self, shared: &Shared, name: &str) -> Result<(), ApiError> {
+        if self.above(shared, &[name.to_owned()]).await?.is_empty() {
+            return Ok(());
+        }
+        let text = "a user with an equal or a greater role in the room is out of reach";
+        Err(ApiError::new(Code::Forbidden, text))
+    }
+
     /// An entry of what it did.
     pub(crate) fn entry(&self, what: &str, whom: &str) -> Entry {
         Entry {

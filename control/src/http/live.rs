@@ -1,10 +1,13 @@
-//! What a backend does to a live room besides publishing: recalls messages, changes attributes,
-//! pins a message. Members are told of each in order with the messages.
+//! What is done to a live room besides publishing: recalling messages, changing attributes, pinning
+//! a message; by a backend, or by a user with a role in the room. Members are told of each in order
+//! with the messages.
 
 use super::Context;
+use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody, ErrorFields};
 use super::extract::{Body, Room};
 use super::publish::check_user;
+use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,12 +44,15 @@ pub(crate) struct Recalled {
 #[utoipa::path(post, path = "/v1/rooms/{room}/recall", tag = "moderation", request_body = Recall,
     params(("room" = String, Path, description = "the room's name")),
     responses((status = 200, body = Recalled), (status = 404, body = ErrorBody)),
-    security(("api_key" = [])))]
+    security(("api_key" = []), ("access_token" = [])))]
 pub(crate) async fn recall(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<Recall>,
 ) -> Result<Json<Recalled>, ApiError> {
+    let moderator = actor.of_room(&shared, &room).await?;
+    let whom = body.user.clone().unwrap_or_default();
     let what = match body {
         Recall { seqs: Some(seqs), user: None } => {
             if !(1..=SEQS_MAX).contains(&seqs.len()) {
@@ -57,12 +63,15 @@ pub(crate) async fn recall(
         }
         Recall { seqs: None, user: Some(user) } => {
             check_user(&user)?;
+            moderator.check_above(&shared, &user).await?;
             control::Recall::User(user)
         }
         _ => return Err(ApiError::bad_request("what is meant is seqs, or user; one of the two")),
     };
     let engine = &shared.api.engine;
     let seqs = shared.call(|reply| engine.command(Command::Recall { room, what, reply })).await?;
+    let entry = moderator.entry("recall", &whom);
+    shared.audit.write(vec![Entry { detail: format!("seqs={seqs:?}"), ..entry }]).await;
     Ok(Json(Recalled { seqs }))
 }
 
@@ -105,13 +114,16 @@ pub(crate) struct VersionConflict {
         (status = 200, body = AttributesView),
         (status = 404, body = ErrorBody),
         (status = 409, body = VersionConflict, description = "if_version is not their version"),
-    ), security(("api_key" = [])))]
+    ), security(("api_key" = []), ("access_token" = [])))]
 pub(crate) async fn change_attributes(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<ChangeAttributes>,
 ) -> Result<Response, ApiError> {
+    let moderator = actor.of_room(&shared, &room).await?;
     let ChangeAttributes { set, remove, if_version } = body;
+    let detail = serde_json::json!({"set": set, "remove": remove}).to_string();
     let change = AttributeChange { set, remove, if_version };
     // A change of settings reads them, and writes what it has read.
     let _one_at_a_time = shared.updates[super::rooms::lock_of(&room)].lock().await;
@@ -120,6 +132,8 @@ pub(crate) async fn change_attributes(
         shared.call(|reply| engine.command(Command::Attributes { room, change, reply })).await?;
     match outcome {
         AttributesOutcome::Changed { version, attributes } => {
+            let entry = moderator.entry("attributes", "");
+            shared.audit.write(vec![Entry { detail, ..entry }]).await;
             Ok(Json(AttributesView { version, attributes }).into_response())
         }
         AttributesOutcome::TooMuch { text } => Err(ApiError::bad_request(text)),
@@ -152,12 +166,14 @@ pub(crate) struct Pin {
     responses(
         (status = 204, description = "pinned"),
         (status = 404, body = ErrorBody, description = "no such room, or it remembers no such seq"),
-    ), security(("api_key" = [])))]
+    ), security(("api_key" = []), ("access_token" = [])))]
 pub(crate) async fn pin(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<Pin>,
 ) -> Result<StatusCode, ApiError> {
+    let moderator = actor.of_room(&shared, &room).await?;
     let bytes_max = shared.api.payload_bytes_max as usize;
     let pin = match body {
         Pin { seq: Some(seq), text: None, user: None } => control::Pin::Seq(seq),
@@ -183,6 +199,7 @@ pub(crate) async fn pin(
             error
         },
     )?;
+    shared.audit.write(vec![moderator.entry("pin", "")]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -190,12 +207,15 @@ pub(crate) async fn pin(
 #[utoipa::path(delete, path = "/v1/rooms/{room}/pin", tag = "rooms",
     params(("room" = String, Path, description = "the room's name")),
     responses((status = 204, description = "nothing is pinned"), (status = 404, body = ErrorBody)),
-    security(("api_key" = [])))]
+    security(("api_key" = []), ("access_token" = [])))]
 pub(crate) async fn unpin(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
 ) -> Result<StatusCode, ApiError> {
+    let moderator = actor.of_room(&shared, &room).await?;
     let (engine, pin) = (&shared.api.engine, None);
     shared.call(|reply| engine.command(Command::Pin { room, pin, reply })).await?;
+    shared.audit.write(vec![moderator.entry("unpin", "")]).await;
     Ok(StatusCode::NO_CONTENT)
 }

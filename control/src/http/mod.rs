@@ -320,12 +320,7 @@ fn in_rooms() -> Router<Arc<Shared>> {
         .route("/v1/rooms", get(rooms::list).post(rooms::create))
         .route("/v1/rooms/{room}", get(rooms::get).patch(rooms::update).delete(rooms::close))
         .route("/v1/rooms/{room}/publish", post(publish::one))
-        .route("/v1/rooms/{room}/recall", post(live::recall))
-        .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
         .route("/v1/rooms/{room}/members", get(rooms::members))
-        .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))
-        .route("/v1/rooms/{room}/polls", post(polls::open))
-        .route("/v1/rooms/{room}/polls/{poll}", get(polls::get).delete(polls::end))
         .route("/v1/publish", post(publish::bulk))
 }
 
@@ -335,6 +330,11 @@ fn moderators() -> Router<Arc<Shared>> {
         .route("/v1/rooms/{room}/kick", post(moderation::kick))
         .route("/v1/rooms/{room}/mute", post(moderation::mute))
         .route("/v1/rooms/{room}/moderation", post(moderation::many))
+        .route("/v1/rooms/{room}/recall", post(live::recall))
+        .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
+        .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))
+        .route("/v1/rooms/{room}/polls", post(polls::open))
+        .route("/v1/rooms/{room}/polls/{poll}", get(polls::get).delete(polls::end))
         .route("/v1/rooms/{room}/roles", get(roles::list))
         .route("/v1/rooms/{room}/roles/{user}", put(roles::set).delete(roles::remove))
 }

@@ -1,8 +1,10 @@
-//! Polls of a room: opened, read and ended by a backend, answered by members over the wire.
+//! Polls of a room: opened, read and ended by a backend or who has a role in the room, answered by members over the wire.
 
 use super::Context;
+use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Room, room_id};
+use crate::audit::Entry;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
@@ -75,17 +77,22 @@ impl<S: Send + Sync> FromRequestParts<S> for OfRoom {
         (status = 201, body = PollView),
         (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "four polls of the room are open"),
-    ), security(("api_key" = [])))]
+    ), security(("api_key" = []), ("access_token" = [])))]
 pub(crate) async fn open(
     State(shared): Context,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<OpenPoll>,
 ) -> Result<(StatusCode, Json<PollView>), ApiError> {
+    let moderator = actor.of_room(&shared, &room).await?;
     let OpenPoll { question, options, duration_s } = body;
+    let detail = format!("question={question:?}");
     let poll = NewPoll { question, options, duration_s };
     poll.check().map_err(ApiError::bad_request)?;
     let engine = &shared.api.engine;
     let info = shared.call(|reply| engine.command(Command::OpenPoll { room, poll, reply })).await?;
+    let entry = moderator.entry("poll.open", "");
+    shared.audit.write(vec![Entry { detail, ..entry }]).await;
     Ok((StatusCode::CREATED, Json(info.into())))
 }
 
@@ -96,8 +103,13 @@ pub(crate) async fn open(
         ("poll" = u32, Path, description = "its number"),
     ),
     responses((status = 200, body = PollView), (status = 404, body = ErrorBody)),
-    security(("api_key" = [])))]
-pub(crate) async fn get(State(shared): Context, of: OfRoom) -> Result<Json<PollView>, ApiError> {
+    security(("api_key" = []), ("access_token" = [])))]
+pub(crate) async fn get(
+    State(shared): Context,
+    actor: Actor,
+    of: OfRoom,
+) -> Result<Json<PollView>, ApiError> {
+    actor.of_room(&shared, &of.0).await?;
     asked(&shared, of, false).await
 }
 
@@ -108,9 +120,17 @@ pub(crate) async fn get(State(shared): Context, of: OfRoom) -> Result<Json<PollV
         ("poll" = u32, Path, description = "its number"),
     ),
     responses((status = 200, body = PollView), (status = 404, body = ErrorBody)),
-    security(("api_key" = [])))]
-pub(crate) async fn end(State(shared): Context, of: OfRoom) -> Result<Json<PollView>, ApiError> {
-    asked(&shared, of, true).await
+    security(("api_key" = []), ("access_token" = [])))]
+pub(crate) async fn end(
+    State(shared): Context,
+    actor: Actor,
+    of: OfRoom,
+) -> Result<Json<PollView>, ApiError> {
+    let moderator = actor.of_room(&shared, &of.0).await?;
+    let entry = Entry { detail: format!("poll={}", of.1), ..moderator.entry("poll.end", "") };
+    let ended = asked(&shared, of, true).await?;
+    shared.audit.write(vec![entry]).await;
+    Ok(ended)
 }
 
 async fn asked(

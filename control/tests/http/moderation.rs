@@ -117,6 +117,40 @@ fn many_are_moderated_in_one_call_with_a_result_each() {
 }
 
 #[test]
+fn a_role_permits_what_is_shown_beside_the_messages() {
+    let world = World::with(unhurried());
+    let [olga, mo, bob] = staffed(&world);
+    let poll = json!({"question": "who wins?", "options": ["red", "blue"], "duration_s": 60});
+    for (method, path, body, status) in [
+        ("POST", "recall", json!({"user": "bob"}), 200),
+        ("PATCH", "attributes", json!({"set": {"score": "2:1"}}), 200),
+        ("PUT", "pin", json!({"user": "host", "text": "welcome"}), 204),
+        ("DELETE", "pin", Value::Null, 204),
+        ("POST", "polls", poll, 201),
+        ("GET", "polls/1", Value::Null, 200),
+        ("DELETE", "polls/1", Value::Null, 200),
+    ] {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let path = format!("/v1/rooms/stage/{path}");
+        world.with_token(&bob, method, &path, &body).error(403, "FORBIDDEN");
+        assert_eq!(world.with_token(&mo, method, &path, &body).status, status, "{method} {path}");
+    }
+    let of = |user: &str| json!({"user": user});
+    world.post(&mo, "/v1/rooms/stage/recall", &of("olga")).error(403, "FORBIDDEN");
+    assert_eq!(world.post(&olga, "/v1/rooms/stage/recall", &of("mo")).status, 200);
+    let audit = world.server.call("GET", "/v1/audit?room=stage", "").json();
+    let mut told: Vec<String> = audit["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["who"] == "user:mo")
+        .map(|entry| entry["what"].as_str().unwrap().to_owned())
+        .collect();
+    told.sort(); // entries of one moment have no order
+    assert_eq!(told, ["attributes", "pin", "poll.end", "poll.open", "recall", "unpin"]);
+}
+
+#[test]
 fn whatever_was_done_stands_in_the_audit_log() {
     let world = World::with(unhurried());
     let [_, mo, _] = staffed(&world);
