@@ -214,8 +214,8 @@ fn what_a_report_does_not_say_is_filled_in_by_its_address() {
     let config = QualityConfig { networks_file: networks_file.clone(), ..QualityConfig::default() };
     config.check().unwrap();
     let server = Server::reporting(config.clone());
-    std::fs::remove_file(&networks_file).unwrap();
     assert_eq!(send(&server, &[report("a", 1, ""), report("b", 1, "isp-1")]).status, 200);
+    std::fs::remove_file(&networks_file).unwrap();
     let told = groups(&server, "by=region,isp");
     let cells: Vec<&Value> = told.iter().map(|group| &group["cell"]).collect();
     let cell = |isp: &str| json!({"region": "here", "isp": isp});
