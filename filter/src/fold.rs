@@ -30,6 +30,11 @@ static TABLE: LazyLock<Box<[u16]>> = LazyLock::new(|| {
     (0..=0xffff).map(entry).collect()
 });
 
+/// Makes the table now, where that holds nobody up: some milliseconds.
+pub(crate) fn prepare() {
+    LazyLock::force(&TABLE);
+}
+
 const IS_MARK: u16 = 0;
 const IS_SPACE: u16 = 1;
 const IS_NOTHING: u16 = 2;

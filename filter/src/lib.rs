@@ -70,6 +70,7 @@ impl Filter {
     /// The first word or rule that cannot be, in words for whoever keeps the list.
     pub fn compile(list: &List) -> Result<Filter, Bad> {
         list.check()?;
+        fold::prepare();
         Ok(Filter { words: Words::compile(&list.words)?, rules: Rules::compile(&list.regexes)? })
     }
 

@@ -203,7 +203,8 @@ fn another_version_is_refused_and_both_are_named() {
     let Err(Refused::Version(text)) = Nodes::default().hello(other, Instant::now()) else {
         panic!("it is refused")
     };
-    for part in ["version 2", "uproar 9.8.7", "version 1", BUILD] {
+    let ours = format!("version {VERSION}");
+    for part in [ours.as_str(), "uproar 9.8.7", "version 1", BUILD] {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
     }
 }
