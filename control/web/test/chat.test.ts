@@ -136,6 +136,12 @@ check("who closed the page finds all that was said, once, in order, and unread",
   await sees(again, "#newest", "1 new");
   await again.click("#newest");
   await sees(again, "#messages li:last-child", "line 260");
+  // A keyboard comes up: who reads along still does.
+  await again.setViewportSize({ width: 390, height: 400 });
+  await again.waitForFunction(() => {
+    const { scrollTop, clientHeight, scrollHeight } = document.querySelector("#scroll")!;
+    return clientHeight < 400 && scrollTop + clientHeight > scrollHeight - 10;
+  });
 });
 
 /** The page again, in the same browser. */
