@@ -189,3 +189,26 @@ check("a group is made, invited into, read and left; on a phone", async () => {
   const width = await ann.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(width <= 390, `${width} pixels wide`);
 });
+
+check("pages of one browser that signed in as two users do not mix them up", async () => {
+  const server = await Server.start(`${OPEN}access_ttl_s = 31\n`);
+  const context = await (await browser()).newContext();
+  const [ann, bob] = [await contextPage(context), await contextPage(context)];
+  await bob.goto(`${server.http}/chat`);
+  await bob.waitForSelector("#sign-in[open]");
+  await register(ann, server, "ann");
+  await befriend(server, "ann", "cleo");
+  const cleo = await device(server, "cleo");
+  await cleo.conversations.send("user:ann", "for ann alone");
+  await sees(ann, "#chats", "for ann alone");
+  await bob.fill("#sign-in [name=user]", "bob");
+  await bob.fill("#sign-in [name=password]", password("bob"));
+  await bob.click("#sign-in button[value=new]");
+  await isIn(bob);
+  // The newest login is everybody's once a token is due and the connection is another one.
+  await ann.waitForTimeout(1_500);
+  await ann.evaluate(() => (globalThis as any).live.link.socket.close());
+  await sees(ann, "#me", "bob");
+  await isIn(ann);
+  assert.equal(await ann.textContent("#chats"), "");
+});
