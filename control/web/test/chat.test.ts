@@ -136,6 +136,12 @@ check("who closed the page finds all that was said, once, in order, and unread",
   await sees(again, "#newest", "1 new");
   await again.click("#newest");
   await sees(again, "#messages li:last-child", "line 260");
+  // A keyboard comes up: who reads along still does.
+  await again.setViewportSize({ width: 390, height: 400 });
+  await again.waitForFunction(() => {
+    const { scrollTop, clientHeight, scrollHeight } = document.querySelector("#scroll")!;
+    return clientHeight < 400 && scrollTop + clientHeight > scrollHeight - 10;
+  });
 });
 
 /** The page again, in the same browser. */
@@ -182,4 +188,27 @@ check("a group is made, invited into, read and left; on a phone", async () => {
   await ann.waitForSelector("#side", { state: "visible" });
   const width = await ann.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(width <= 390, `${width} pixels wide`);
+});
+
+check("pages of one browser that signed in as two users do not mix them up", async () => {
+  const server = await Server.start(`${OPEN}access_ttl_s = 31\n`);
+  const context = await (await browser()).newContext();
+  const [ann, bob] = [await contextPage(context), await contextPage(context)];
+  await bob.goto(`${server.http}/chat`);
+  await bob.waitForSelector("#sign-in[open]");
+  await register(ann, server, "ann");
+  await befriend(server, "ann", "cleo");
+  const cleo = await device(server, "cleo");
+  await cleo.conversations.send("user:ann", "for ann alone");
+  await sees(ann, "#chats", "for ann alone");
+  await bob.fill("#sign-in [name=user]", "bob");
+  await bob.fill("#sign-in [name=password]", password("bob"));
+  await bob.click("#sign-in button[value=new]");
+  await isIn(bob);
+  // The newest login is everybody's once a token is due and the connection is another one.
+  await ann.waitForTimeout(1_500);
+  await ann.evaluate(() => (globalThis as any).live.link.socket.close());
+  await sees(ann, "#me", "bob");
+  await isIn(ann);
+  assert.equal(await ann.textContent("#chats"), "");
 });

@@ -64,6 +64,15 @@ check("a room's lines come again at their moments, at any speed and after a seek
   const server = await Server.start(KEPT);
   const { heard, replay } = await record(server, "stage", 20, 200);
   const expected = heard.map(({ seq, time_ms }) => [seq, time_ms - replay.start_unix_ms]);
+  // Without a page: from the beginning, and of a range.
+  while (replay.missing(0, replay.length_ms) !== undefined) {
+    await replay.prepare(replay.missing(0, replay.length_ms)!);
+  }
+  const between = (from_ms: number, to_ms: number) =>
+    replay.between(from_ms, to_ms).map(({ seq, offset_ms }) => [seq, offset_ms]);
+  assert.deepEqual(between(0, replay.length_ms), expected);
+  assert.deepEqual(between(expected[3][1], expected[9][1]), expected.slice(3, 9));
+
   const page = await emptyPage(await browser());
   await page.goto(`${server.http}/?replay=stage`);
   await page.waitForSelector('body[data-state="replay"]');
@@ -112,14 +121,18 @@ check("a room's lines come again at their moments, at any speed and after a seek
 
 check("a seek costs two requests at most, and none or no body where it was before", async () => {
   const server = await Server.start(KEPT);
+  const page = await emptyPage(await browser());
+  // Nothing was said yet: the page looks again.
+  await page.goto(`${server.http}/?replay=stage`);
+  await page.waitForSelector("#note:not(:empty)");
   const { heard, replay } = await record(server, "stage", 12, 300);
+  await page.waitForSelector('body[data-state="replay"]');
   // A segment that is closed has another tag than while it was open.
   for (let isOpen = true; isOpen; await sleep(200)) {
     const { recordings } = await server.ask("GET", "/v1/rooms/stage/danmaku");
     isOpen = recordings[0].segments.some((one: { open: boolean }) => one.open);
   }
-  const page = await emptyPage(await browser());
-  await page.goto(`${server.http}/?replay=stage`);
+  await page.reload();
   await page.waitForSelector('body[data-state="replay"]');
   await page.click("#controls button"); // pause
   // As the server counts them: what the browser tells of a 304 is the body it had.

@@ -99,7 +99,11 @@ function connect(): void {
 
 /** Who connected is known: everything that is shown is theirs. */
 function entered(user: string): void {
-  if (shown === live) return;
+  if (shown === live) {
+    // Another page of this browser signed in as somebody else: nothing here is theirs.
+    if (chats.me !== user) location.reload();
+    return;
+  }
   shown = live;
   $("me").textContent = user;
   chats = new Chats(user);

@@ -37,6 +37,8 @@ export class Thread {
   private drawn: StoredMessage[] = [];
   private readonly rows = new Map<number, HTMLElement>();
   private asking = false;
+  /** The reader was at the end when that was last looked at. */
+  private wasAtEnd = true;
   private fresh = 0;
 
   constructor(
@@ -49,6 +51,8 @@ export class Thread {
   ) {
     scroll.onscroll = () => void this.scrolled();
     newest.onclick = () => this.toEnd();
+    // A keyboard that comes up, or a phone that is turned, leaves who reads along at the end.
+    new ResizeObserver(() => this.wasAtEnd && this.down()).observe(scroll);
   }
 
   open(chat: Chat | undefined): void {
@@ -127,7 +131,7 @@ export class Thread {
   }
 
   private tell(): void {
-    const atEnd = this.isAtEnd();
+    const atEnd = (this.wasAtEnd = this.isAtEnd());
     if (atEnd) this.fresh = 0;
     this.newest.hidden = atEnd;
     this.newest.textContent = words.newest(this.fresh);

@@ -60,7 +60,10 @@ export class PatternClock implements Clock {
 
   get at_ms(): number {
     const gone_ms = this.runs ? (performance.now() - this.since_ms) * this.speed : 0;
-    return Math.min(this.base_ms + gone_ms, this.length_ms);
+    if (this.base_ms + gone_ms <= this.length_ms) return this.base_ms + gone_ms;
+    // What is recorded still grows: it goes on from here then, and does not make up for the wait.
+    [this.base_ms, this.since_ms] = [this.length_ms, performance.now()];
+    return this.base_ms;
   }
 
   get length_ms(): number {

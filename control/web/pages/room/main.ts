@@ -2,7 +2,16 @@
  * The room page: wires the SDK to what is seen. Owns the page's elements, nothing of the protocol.
  */
 
-import { Account, Fate, Heard, Options, Quality, Recorded, Room } from "../../sdk/index.js";
+import {
+  Account,
+  ApiError,
+  Fate,
+  Heard,
+  Options,
+  Quality,
+  Recorded,
+  Room,
+} from "../../sdk/index.js";
 import { QualityOptions, Said, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
 import { addresses } from "../addresses.js";
@@ -23,6 +32,9 @@ interface Settings {
 const SLOW_DOWN = 1001;
 const SLOW_MODE = 1002;
 const MUTED = 2013;
+/** A recording that is not there is looked for again after so long. */
+const AGAIN_MS = 3_000;
+const NOT_FOUND = 404;
 
 const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
 
@@ -305,14 +317,18 @@ async function replay(of: Recorded): Promise<void> {
   document.title = `${name} · uproar`;
   $("figures").hidden = $("like").hidden = true;
   $("say").hidden = !("video" in of);
+  const [video, controls] = [$<HTMLVideoElement>("video"), $("controls")];
+  video.loop = false;
+  const parts = { account, screen, video, lines, danmaku, controls, note };
   try {
-    const [video, controls] = [$<HTMLVideoElement>("video"), $("controls")];
-    video.loop = false;
-    const parts = { account, screen, video, lines, danmaku, controls, note };
     watching = await watch(of, { ...parts, signIn: () => signIn(() => $("text").focus()) });
     document.body.dataset.state = "replay";
+    note("");
   } catch (error) {
     note(words.refused((error as Error).message));
+    // What was said a moment ago is kept a moment later.
+    const isEarly = error instanceof ApiError && error.status === NOT_FOUND;
+    if (isEarly) setTimeout(() => void replay(of), AGAIN_MS);
   }
 }
 
