@@ -134,6 +134,9 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
             tell::What::PushAbout(v1::PushAbout { mcast, target_seq, frame, blank })
         }
         Tell::Generation(generation) => tell::What::Generation(generation),
+        Tell::Announce { id, message } => {
+            tell::What::Announce(v1::Announce { id, message: Some(*message) })
+        }
         Tell::Join { user, membership: of } => {
             tell::What::Join(v1::Join { user, membership: Some(membership(of)) })
         }
@@ -179,6 +182,9 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
             Tell::PushAbout { mcast: mcast(&name)?, target_seq, frame, blank }
         }
         tell::What::Generation(generation) => Tell::Generation(generation),
+        tell::What::Announce(v1::Announce { id, message }) => {
+            Tell::Announce { id, message: Box::new(message.ok_or("an announcement of nothing")?) }
+        }
         tell::What::Join(v1::Join { user, membership }) => {
             let membership = to_membership(membership.ok_or("a joining of nothing")?);
             Tell::Join { user, membership }
@@ -234,6 +240,7 @@ mod tests {
                 blank: Box::new(Body::Stored(Stored::default())),
             },
             Tell::Generation(u64::MAX),
+            Tell::Announce { id: 7, message: Box::default() },
             Tell::Join { user: "a".into(), membership: group() },
             Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
             Tell::Resync { mcast: McastId::user("user:a") },

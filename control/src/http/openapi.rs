@@ -2,7 +2,9 @@
 
 use super::errors::ErrorBody;
 use super::upsert;
-use super::{accounts, admin, conversations, danmaku, groups, links, live, members, metrics};
+use super::{
+    accounts, admin, broadcast, conversations, danmaku, groups, links, live, members, metrics,
+};
 use super::{
     moderation, node, polls, publish, quality, receipts, relations, rooms, settings, tokens,
 };
@@ -36,6 +38,7 @@ use utoipa::{Modify, OpenApi};
         rooms::members,
         publish::one,
         publish::bulk,
+        broadcast::announce,
         moderation::kick,
         moderation::mute,
         live::recall,

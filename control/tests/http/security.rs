@@ -23,7 +23,7 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
             }
         }
     }
-    assert_eq!(routes.len(), 45, "{routes:?}");
+    assert_eq!(routes.len(), 46, "{routes:?}");
     routes
 }
 

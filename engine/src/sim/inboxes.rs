@@ -46,7 +46,7 @@ pub(super) fn tell(world: &mut World, tell: Tell) {
         Tell::Leave { user, group, .. } => {
             vec![home(world, &McastId::user(user)), home(world, &McastId::group(group))]
         }
-        Tell::Close { .. } | Tell::Generation(_) | Tell::Anew { .. } => {
+        Tell::Close { .. } | Tell::Generation(_) | Tell::Anew { .. } | Tell::Announce { .. } => {
             (0..world.nodes.len()).collect()
         }
     };
