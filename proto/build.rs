@@ -61,6 +61,8 @@ const PLAIN: &[&str] = &[
     "Poll",
     "Voted",
     "Held",
+    "Entered",
+    "Announced",
 ];
 
 /// Left out of JSON when they have their default value.
@@ -154,6 +156,7 @@ const OMITTED: &[&str] = &[
     "Joined.pinned",
     "Joined.polls",
     "Message.gone",
+    "Entered.more",
     "Attributes.set",
     "Attributes.removed",
     "Attributes.whole",
@@ -211,6 +214,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("Joined.polls", "objects"),
     ("Pinned.message", "object_or_null"),
     ("Held.messages", "objects"),
+    ("Announced.message", "object_or_null"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -263,6 +267,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Few messages have a file or are a notice: the others need not carry their room.
     config.boxed("Send.file").boxed("StoredMessage.file").boxed("StoredMessage.notice");
     config.boxed("ConversationState.group").boxed("Joined.pinned").boxed("Pinned.message");
+    config.boxed("Announced.message");
     config.compile_fds(descriptors)?;
     Ok(())
 }

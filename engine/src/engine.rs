@@ -303,11 +303,14 @@ impl control::Engine for Engine {
             Tell::Leave { user, group, .. } => {
                 vec![home(&McastId::user(user)), home(&McastId::group(group))]
             }
-            Tell::Close { .. } | Tell::Generation(_) | Tell::Anew { .. } => (0..shards).collect(),
             Tell::Filter(list) => {
                 self.filters.told(Arc::clone(list));
                 return Ok(());
             }
+            Tell::Close { .. }
+            | Tell::Generation(_)
+            | Tell::Anew { .. }
+            | Tell::Announce { .. } => (0..shards).collect(),
         };
         let Some((last, first)) = to.split_last() else { return Ok(()) };
         // Told again as a whole where one queue is full: what is told to many may be told twice.

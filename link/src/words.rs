@@ -140,6 +140,9 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
             let FilterList { version, words, regexes } = Arc::unwrap_or_clone(list);
             tell::What::Filter(v1::Filter { version, words, regexes })
         }
+        Tell::Announce { id, message } => {
+            tell::What::Announce(v1::Announce { id, message: Some(*message) })
+        }
         Tell::Join { user, membership: of } => {
             tell::What::Join(v1::Join { user, membership: Some(membership(of)) })
         }
@@ -187,6 +190,9 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
         tell::What::Generation(generation) => Tell::Generation(generation),
         tell::What::Filter(v1::Filter { version, words, regexes }) => {
             Tell::Filter(Arc::new(FilterList { version, words, regexes }))
+        }
+        tell::What::Announce(v1::Announce { id, message }) => {
+            Tell::Announce { id, message: Box::new(message.ok_or("an announcement of nothing")?) }
         }
         tell::What::Join(v1::Join { user, membership }) => {
             let membership = to_membership(membership.ok_or("a joining of nothing")?);
@@ -248,6 +254,7 @@ mod tests {
                 words: "a\n\u{5fae}\u{4fe1}".into(),
                 regexes: "b+".into(),
             })),
+            Tell::Announce { id: 7, message: Box::default() },
             Tell::Join { user: "a".into(), membership: group() },
             Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
             Tell::Resync { mcast: McastId::user("user:a") },

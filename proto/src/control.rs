@@ -41,6 +41,8 @@ pub struct RoomSettings {
     pub unique_s: u32,
     /// What is admitted reaches viewers so many milliseconds later, moderators at once; to 5,000.
     pub delay_ms: u32,
+    /// Members are told who comes in.
+    pub enter_events: bool,
 }
 
 impl Default for RoomSettings {
@@ -58,6 +60,7 @@ impl Default for RoomSettings {
             allowed: BTreeSet::new(),
             unique_s: 0,
             delay_ms: 0,
+            enter_events: false,
         }
     }
 }
@@ -489,6 +492,9 @@ pub enum Tell {
     /// leaves its groups, asks for them again, and syncs. What was asked before was answered before
     /// this. `number` rises; one that is told twice is carried out once.
     Anew { number: u64 },
+    /// A message to every connection that is in a room. `id` is random; one that is told twice is
+    /// shown once.
+    Announce { id: u64, message: Box<v1::Message> },
     /// Which life of the store is served from now on: told to every shard, before anything else.
     Generation(u64),
     /// What messages of rooms are held against from now on, once it is compiled: on a thread of the

@@ -51,7 +51,7 @@ pub(crate) fn a_hit_is_refused_and_seen_by_nobody(on: On) {
     let bad = ["快 加\u{200b}微、信", "ＳＰＡＭ!", "s p a m", "see HTTP://x"];
     for (number, bad) in bad.iter().enumerate() {
         let (code, retry_after_ms) = alice.is_refused("stage", &format!("bad-{number}"), bad);
-        assert_eq!((code, retry_after_ms), (FILTERED, 0), "{bad}"); // S-50
+        assert_eq!((code, retry_after_ms), (FILTERED, 0), "{bad}"); // S-58
     }
     let data = Some(publish::Content::Data("spam".into()));
     alice.publish("stage", v1::Class::Chat, "data", data);

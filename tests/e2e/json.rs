@@ -287,6 +287,15 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             epoch: f.epoch(),
             messages: f.list("messages", message),
         }),
+        "entered" => server_frame::Body::Entered(v1::Entered {
+            room: f.text("room"),
+            epoch: f.epoch(),
+            users: f.list("users", |user| user.as_str().expect("a name").to_owned()),
+            more: f.maybe_number("more").map_or(0, small),
+        }),
+        "announced" => server_frame::Body::Announced(v1::Announced {
+            message: Some(Box::new(message(&f.take("message")))),
+        }),
         "voted" => server_frame::Body::Voted(v1::Voted {
             room: f.text("room"),
             poll: f.small("poll"),

@@ -228,3 +228,35 @@ pub(crate) fn a_room_tells_who_is_in_it(on: On) {
     assert_eq!((&few["connections"], few["users"].as_array().unwrap().len()), (&json!(12), 2));
     assert_eq!(server.get("/v1/rooms/stage/members?limit=301").status, 400);
 }
+
+pub(crate) fn who_comes_in_is_told_and_an_announcement_reaches_everybody_once(on: On) {
+    let server = Server::start(on.io, &config());
+    server.post("/v1/rooms", &json!({"room": "stage", "enter_events": true}));
+    let (mut host, _) = member(&server, on, "host");
+    let mut crowd: Vec<Client> =
+        (0..5).map(|n| member(&server, on, &format!("viewer-{n}")).0).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 5 {
+        let entered = told(&mut host, "who has come in", |body| match body {
+            Body::Entered(entered) => Some(entered.users.clone()),
+            _ => None,
+        });
+        seen.extend(entered.into_iter().filter(|user| user.starts_with("viewer-")));
+    }
+    let mut outside = Client::user(&server, on.wire, &plain("outside"));
+    crowd[0].join("other");
+    let announcement = json!({"user": "uproar", "text": "back at nine"});
+    let answer = server.request("POST", "/v1/broadcast", &announcement);
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let is_it = |body: &Body| match body {
+        Body::Announced(announced) => announced.message.as_ref().map(|m| m.user.clone()),
+        _ => None,
+    };
+    for client in &mut crowd {
+        assert_eq!(told(client, "the announcement", is_it), "uproar");
+        client.ping();
+        assert!(!client.has_unread(|body| is_it(body).is_some()), "once, in two rooms too");
+    }
+    outside.ping();
+    assert!(!outside.has_unread(|body| is_it(body).is_some()), "it is in no room");
+}

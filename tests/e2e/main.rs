@@ -286,7 +286,8 @@ mod every_wire {
                 a_rooms_state_is_told_as_it_changes,
                 a_poll_counts_each_user_once,
                 with_a_delay_moderators_see_first,
-                a_room_tells_who_is_in_it;
+                a_room_tells_who_is_in_it,
+                who_comes_in_is_told_and_an_announcement_reaches_everybody_once;
             moderation: slow_mode_holds_for_a_user_on_all_connections,
                 a_muted_user_watches_and_does_not_speak,
                 a_kicked_user_may_come_back_and_a_banned_one_not,

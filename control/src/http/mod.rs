@@ -8,6 +8,7 @@ mod actor;
 mod admin;
 mod audit;
 mod auth;
+mod broadcast;
 mod caller;
 mod conversations;
 mod danmaku;
@@ -135,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) quality: Arc<Quality>,
     /// Of who reports.
     pub(crate) quality_limits: Limits,
+    /// Of announcements to everybody.
+    announcements: Limits,
 }
 
 /// Few rooms are updated at once; a shared lock only delays.
@@ -260,6 +263,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
     let shared = Arc::new(Shared {
         audit,
         quality_limits: Limits::new(per_s * QUALITY_BURST, SECOND_MS / per_s),
+        announcements: Limits::new(broadcast::BURST, broadcast::EVERY_MS),
         quality,
         api,
         started_unix_s: crate::process::unix_s(),
@@ -272,6 +276,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), rooms_are_here))
         .route("/v1/node", get(node::node))
         .route("/v1/tokens", post(tokens::mint))
+        .route("/v1/broadcast", post(broadcast::announce))
         .route("/v1/relations", put(upsert::relations))
         .route("/v1/groups", put(groups::upsert))
         .route("/v1/quality", get(quality::read_groups))

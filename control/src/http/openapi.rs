@@ -2,7 +2,8 @@
 
 use super::errors::ErrorBody;
 use super::{
-    accounts, admin, conversations, danmaku, filter, groups, links, live, members, metrics,
+    accounts, admin, broadcast, conversations, danmaku, filter, groups, links, live, members,
+    metrics,
 };
 use super::{audit, polls, roles, upsert};
 use super::{moderation, node, publish, quality, receipts, relations, rooms, settings, tokens};
@@ -36,6 +37,7 @@ use utoipa::{Modify, OpenApi};
         rooms::members,
         publish::one,
         publish::bulk,
+        broadcast::announce,
         moderation::kick,
         moderation::mute,
         moderation::many,

@@ -70,6 +70,8 @@ pub(crate) struct SettingsView {
     unique_s: u32,
     /// What is admitted reaches viewers so many milliseconds later, moderators at once.
     delay_ms: u32,
+    /// Members are told who comes in: each up to 500 viewers, a few beyond.
+    enter_events: bool,
 }
 
 /// A page of rooms, by name.
@@ -102,6 +104,7 @@ pub(crate) struct CreateRoom {
     unique_s: Option<u32>,
     /// Up to 5,000.
     delay_ms: Option<u32>,
+    enter_events: Option<bool>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -122,6 +125,7 @@ pub(crate) struct UpdateRoom {
     unique_s: Option<u32>,
     /// Up to 5,000.
     delay_ms: Option<u32>,
+    enter_events: Option<bool>,
 }
 
 impl UpdateRoom {
@@ -139,6 +143,7 @@ impl UpdateRoom {
             allowed: self.allowed.unwrap_or(base.allowed),
             unique_s: self.unique_s.unwrap_or(base.unique_s),
             delay_ms: self.delay_ms.unwrap_or(base.delay_ms),
+            enter_events: self.enter_events.unwrap_or(base.enter_events),
         }
     }
 }
@@ -193,6 +198,7 @@ pub(crate) async fn create(
         allowed: body.allowed,
         unique_s: body.unique_s,
         delay_ms: body.delay_ms,
+        enter_events: body.enter_events,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -374,6 +380,7 @@ impl From<RoomSettings> for SettingsView {
             allowed,
             unique_s,
             delay_ms,
+            enter_events,
         } = settings;
         SettingsView {
             attributes,
@@ -388,6 +395,7 @@ impl From<RoomSettings> for SettingsView {
             allowed,
             unique_s,
             delay_ms,
+            enter_events,
         }
     }
 }

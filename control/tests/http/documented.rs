@@ -102,6 +102,7 @@ fn sample(operation: &Operation) -> (String, String) {
         ("patch", "/v1/rooms/{room}/attributes") => json!({"set": {"a": "b"}}),
         ("put", "/v1/rooms/{room}/pin") => json!({"user": "host", "text": "x"}),
         ("post", "/v1/rooms/{room}/polls") => POLL.clone(),
+        ("post", "/v1/broadcast") => json!({"user": "uproar", "text": "back at nine"}),
         ("post", "/v1/publish") => json!({"messages": []}),
         ("post", "/v1/tokens") => json!({"user": "bob"}),
         ("post", "/v1/accounts") => json!({"user": "new", "password": "correct horse"}),
@@ -266,6 +267,7 @@ fn broken(run: &mut Run) {
         let is_by_role = ["/roles", "/roles/{user}", "/moderation"].iter().any(|end| {
             operation.template.starts_with("/v1/rooms") && operation.template.ends_with(end)
         });
+        let is_rooms = is_rooms || operation.template == "/v1/broadcast";
         let is_stalled = is_rooms && !is_by_role;
         let server = if is_stalled { &stalled.server } else { &world.server };
         let who = if is_by_role { &token } else { caller(&operation, &token) };
@@ -326,6 +328,10 @@ fn node_and_rooms(run: &mut Run) {
         run.ask(server, KEY, (method, &format!("/v1/rooms/none{path}")), &body, 404);
     }
     run.ask(server, KEY, ("POST", "/v1/tokens"), &json!({"user": "ann"}), 201);
+    let announcement = json!({"user": "uproar", "text": "back at nine"});
+    for status in [202, 202, 202, 429] {
+        run.ask(server, KEY, ("POST", "/v1/broadcast"), &announcement, status);
+    }
     for at in 0..=ROOMS_MAX {
         let body = json!({"room": format!("r{at}")});
         let status = if at == ROOMS_MAX { 503 } else { 201 };

@@ -127,6 +127,9 @@ impl Engine for MemoryEngine {
     }
 
     fn tell(&self, tell: Tell) -> Result<(), Tell> {
+        if self.stalled.load(Ordering::SeqCst) {
+            return Err(tell);
+        }
         self.told.lock().unwrap().push(tell);
         Ok(())
     }

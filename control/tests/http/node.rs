@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 114] = [
+const ROUTES: [&str; 115] = [
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -160,6 +160,7 @@ const ROUTES: [&str; 114] = [
     "POST /v1/accounts",
     "POST /v1/admin/messages/recall",
     "POST /v1/admin/session",
+    "POST /v1/broadcast",
     "POST /v1/filter/check",
     "POST /v1/group-links/{link}",
     "POST /v1/groups",

@@ -21,7 +21,8 @@ fn a_room_is_created_shown_changed_and_closed() {
                 "attributes": {}, "rate_per_s": 50, "user_rate_per_s": 5, "slow_mode_s": 0,
                 "payload_bytes_max": 4096, "viewers_max": 0, "guests_publish": true,
                 "filter": true,
-                "mute_all": false, "allowed": [], "unique_s": 0, "delay_ms": 0
+                "mute_all": false, "allowed": [], "unique_s": 0, "delay_ms": 0,
+                "enter_events": false
             }
         })
     );
@@ -64,6 +65,7 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
         r#"{"allowed":["ann"]}"#,
         r#"{"unique_s":82}"#,
         r#"{"delay_ms":83}"#,
+        r#"{"enter_events":true}"#,
     ];
     std::thread::scope(|scope| {
         for body in bodies {
@@ -76,7 +78,8 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
             "attributes": {}, "rate_per_s": 77, "user_rate_per_s": 78, "slow_mode_s": 79,
             "viewers_max": 80, "payload_bytes_max": 81, "guests_publish": false,
             "filter": false,
-            "mute_all": true, "allowed": ["ann"], "unique_s": 82, "delay_ms": 83
+            "mute_all": true, "allowed": ["ann"], "unique_s": 82, "delay_ms": 83,
+            "enter_events": true
         })
     );
 }

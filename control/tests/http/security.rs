@@ -23,7 +23,7 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
             }
         }
     }
-    assert_eq!(routes.len(), 54, "{routes:?}");
+    assert_eq!(routes.len(), 55, "{routes:?}");
     routes
 }
 

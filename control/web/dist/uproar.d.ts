@@ -74,6 +74,13 @@ export interface Attributes {
 	/** `set` is all there is. */
 	whole: boolean;
 }
+/** Who has come into a room; `more`: others, without a name. */
+export interface Entered {
+	room: string;
+	epoch: string;
+	users: string[];
+	more: number;
+}
 /** Messages that viewers will see after the room's delay. */
 export interface Held {
 	room: string;
@@ -418,6 +425,11 @@ export interface RoomEvents {
 	};
 	/** A poll as it stands: at its beginning, once a second while answers come, at its end. */
 	poll: Poll;
+	/** Who has come in, in rooms that tell it; `more`: others, without a name. */
+	entered: {
+		users: string[];
+		more: number;
+	};
 	/** To a moderator, in a room with a delay: what viewers will see unless it is recalled before. */
 	held: {
 		messages: RoomMessage[];
@@ -510,6 +522,8 @@ export interface UproarEvents {
 	state: State;
 	/** The server refused something that is about no room. */
 	error: ServerError;
+	/** The operator tells something to everybody who is in a room. */
+	announced: RoomMessage;
 }
 /**
  * A live client. Three lines make a page live:

@@ -8,7 +8,7 @@ import { Backoff } from "./backoff.js";
 import { BadFrame, fromJson, fromProto, toJson, toProto } from "./codec.js";
 import { Conversations } from "./conversations.js";
 import { Emitter } from "./emitter.js";
-import { ServerError, Welcome } from "./frames.js";
+import { RoomMessage, ServerError, Welcome } from "./frames.js";
 import { Room } from "./room.js";
 
 /** No welcome within this long: another try. */
@@ -64,6 +64,8 @@ export interface UproarEvents {
   state: State;
   /** The server refused something that is about no room. */
   error: ServerError;
+  /** The operator tells something to everybody who is in a room. */
+  announced: RoomMessage;
 }
 
 /** One socket, from its opening to its end. */
@@ -317,6 +319,9 @@ export class Uproar extends Emitter<UproarEvents> {
         this.move(link, spread_ms, to);
         return;
       }
+      case "announced":
+        this.emit("announced", (body as { message: RoomMessage }).message);
+        return;
       case "expiring":
         void this.renew(link);
         return;

@@ -74,6 +74,14 @@ export interface Attributes {
   whole: boolean;
 }
 
+/** Who has come into a room; `more`: others, without a name. */
+export interface Entered {
+  room: string;
+  epoch: string;
+  users: string[];
+  more: number;
+}
+
 /** Messages that viewers will see after the room's delay. */
 export interface Held {
   room: string;

@@ -3,7 +3,17 @@
  * own answers to them. No socket, no clock: frames in, events and frames out.
  */
 
-import { Attributes, Held, Joined, Pinned, Poll, Recalled, RoomMessage, Voted } from "./frames.js";
+import {
+  Attributes,
+  Entered,
+  Held,
+  Joined,
+  Pinned,
+  Poll,
+  Recalled,
+  RoomMessage,
+  Voted,
+} from "./frames.js";
 
 export type LiveEvent =
   | { is: "recalled"; seqs: number[] }
@@ -12,6 +22,7 @@ export type LiveEvent =
   | { is: "poll"; poll: Poll }
   | { is: "voted"; voted: Voted }
   | { is: "held"; messages: RoomMessage[] }
+  | { is: "entered"; entered: Entered }
   /** A change of attributes is missing: a defect, mended by another connection (S-51). */
   | { is: "broken"; from: number; to: number };
 
@@ -52,6 +63,8 @@ export class LiveState {
         return [{ is: "pinned", message: this.pinned }];
       case "poll":
         return this.told(body as Poll);
+      case "entered":
+        return [{ is: "entered", entered: body as Entered }];
       case "held":
         return [{ is: "held", messages: (body as Held).messages }];
       case "voted":

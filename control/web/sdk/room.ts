@@ -29,6 +29,8 @@ export interface RoomEvents {
   pinned: { message?: RoomMessage };
   /** A poll as it stands: at its beginning, once a second while answers come, at its end. */
   poll: Poll;
+  /** Who has come in, in rooms that tell it; `more`: others, without a name. */
+  entered: { users: string[]; more: number };
   /** To a moderator, in a room with a delay: what viewers will see unless it is recalled before. */
   held: { messages: RoomMessage[] };
   /** What became of this client's answer to a poll; `code` 0: it is counted. */
@@ -168,6 +170,9 @@ export class Room extends Emitter<RoomEvents> {
           break;
         case "poll":
           this.emit("poll", event.poll);
+          break;
+        case "entered":
+          this.emit("entered", { users: event.entered.users, more: event.entered.more });
           break;
         case "held":
           this.emit("held", { messages: event.messages });

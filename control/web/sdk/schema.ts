@@ -49,7 +49,7 @@ const MESSAGES = {
     "17 signal Signal, 18 renewed Renewed, 19 expiring Expiring, 20 receipts Receipts, " +
     "21 presence Presence, 22 reacted Reacted, 23 relations Relations, 24 settings Settings, " +
     "25 recalled Recalled, 26 attributes Attributes, 27 pinned Pinned, 28 poll Poll, " +
-    "29 voted Voted, 30 held Held",
+    "29 voted Voted, 30 held Held, 31 entered Entered, 32 announced Announced",
   Welcome:
     "1 session string, 2 user string, 3 guest bool, 4 ping_every_s uint, 5 server_time_ms uint, " +
     "6 payload_bytes_max uint, 7 rooms_max uint, 8 generation id",
@@ -119,6 +119,8 @@ const MESSAGES = {
   Poll:
     "1 room string, 2 poll uint, 3 question string, 4 options string*, 5 ends_ms uint, " +
     "6 votes uint*, 7 over bool",
+  Entered: "1 room string, 2 epoch id, 3 users string*, 4 more uint",
+  Announced: "1 message Message",
   Held: "1 room string, 2 epoch id, 3 messages Message*",
   Voted: "1 room string, 2 poll uint, 3 option uint, 4 code uint, 5 retry_after_ms uint",
 

@@ -437,7 +437,7 @@ impl Home {
         // S-12
         let (mut viewers, mut likes) = (self.viewers.take(now.tick), self.likes.take(now.tick));
         let resync = std::mem::take(&mut self.resync);
-        let notices = self.live.take(now.tick, resync);
+        let notices = self.live.take(now.tick, self.viewers.value(), resync);
         if resync {
             viewers = viewers.or(Some(self.viewers.told()));
             likes = likes.or(Some(self.likes.told()));
@@ -613,6 +613,18 @@ impl Home {
             self.flush_if_due(now, out);
         }
         self.live.polls.get(poll).cloned()
+    }
+
+    /// Some have come in, named by random keys or not.
+    pub fn entered(
+        &mut self,
+        users: Vec<(u64, Arc<str>)>,
+        more: u32,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        self.live.entries.enter(users, more);
+        self.flush_if_due(now, out);
     }
 
     /// Counts ballots of a poll; which of them were refused, by their place, and why.

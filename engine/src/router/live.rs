@@ -3,6 +3,7 @@
 //! its own file; here they share the way into the batches.
 
 use super::attributes::Attributes;
+use super::entries::Entries;
 use super::polls::Polls;
 use super::state::RoomState;
 use crate::seam::Tick;
@@ -17,6 +18,7 @@ pub struct Live {
     epoch: Epoch,
     pub attributes: Attributes,
     pub polls: Polls,
+    pub entries: Entries,
     /// Recalled, to be told.
     recalled: Vec<u64>,
     /// Pinned since (or nothing any more), to be told.
@@ -35,7 +37,8 @@ impl Live {
     ) -> Live {
         let told = RoomState::new(attributes.clone());
         let attributes = Attributes::new(attributes);
-        Live { room, epoch, attributes, polls, recalled: Vec::new(), pinned: None, told }
+        let (entries, recalled) = (Entries::default(), Vec::new());
+        Live { room, epoch, attributes, polls, entries, recalled, pinned: None, told }
     }
 
     /// Messages are recalled; one that is pinned is not pinned any more.
@@ -67,11 +70,11 @@ impl Live {
         if self.is_urgent() {
             return Tick(0);
         }
-        self.attributes.due().min(self.polls.due())
+        self.attributes.due().min(self.polls.due()).min(self.entries.due())
     }
 
-    /// What viewers are told now. `whole`: some of them have missed what was told before.
-    pub fn take(&mut self, now: Tick, whole: bool) -> Vec<Body> {
+    /// What so many viewers are told now. `whole`: some have missed what was told before.
+    pub fn take(&mut self, now: Tick, viewers: u64, whole: bool) -> Vec<Body> {
         let (room, epoch) = (self.room.to_string(), self.epoch.0);
         let mut notices = Vec::new();
         if !self.recalled.is_empty() {
@@ -83,6 +86,8 @@ impl Live {
         }
         notices.extend(self.attributes.take(&self.room, self.epoch, now).map(Body::Attributes));
         notices.extend(self.polls.take(&room, now).into_iter().map(Body::Poll));
+        let entered = self.entries.take(&self.room, self.epoch, viewers, now);
+        notices.extend(entered.map(Body::Entered));
         notices.iter().for_each(|notice| self.told.apply(notice));
         if whole { self.told.whole(&self.room, self.epoch) } else { notices }
     }

@@ -9,6 +9,7 @@ pub mod attributes;
 mod books;
 pub mod count;
 pub mod delay;
+pub mod entries;
 pub mod history;
 pub mod home;
 pub mod live;

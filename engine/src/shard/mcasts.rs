@@ -242,6 +242,7 @@ impl Shard {
             Tell::Show { to, frame } => self.shown(to, &frame),
             Tell::Close { of, code } => self.close_all_of(&of, code),
             Tell::Generation(generation) => self.inboxes.generation = generation,
+            Tell::Announce { id, message } => self.announce(id, message),
             Tell::Push { mcast, frame } => {
                 self.pass_on(mcast, Delivery::Push(Box::new(Encoded::of(*frame))));
             }

@@ -23,6 +23,8 @@ pub enum Message {
     Offer { room: RoomId, offer: Offer },
     /// To a home: answers to a poll, of the connections of `shard`.
     Votes { room: RoomId, shard: ShardId, poll: u32, ballots: Vec<Ballot> },
+    /// To a home: users who have come in, by random keys, and how many others.
+    Entered { room: RoomId, users: Vec<(u64, Arc<str>)>, more: u32 },
     /// To the shard that sent them: they are decided; those refused by their place, and why.
     Voted { room: RoomId, poll: u32, ballots: Vec<Ballot>, refused: Vec<(u32, Code)> },
     /// To a home: CPU time of one whole sweep.

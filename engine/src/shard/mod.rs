@@ -5,11 +5,13 @@
 //! mutable with another shard. Never touches a socket, a clock or a thread.
 
 pub mod addresses;
+mod announce;
 mod archive;
 #[cfg(any(test, feature = "sim"))]
 mod audit;
 pub mod connections;
 pub mod edge;
+mod entries;
 pub mod filter;
 pub mod frames;
 mod homes;
@@ -130,6 +132,7 @@ pub struct Shard {
     room_schedule: Schedule,
     homes: Homes,
     archive: archive::Archive,
+    announcements: announce::Announcements,
     verdicts: Verdicts,
     filtering: Filtering,
     inboxes: Inboxes,
@@ -200,6 +203,7 @@ impl Shard {
             room_schedule: Schedule::default(),
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
+            announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
             filtering: Filtering::default(),
             inboxes: Inboxes::default(),
@@ -264,6 +268,7 @@ impl Shard {
             Message::Votes { room, shard, poll, ballots } => {
                 self.home_votes(room, shard, poll, ballots);
             }
+            Message::Entered { room, users, more } => self.home_entered(&room, users, more),
             Message::Voted { room, poll, ballots, refused } => {
                 self.voted(&room, poll, &ballots, &refused);
             }
@@ -322,6 +327,7 @@ impl Shard {
         while let Some(number) = self.room_schedule.pop(self.now.tick) {
             self.offer_up(number);
             self.hand_votes(number);
+            self.hand_entries(number);
             self.evict_ring(number);
             self.schedule_room(number);
         }
@@ -474,6 +480,7 @@ impl Machine for Shard {
         self.tick_rooms();
         self.tick_homes();
         self.drain_step();
+        self.announce_step();
         self.pace_accepting();
         self.report();
         self.restate_presence();
@@ -486,6 +493,9 @@ impl Machine for Shard {
 
     fn next_wakeup(&self) -> Tick {
         if self.has_sends() || !self.checks.is_empty() || !self.finished.is_empty() {
+            return Tick(0);
+        }
+        if !self.announcements.is_idle() {
             return Tick(0);
         }
         if self.draining && self.drain_at < self.conns.slots() || !self.outbox.is_empty() {

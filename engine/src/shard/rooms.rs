@@ -5,6 +5,7 @@
 
 use super::connections::{Membership, State};
 use super::edge::Edge;
+use super::entries::Entries;
 use super::frames::Ring;
 use super::members::{Member, Members};
 use super::message::Message;
@@ -43,6 +44,7 @@ pub(super) struct Room {
     pub(super) members: Members,
     pub(super) edge: Edge,
     pub(super) votes: Votes,
+    pub(super) entries: Entries,
     /// Banned sender keys and until when, wall clock.
     pub(super) bans: Map<u64, u64>,
     /// Joins that wait for the home: connection, generation, cursor.
@@ -167,6 +169,7 @@ impl Shard {
             members: Members::default(),
             edge: Edge::new(&settings, rules, edge_seed),
             votes: Votes::new(rules),
+            entries: Entries::new(rules),
             settings,
             bans: Map::with_hasher(hash::Seeded(self.seed)),
             waiting: Vec::new(),
@@ -297,6 +300,9 @@ impl Shard {
     }
 
     fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {
+        if resume.is_none() {
+            self.entered(conn, number);
+        }
         let variant = self.conns.hot(conn).variant;
         let snapshot_max = self.config.rooms.snapshot_messages_max as usize;
         let owed_max = self.config.reply_bytes_max as usize;

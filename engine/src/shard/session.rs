@@ -424,7 +424,7 @@ impl Shard {
         } else if too_many {
             Some(Code::SlowDown)
         } else if settings.filter && self.filtering.is_hit(class, content.as_ref()) {
-            Some(Code::Filtered) // S-50
+            Some(Code::Filtered) // S-58
         } else {
             None
         };

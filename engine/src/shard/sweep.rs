@@ -460,7 +460,7 @@ impl Shard {
     pub(super) fn schedule_room(&mut self, number: u32) {
         let age_us_max = u64::from(self.config.rooms.deadline_ms) * 1000;
         let room = self.rooms.slab.get(number);
-        let due = room.edge.next_due().min(room.votes.next_due());
+        let due = room.edge.next_due().min(room.votes.next_due()).min(room.entries.next_due());
         let due = due.min(room.ring.ages_at(age_us_max));
         self.room_schedule.set(number, due);
     }

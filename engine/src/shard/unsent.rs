@@ -125,8 +125,8 @@ impl Shard {
             Message::Votes { room, poll, ballots, .. } => {
                 self.refuse_votes(&room, poll, &ballots, Code::QueueFull);
             }
-            // Moderators see it when everybody does.
-            Message::Held(_) => {}
+            // Moderators see it when everybody does; who has come in is no promise.
+            Message::Held(_) | Message::Entered { .. } => {}
             // Whoever is not told answers again, and learns that it is counted.
             Message::Voted { .. } if full => {}
             Message::Voted { ref ballots, .. } => {

@@ -226,6 +226,7 @@ pub(super) fn name(message: &Message) -> String {
         }
         Message::Held(batch) => format!("held {} {}", batch.room, batch.messages.len()),
         Message::Sample { room, limit, .. } => format!("sample {room} {limit}"),
+        Message::Entered { room, users, more } => format!("entered {room} {} {more}", users.len()),
         Message::Votes { room, poll, ballots, .. } => {
             format!("votes {room} {poll} {}", ballots.len())
         }

@@ -238,7 +238,7 @@ impl Client {
             Body::Pong(_) => self.pongs += 1,
             Body::Expiring(_) => {}
             Body::Voted(voted) => self.voted.push(voted),
-            Body::Held(_) => {}
+            Body::Held(_) | Body::Entered(_) | Body::Announced(_) => {}
             Body::Recalled(v1::Recalled { ref room, .. })
             | Body::Attributes(v1::Attributes { ref room, .. })
             | Body::Pinned(v1::Pinned { ref room, .. })

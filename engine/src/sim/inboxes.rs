@@ -46,9 +46,11 @@ pub(super) fn tell(world: &mut World, tell: Tell) {
         Tell::Leave { user, group, .. } => {
             vec![home(world, &McastId::user(user)), home(world, &McastId::group(group))]
         }
-        Tell::Close { .. } | Tell::Generation(_) | Tell::Filter(_) | Tell::Anew { .. } => {
-            (0..world.nodes.len()).collect()
-        }
+        Tell::Close { .. }
+        | Tell::Generation(_)
+        | Tell::Filter(_)
+        | Tell::Anew { .. }
+        | Tell::Announce { .. } => (0..world.nodes.len()).collect(),
     };
     for shard in to {
         assert!(world.mail.post(shard, Message::Tell(tell.clone())).is_ok(), "there is room");

@@ -155,6 +155,8 @@ frame_reader!(
         poll: Poll(v1::Poll),
         voted: Voted(v1::Voted),
         held: Held(v1::Held),
+        entered: Entered(v1::Entered),
+        announced: Announced(v1::Announced),
     }
 );
 

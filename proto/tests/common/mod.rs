@@ -371,6 +371,12 @@ fn live_body() -> impl Strategy<Value = server_frame::Body> {
         poll().prop_map(Body::Poll),
         (text(), number(), vec(message(), 0..3))
             .prop_map(|(room, epoch, messages)| { Body::Held(v1::Held { room, epoch, messages }) }),
+        (text(), number(), vec(text(), 0..3), any::<u32>()).prop_map(
+            |(room, epoch, users, more)| Body::Entered(v1::Entered { room, epoch, users, more })
+        ),
+        message().prop_map(|message| {
+            Body::Announced(v1::Announced { message: Some(Box::new(message)) })
+        }),
         (text(), any::<[u32; 4]>()).prop_map(|(room, [poll, option, code, retry_after_ms])| {
             Body::Voted(v1::Voted { room, poll, option, code, retry_after_ms })
         }),
