@@ -11,9 +11,11 @@ use super::publish::check_user;
 use super::{Context, Pending, Shared, check_rooms};
 use crate::audit::{Entry, REASON_CHARS_MAX};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use uproar_proto::control::Command;
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
@@ -102,6 +104,17 @@ pub(crate) struct ModeratedUser {
     error: Option<ErrorFields>,
 }
 
+/// 421 in a control process: to whoever may ask at all, and before a body is looked at.
+pub(crate) struct RoomsAreHere;
+
+impl FromRequestParts<Arc<Shared>> for RoomsAreHere {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        check_rooms(shared).map(|()| RoomsAreHere)
+    }
+}
+
 /// Removes a user's connections from a room, and refuses the user for `ban_s` seconds. With an
 /// access token: by who has a role in the room, of those who have none there (an owner of
 /// moderators too).
@@ -115,6 +128,7 @@ pub(crate) struct ModeratedUser {
 pub(crate) async fn kick(
     State(shared): Context,
     actor: Actor,
+    _: RoomsAreHere,
     Room(room): Room,
     Body(Kick { user, ban_s, reason }): Body<Kick>,
 ) -> Result<Json<Kicked>, ApiError> {
@@ -137,6 +151,7 @@ pub(crate) async fn kick(
 pub(crate) async fn mute(
     State(shared): Context,
     actor: Actor,
+    _: RoomsAreHere,
     Room(room): Room,
     Body(Mute { user, mute_s, reason }): Body<Mute>,
 ) -> Result<StatusCode, ApiError> {
@@ -158,6 +173,7 @@ pub(crate) async fn mute(
 pub(crate) async fn many(
     State(shared): Context,
     actor: Actor,
+    _: RoomsAreHere,
     Room(room): Room,
     Body(Moderate { action, users, seconds, reason }): Body<Moderate>,
 ) -> Result<Json<Moderated>, ApiError> {
@@ -212,7 +228,6 @@ async fn act(
     (action, seconds): (Action, u32),
     reason: &str,
 ) -> Result<Vec<(String, Result<Option<u32>, ApiError>)>, ApiError> {
-    check_rooms(shared)?;
     let above = moderator.above(shared, &users).await?;
     let deadline = shared.deadline();
     let ask = |user: String| {
