@@ -1,4 +1,5 @@
-//! Polls of a room: opened, read and ended by a backend or who has a role in the room, answered by members over the wire.
+//! Polls of a room: opened, read and ended by a backend or by who has a role in the room, answered
+//! by members over the wire.
 
 use super::Context;
 use super::actor::Actor;

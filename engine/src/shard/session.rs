@@ -452,15 +452,19 @@ impl Shard {
                 received: self.now.tick,
                 received_unix_ms: unix_ms,
             };
-            let mut verdicts = Vec::new();
-            let room = self.rooms.slab.get_mut(number);
-            room.edge.offer(candidate, self.now.tick, &mut verdicts);
-            if !verdicts.is_empty() {
-                let id = room.id.clone();
-                self.take_verdicts(&id, verdicts);
-            }
+            self.offer_at_edge(number, candidate);
         }
         self.offer_up(number);
+    }
+
+    fn offer_at_edge(&mut self, room: u32, candidate: Candidate) {
+        let mut verdicts = Vec::new();
+        let room = self.rooms.slab.get_mut(room);
+        room.edge.offer(candidate, self.now.tick, &mut verdicts);
+        if !verdicts.is_empty() {
+            let id = room.id.clone();
+            self.take_verdicts(&id, verdicts);
+        }
     }
 
     fn refuse(&mut self, conn: ConnSlot, room: &str, client_msg_id: bytes::Bytes, code: Code) {

@@ -106,6 +106,13 @@ impl Crowd {
             Body::Batch(_) => {}
             // The token of a long run ends soon: the session ends with it, and that is counted.
             Body::Expiring(_) => {}
+            // What the room shows beside its messages is whole in each: no account of it is kept.
+            Body::Recalled(_)
+            | Body::Attributes(_)
+            | Body::Pinned(_)
+            | Body::Poll(_)
+            | Body::Entered(_)
+            | Body::Announced(_) => {}
             // Nobody here has an inbox.
             _ => self.result.tally.unexpected("a frame about conversations"),
         }
