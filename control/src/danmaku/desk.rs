@@ -3,6 +3,7 @@
 //! Owns when a segment is opened and closed, and what is lost where there is no room or no disk.
 //! Time comes in as a value. Whoever calls holds it alone.
 
+use super::closing::Closing;
 use super::config::DanmakuConfig;
 use super::figures::{Figures, Lost};
 use super::index::{self, Index, read_segment};
@@ -11,7 +12,7 @@ use super::segment::{Added, Bounds, Segment, bytes_of};
 use super::shelf::Shelf;
 use super::spool::{self, Spool};
 use super::weigh::weight;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const AGAIN_MS: u64 = 5_000;
 const RECORDING_MS_MAX: u64 = 24 * 3_600_000;
 /// A recording that nothing has come for is looked up again after this long.
 const IDLE_MS: u64 = 60_000;
+/// Segments that are written at once, at most: their lines are copied for it.
+const CLOSING_MAX: usize = 64;
 /// The pause after a segment could not be written.
 const AGAIN_AFTER_MS: u64 = 1_000;
 
@@ -47,6 +50,10 @@ struct Open {
     segment: Segment,
     spool: Spool,
     close_ms: u64,
+    /// How often a line came or went.
+    changes: u64,
+    /// It is being written; what changes meanwhile is written again.
+    is_closing: bool,
     /// Since when it could not be written.
     failing_ms: Option<u64>,
 }
@@ -319,6 +326,7 @@ impl Desk {
         if open.segment.has(line.seq) {
             return Ok(()); // it was written, and its spool was left
         }
+        open.changes += 1;
         let before = open.segment.bytes();
         match open.segment.add(line.clone(), bounds) {
             Added::Kept => open.spool.push(&line),
@@ -360,7 +368,9 @@ impl Desk {
         let close_ms = end_ms.max(now_ms + AGAIN_MS);
         self.open_bytes += segment.bytes() as u64;
         let spool = Spool::new(&self.spools(), place);
-        self.open.insert(place.clone(), Open { segment, spool, close_ms, failing_ms: None });
+        let (changes, is_closing, failing_ms) = (0, false, None);
+        let open = Open { segment, spool, close_ms, changes, is_closing, failing_ms };
+        self.open.insert(place.clone(), open);
         Ok(())
     }
 
@@ -384,16 +394,82 @@ impl Desk {
         }
     }
 
-    /// Closes what is due.
-    pub(super) fn tick(&mut self, now_ms: u64) {
-        let due = |(place, open): (&Place, &Open)| (open.close_ms <= now_ms).then(|| place.clone());
-        let due: Vec<Place> = self.open.iter().filter_map(due).collect();
-        for place in due {
-            if let Err(error) = self.close(&place, now_ms) {
-                self.failed("write", &error);
-                self.try_later(&place, now_ms);
-            }
+    /// What is due and can be written now, some of it; the rest comes when this has come back to
+    /// [`Desk::closed`]. Of a recording one at a time, since they share an index.
+    pub(super) fn due(&mut self, now_ms: u64) -> Vec<Closing> {
+        let mut under_way: BTreeSet<(Source, Recording)> = BTreeSet::new();
+        let key = |place: &Place| (place.source.clone(), place.recording);
+        under_way.extend(self.open.iter().filter(|(_, o)| o.is_closing).map(|(p, _)| key(p)));
+        let is_due = |open: &Open| open.close_ms <= now_ms && !open.is_closing;
+        let due = self.open.iter().filter(|(_, open)| is_due(open));
+        let due = due.filter(|(place, _)| under_way.insert(key(place)));
+        let due: Vec<Place> = due.take(CLOSING_MAX).map(|(place, _)| place.clone()).collect();
+        due.iter().filter_map(|place| self.closing(place, now_ms)).collect()
+    }
+
+    /// One that is due, to be written; `None`: there is nothing to write, or no room for it.
+    fn closing(&mut self, place: &Place, now_ms: u64) -> Option<Closing> {
+        let active = self.active.get(&(place.source.clone(), place.recording))?;
+        let index = active.index.clone();
+        let open = self.open.get_mut(place)?;
+        let former = index.segments.get(&place.number);
+        if open.segment.lines().len() == 0 && former.is_none() {
+            self.forget(place);
+            return None;
         }
+        if self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max() {
+            let error = io::Error::other("there are danmaku.disk_bytes_max of segments");
+            self.failed("write", &error);
+            self.try_later(place, now_ms);
+            return None;
+        }
+        let version = former.map_or(0, |entry| entry.version) + 1;
+        let message = message_of(place, &open.segment, version);
+        open.is_closing = true;
+        Some(Closing { place: place.clone(), message, index, changes: open.changes, now_ms })
+    }
+
+    /// A segment was written, or not.
+    pub(super) fn closed(&mut self, closing: Closing, written: io::Result<i64>, now_ms: u64) {
+        let Closing { place, index, changes, .. } = closing;
+        let Some(open) = self.open.get_mut(&place) else { return };
+        open.is_closing = false;
+        let gained = match written {
+            Ok(gained) => gained,
+            Err(error) => {
+                self.failed("write", &error);
+                return self.try_later(&place, now_ms);
+            }
+        };
+        let has_changed = open.changes != changes;
+        open.close_ms = now_ms + AGAIN_MS;
+        open.failing_ms = None;
+        if let Some(active) = self.active_of(&place) {
+            let entry = index.segments.get(&place.number).copied().unwrap_or_default();
+            active.index.segments.insert(place.number, entry);
+            active.index.changed_ms = active.index.changed_ms.max(index.changed_ms);
+            // Another segment may have been changed or removed meanwhile: then the index that was
+            // written does not know it.
+            active.unsaid = active.index.segments != index.segments
+                || active.index.lines_lost != index.lines_lost;
+        }
+        self.figures.stored(gained);
+        self.figures.closed.fetch_add(1, Relaxed);
+        if !has_changed {
+            self.forget(&place);
+        }
+    }
+
+    /// An open segment is open no more.
+    fn forget(&mut self, place: &Place) {
+        if let Some(open) = self.open.remove(place) {
+            self.open_bytes -= open.segment.bytes() as u64;
+            open.spool.remove();
+        }
+    }
+
+    /// Writes indexes that say too little, and lets go of recordings that nothing comes for.
+    pub(super) fn settle(&mut self, now_ms: u64) {
         let shelf = Arc::clone(&self.shelf);
         for ((source, recording), active) in &mut self.active {
             // A recording that has nothing on the shelf has nothing to say there.
@@ -430,32 +506,6 @@ impl Desk {
         }
     }
 
-    fn close(&mut self, place: &Place, now_ms: u64) -> io::Result<()> {
-        let key = (place.source.clone(), place.recording);
-        let (Some(open), Some(active)) = (self.open.get(place), self.active.get_mut(&key)) else {
-            return Ok(());
-        };
-        let former = active.index.segments.get(&place.number).copied();
-        let is_empty = open.segment.lines().len() == 0 && former.is_none();
-        if !is_empty {
-            if self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max() {
-                return Err(io::Error::other("there are danmaku.disk_bytes_max of segments"));
-            }
-            let version = former.map_or(0, |entry| entry.version) + 1;
-            let message = message_of(place, &open.segment, version);
-            let of = (&place.source, place.recording);
-            let gained = active.index.put(&*self.shelf, of, &message, now_ms)?;
-            active.unsaid = false;
-            self.figures.stored(gained);
-            self.figures.closed.fetch_add(1, Relaxed);
-        }
-        if let Some(open) = self.open.remove(place) {
-            self.open_bytes -= open.segment.bytes() as u64;
-            open.spool.remove();
-        }
-        Ok(())
-    }
-
     /// Recalls lines of one segment: how many.
     pub(super) fn recall(
         &mut self,
@@ -466,6 +516,7 @@ impl Desk {
         if let Some(open) = self.open.get_mut(place) {
             let before = open.segment.bytes() as u64;
             let recalled = open.segment.recall(|line| which.is(line));
+            open.changes += 1;
             self.open_bytes -= before - open.segment.bytes() as u64;
             if recalled > 0 {
                 open.spool.rewrite();

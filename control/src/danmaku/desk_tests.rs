@@ -20,6 +20,21 @@ fn desk(config: &DanmakuConfig) -> Desk {
     Desk::new(config.clone(), shelf, Arc::default())
 }
 
+/// Closes what is due, as the thread does it.
+fn tick(desk: &mut Desk, now_ms: u64) {
+    desk.flush();
+    loop {
+        let due = desk.due(now_ms);
+        if due.is_empty() {
+            return desk.settle(now_ms);
+        }
+        for mut closing in due {
+            let written = closing.write(&*desk.shelf);
+            desk.closed(closing, written, now_ms);
+        }
+    }
+}
+
 fn room() -> Source {
     Source::room(&RoomId::new("stage").unwrap())
 }
@@ -78,14 +93,14 @@ fn a_replay_has_the_order_and_the_offsets_of_the_room() {
     for seq in 1..=25 {
         desk.take(lines(vec![said(seq, time(seq))]), BEGAN_MS + seq * 1_000);
         desk.flush();
-        desk.tick(BEGAN_MS + seq * 1_000);
+        tick(&mut desk, BEGAN_MS + seq * 1_000);
     }
     let start_ms = recording(&desk).recording.start_ms;
     let closed = |desk: &Desk| recording(desk).index.segments.keys().copied().collect::<Vec<_>>();
     assert_eq!(closed(&desk), [0, 1], "the third one is written to");
-    desk.tick(start_ms + 30_000 + GRACE_MS - 1);
+    tick(&mut desk, start_ms + 30_000 + GRACE_MS - 1);
     assert_eq!(closed(&desk), [0, 1]);
-    desk.tick(start_ms + 30_000 + GRACE_MS);
+    tick(&mut desk, start_ms + 30_000 + GRACE_MS);
     assert_eq!(closed(&desk), [0, 1, 2], "closed within 5 s of its end");
     let mut all = Vec::new();
     for number in 0..3 {
@@ -117,14 +132,14 @@ fn a_crash_takes_only_what_was_not_flushed() {
     assert_eq!(seqs(&after, 0), [1, 2, 3, 4, 5]);
     // The engine goes on in the same life, and what comes once more is there once.
     after.take(lines(vec![said(5, BEGAN_MS), said(7, BEGAN_MS + 600)]), BEGAN_MS + 600);
-    after.tick(BEGAN_MS + 20_000);
+    tick(&mut after, BEGAN_MS + 20_000);
     assert_eq!(seqs(&after, 0), [1, 2, 3, 4, 5, 7]);
     assert_eq!(recording(&after).index.lines_lost, 1, "the sixth, by its seq");
     // Once more: a process ended between the segment and its spool.
     let mut again = desk(&config);
     again.recover(BEGAN_MS + 21_000).unwrap();
     again.take(lines(vec![said(7, BEGAN_MS + 600), said(8, BEGAN_MS + 700)]), BEGAN_MS + 21_000);
-    again.tick(BEGAN_MS + 21_000 + AGAIN_MS);
+    tick(&mut again, BEGAN_MS + 21_000 + AGAIN_MS);
     assert_eq!(seqs(&again, 0), [1, 2, 3, 4, 5, 7, 8], "a late line: the segment is written anew");
     assert_eq!((version(&again, 0), recording(&again).index.lines_lost), (2, 1));
 }
@@ -135,7 +150,7 @@ fn what_is_recalled_is_in_no_segment_and_a_closed_one_has_a_new_version() {
     let config = config(&folder);
     let mut desk = desk(&config);
     desk.take(lines((1..=6).map(|seq| said(seq, BEGAN_MS)).collect()), BEGAN_MS);
-    desk.tick(BEGAN_MS + 12_000);
+    tick(&mut desk, BEGAN_MS + 12_000);
     desk.take(lines((7..=9).map(|seq| said(seq, BEGAN_MS + 11_000)).collect()), BEGAN_MS + 12_000);
     desk.flush();
     let place = |number| {
@@ -183,7 +198,7 @@ fn a_disk_that_takes_nothing_is_counted_and_one_that_comes_back_is_used() {
     let of = desk.active.keys().next().unwrap().1;
     assert_eq!(view(&desk, of, 0).unwrap().segment.lines.len(), 5, "it is served from memory");
     for second in 13..=16 {
-        desk.tick(BEGAN_MS + second * 1_000);
+        tick(&mut desk, BEGAN_MS + second * 1_000);
     }
     assert_eq!(count(&desk, "uproar_danmaku_lost_total", "store"), 5, "after danmaku.retry_s");
     assert_eq!(desk.active[&(room(), of)].index.lines_lost, 5);
@@ -191,7 +206,7 @@ fn a_disk_that_takes_nothing_is_counted_and_one_that_comes_back_is_used() {
     desk.take(lines(vec![said(6, BEGAN_MS + 15_000)]), BEGAN_MS + 16_000);
     std::fs::remove_file(&config.folder).unwrap();
     desk.flush();
-    desk.tick(BEGAN_MS + 30_000);
+    tick(&mut desk, BEGAN_MS + 30_000);
     assert_eq!(seqs(&desk, 1), [6], "the disk is back");
     assert_eq!(recording(&desk).index.lines_lost, 5, "the index says what was lost");
 }
@@ -214,7 +229,7 @@ fn what_finds_no_room_is_counted() {
         20 - kept,
         "5 by seq, the others for want of room"
     );
-    desk.tick(BEGAN_MS + 12_000);
+    tick(&mut desk, BEGAN_MS + 12_000);
     assert_eq!((desk.open.len(), desk.open_bytes), (0, 0));
 }
 
@@ -224,7 +239,7 @@ fn a_day_is_a_recording() {
     let mut desk = desk(&config(&folder));
     desk.take(lines(vec![said(1, BEGAN_MS)]), BEGAN_MS);
     let later_ms = BEGAN_MS + RECORDING_MS_MAX - LEAD_MS;
-    desk.tick(later_ms);
+    tick(&mut desk, later_ms);
     desk.take(lines(vec![said(2, later_ms - 1), said(3, later_ms)]), later_ms);
     desk.take(lines(vec![said(4, later_ms + 5)]), later_ms);
     let all = recordings(&desk, None, 10);
@@ -251,11 +266,11 @@ fn lines_of_a_video_come_in_any_order_and_at_any_time() {
         view.segment.lines.iter().map(|line| line.offset_ms).collect::<Vec<_>>()
     };
     assert_eq!(offsets(&desk), [1_000, 5_000], "it is seen at once");
-    desk.tick(BEGAN_MS + AGAIN_MS);
+    tick(&mut desk, BEGAN_MS + AGAIN_MS);
     assert!(desk.open.is_empty());
     write(&mut desk, 3_000, BEGAN_MS + 100_000);
     assert_eq!(offsets(&desk), [1_000, 3_000, 5_000]);
-    desk.tick(BEGAN_MS + 200_000);
+    tick(&mut desk, BEGAN_MS + 200_000);
     let source = Source::video(&video);
     let view = reads::recording(&*desk.shelf, || &desk, &source, OF_VIDEO).unwrap().unwrap();
     let entry = view.index.segments[&0];
@@ -268,7 +283,7 @@ fn what_is_removed_is_gone_from_the_index_and_the_last_one_takes_its_recording_a
     let config = config(&folder);
     let mut desk = desk(&config);
     desk.take(lines(vec![said(1, BEGAN_MS), said(2, BEGAN_MS + 10_000)]), BEGAN_MS);
-    desk.tick(BEGAN_MS + 30_000);
+    tick(&mut desk, BEGAN_MS + 30_000);
     let all = super::super::clean::walk(&*desk.shelf).unwrap();
     assert_eq!(all.iter().map(|old| old.place.number).collect::<Vec<_>>(), [0, 1]);
     assert!(all.iter().all(|old| old.bytes > 0));
@@ -277,4 +292,58 @@ fn what_is_removed_is_gone_from_the_index_and_the_last_one_takes_its_recording_a
     assert!(desk.remove(&all[1].place).unwrap());
     assert!(super::super::clean::walk(&*desk.shelf).unwrap().is_empty());
     assert_eq!(std::fs::read_dir(config.folder.join("room=stage")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_comes_while_a_segment_is_written_is_written_again() {
+    let folder = Folder::new();
+    let mut desk = desk(&config(&folder));
+    let end_ms = BEGAN_MS + 9_000;
+    desk.take(lines(vec![said(1, BEGAN_MS), said(2, BEGAN_MS + 10)]), BEGAN_MS);
+    let mut due = desk.due(end_ms + GRACE_MS + AGAIN_MS);
+    assert_eq!(due.len(), 1);
+    assert!(desk.due(end_ms + GRACE_MS + AGAIN_MS).is_empty(), "it is under way");
+    // A late line, and a recall of one that is on its way to the shelf.
+    desk.take(lines(vec![said(3, BEGAN_MS + 20)]), end_ms);
+    let RecordingView { recording: of, index, .. } = recording(&desk);
+    let place = Place { source: room(), recording: of, number: 0, length_ms: index.length_ms };
+    assert_eq!(desk.recall(&place, &Recalled::Line(1), end_ms).unwrap(), 1);
+    let mut closing = due.remove(0);
+    let written = closing.write(&*desk.shelf);
+    desk.closed(closing, written, end_ms);
+    assert_eq!((seqs(&desk, 0), recording(&desk).open.len()), (vec![2, 3], 1));
+    tick(&mut desk, end_ms + AGAIN_MS);
+    assert!(recording(&desk).open.is_empty());
+    assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![2, 3], 2));
+    // Nothing of the first version is left.
+    let shelf = Disk::new(config(&folder).folder);
+    let on_shelf = index::read_segment(&shelf, &room(), of, 0).unwrap().unwrap();
+    assert_eq!(on_shelf.lines.iter().map(|line| line.seq).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn an_index_that_was_overtaken_is_written_again() {
+    let folder = Folder::new();
+    let mut desk = desk(&config(&folder));
+    for seq in 1..=2 {
+        desk.take(lines(vec![said(seq, BEGAN_MS + (seq - 1) * 10_000)]), BEGAN_MS);
+    }
+    let later_ms = BEGAN_MS + 60_000;
+    let mut first = desk.due(later_ms);
+    assert_eq!(first.len(), 1, "both segments share an index");
+    let mut first = first.remove(0);
+    let written = first.write(&*desk.shelf);
+    desk.closed(first, written, later_ms);
+    let mut second = desk.due(later_ms);
+    let mut second = second.remove(0);
+    // Between its copy of the index and its writing, the first one is recalled from.
+    let RecordingView { recording: of, index, .. } = recording(&desk);
+    let place = Place { source: room(), recording: of, number: 0, length_ms: index.length_ms };
+    assert_eq!(desk.recall(&place, &Recalled::Line(1), later_ms).unwrap(), 1);
+    let written = second.write(&*desk.shelf);
+    desk.closed(second, written, later_ms);
+    desk.settle(later_ms);
+    let kept = Index::read(&*desk.shelf, &room(), of).unwrap().unwrap();
+    let versions: Vec<u32> = kept.segments.values().map(|entry| entry.version).collect();
+    assert_eq!(versions, [2, 1]);
 }

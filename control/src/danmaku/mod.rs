@@ -1,12 +1,14 @@
 //! Danmaku for replay: what rooms have admitted, and what is written to recorded videos, in
 //! segments of a few minutes that are fetched over HTTP.
 //!
-//! Owns the queue that lines of rooms wait in, the thread that takes them in, and its pace. A room
+//! Owns the queue that lines of rooms wait in, the threads that take them in and close segments, and
+//! their pace. A room
 //! never waits: where the queue is full, lines are lost and counted. Everything that touches the
 //! disk is called off the threads of HTTP.
 
 mod bucket;
 mod clean;
+mod closing;
 mod config;
 mod desk;
 mod figures;
@@ -18,6 +20,8 @@ mod shelf;
 mod spool;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tiers;
 mod weigh;
 
@@ -50,6 +54,8 @@ const QUEUE_BYTES_MAX: u64 = 64 << 20;
 const VIDEO_EVERY_MS: u32 = 3_000;
 /// How often what has come is written down: what a crash may take.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked for segments that are due.
+const CLOSE_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for what is too old.
 const CLEAN_EVERY: Duration = Duration::from_secs(3_600);
 /// The same while there is too much.
@@ -93,6 +99,15 @@ impl Danmaku {
         let of_thread = Arc::clone(&shared);
         let work = move || work(&of_thread, &lines);
         std::thread::Builder::new().name("danmaku".into()).spawn(work)?;
+        let shared_weakly = Arc::downgrade(&shared);
+        let close = move || {
+            while let Some(shared) = shared_weakly.upgrade() {
+                caught_now("danmaku", || shared.close());
+                drop(shared);
+                std::thread::sleep(CLOSE_EVERY);
+            }
+        };
+        std::thread::Builder::new().name("danmaku-close".into()).spawn(close)?;
         let limits = Limits::new(shared.config.video_burst, VIDEO_EVERY_MS);
         Ok(Arc::new(Danmaku { shared, queue, limits }))
     }
@@ -254,23 +269,32 @@ impl Shared {
         Ok(())
     }
 
+    /// Writes what is due. The desk is held for moments alone.
+    fn close(&self) {
+        loop {
+            let due = self.desk().due(now_ms());
+            if due.is_empty() {
+                return self.desk().settle(now_ms());
+            }
+            closing::write_all(due, &*self.shelf, &|closing, written| {
+                self.desk().closed(closing, written, now_ms());
+            });
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max()
     }
 }
 
-/// Takes lines in, writes and closes, until nobody has anything to hand over any more.
+/// Takes lines in and writes them down, until nobody has anything to hand over any more.
 fn work(shared: &Shared, lines: &Receiver<(Lines, u64)>) {
     let (mut flush_at, mut clean_at) = (Instant::now(), Instant::now());
     loop {
         let now = Instant::now();
         if now >= flush_at {
             flush_at = now + FLUSH_EVERY;
-            caught_now("danmaku", || {
-                let mut desk = shared.desk();
-                desk.flush();
-                desk.tick(now_ms());
-            });
+            caught_now("danmaku", || shared.desk().flush());
         }
         if now >= clean_at {
             clean_at = now + CLEAN_EVERY;
