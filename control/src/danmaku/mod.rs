@@ -1,10 +1,9 @@
 //! Danmaku for replay: what rooms have admitted, and what is written to recorded videos, in
 //! segments of a few minutes that are fetched over HTTP.
 //!
-//! Owns the queue that lines of rooms wait in, the threads that take them in and close segments, and
-//! their pace. A room
-//! never waits: where the queue is full, lines are lost and counted. Everything that touches the
-//! disk is called off the threads of HTTP.
+//! Owns the queue that lines of rooms wait in, the threads that take them in and close segments,
+//! and their pace. A room never waits: where the queue is full, lines are lost and counted.
+//! Everything that touches the disk is called off the threads of HTTP.
 
 mod bucket;
 mod clean;
