@@ -15,7 +15,7 @@ async function reported(server: Server, cdn: string) {
 
 /** Until a report says so. */
 async function untilReported(server: Server, cdn: string, is: (group: any) => boolean) {
-  for (const end = Date.now() + 8_000; ; await sleep(100)) {
+  for (const end = Date.now() + 25_000; ; await sleep(100)) {
     const group = await reported(server, cdn);
     if (group && is(group)) return group;
     if (Date.now() > end) throw new Error(`it was not reported: ${JSON.stringify(group)}`);
