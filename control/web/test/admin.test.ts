@@ -2,12 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Page } from "playwright-core";
 import { label, parse, quantile, rate, sum, values } from "../pages/admin/metrics.js";
 import { shown } from "../pages/admin/figures.js";
-import { Uproar } from "../sdk/index.js";
-import { browser, emptyPage } from "./browser.js";
-import { client } from "./client.js";
+import { admin, viewer } from "./admin_page.js";
 import { check, Server, sleep, until, WITH_USERS } from "./server.js";
 
 test("metrics are read as they stand, and rates begin anew after a restart", () => {
@@ -43,24 +40,6 @@ test("metrics are read as they stand, and rates begin anew after a restart", () 
     ["1.5 KiB", "12,345", "0.3 ms"],
   );
 });
-
-/** A page that is logged in. */
-async function admin(server: Server, view = ""): Promise<Page> {
-  const page = await emptyPage(await browser());
-  page.on("dialog", (dialog) => void dialog.accept());
-  await page.goto(`${server.http}/admin${view}`);
-  await page.waitForSelector("#log-in[open]");
-  await page.fill("#log-in [name=password]", server.password);
-  await page.press("#log-in [name=password]", "Enter");
-  await page.waitForSelector("#log-in", { state: "hidden" });
-  return page;
-}
-
-function viewer(server: Server, name: string): Uproar {
-  const live = client({ url: server.url });
-  live.room(name);
-  return live;
-}
 
 check("nothing is shown before the password, and nothing after the log-out", async () => {
   const server = await Server.start(WITH_USERS);
@@ -134,7 +113,7 @@ check("rooms come with the busiest first, and one is acted on", async () => {
   await page.fill("#room [name=slow_mode_s]", "30");
   await page.click("#room button:text-is('Set')");
   await page.waitForSelector("#room output.done:text-is('set')");
-  await page.fill("#room textarea", "title=The last song\nhost = ann=1");
+  await page.fill("#room [name=attributes]", "title=The last song\nhost = ann=1");
   await page.click("#room button:text-is('Replace attributes')");
   const late = viewer(server, "loud");
   let attributes: Record<string, string> = {};

@@ -2,43 +2,9 @@
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { Browser, Page } from "playwright-core";
-import { browser, emptyPage } from "./browser.js";
-import { client } from "./client.js";
+import { browser } from "./browser.js";
+import { isIn, lines, other, say, visit } from "./room_page.js";
 import { check, ending, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
-
-/** A page of a server; what goes wrong in it fails the test. */
-async function visit(
-  chromium: Browser,
-  url: string,
-  options: { width?: number; locale?: string; wire?: Wire } = {},
-): Promise<Page> {
-  const viewport = { width: options.width ?? 1280, height: 720 };
-  const page = await emptyPage(chromium, { viewport, locale: options.locale });
-  if (options.wire) {
-    const { host } = new URL(options.wire.url);
-    await page.route("**/v1/connect", (route) => route.fulfill({ json: { addresses: [host] } }));
-  }
-  await page.goto(url);
-  return page;
-}
-
-const isIn = (page: Page) => page.waitForSelector('body[data-state="online"]');
-const lines = (page: Page) =>
-  page.$$eval("#lines li:not(.note)", (items) => items.map((item) => item.textContent ?? ""));
-
-async function say(page: Page, text: string): Promise<void> {
-  await page.fill("#text", text);
-  await page.press("#text", "Enter");
-}
-
-/** Another client of the room. */
-function other(server: Server, name = "lobby") {
-  const heard: string[] = [];
-  const room = client({ url: server.url }).room(name);
-  room.on("message", ({ text }) => heard.push(text ?? ""));
-  return { room, heard };
-}
 
 check("two pages see what each other says, and one's own line is there at once", async () => {
   const server = await Server.start();

@@ -1,13 +1,17 @@
 /**
- * The operator's page: live charts from /metrics, rooms, users, and the end of this node.
+ * The operator's page: live charts from /metrics, rooms, users, the filter, the audit log, and the
+ * end of this node.
  *
  * Owns which view is seen and how often it asks. Every number comes from /metrics or the interface.
  */
 
 import { ask, Refused } from "./api.js";
+import { openAudit } from "./audit.js";
+import { broadcast } from "./broadcast.js";
 import { ChartView } from "./chart.js";
 import { make } from "../elements.js";
 import { CHARTS, shown, TILES } from "./figures.js";
+import { openFilter } from "./filter.js";
 import { History, parse } from "./metrics.js";
 import { openQuality } from "./quality.js";
 import { openRoom, showBusiest } from "./rooms.js";
@@ -22,6 +26,7 @@ const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) 
 const history = new History(SPAN_MS);
 const charts = CHARTS.map((chart) => new ChartView(chart));
 $("charts").append(...charts.map((chart) => chart.element));
+$("broadcast").append(...broadcast());
 /** Of the room or view that is open: its figures, anew. */
 let lookAgain: (() => Promise<void>) | undefined;
 let isOut = false;
@@ -58,7 +63,7 @@ const where = () => location.hash.slice(1).split("/").map(decodeURIComponent);
 /** Shows what the address names. */
 async function show(): Promise<void> {
   const [view = "overview", name] = where();
-  const known = ["overview", "rooms", "room", "users", "quality"];
+  const known = ["overview", "rooms", "room", "users", "quality", "filter", "audit"];
   const seen = known.includes(view) ? view : "overview";
   for (const one of known) $(one).hidden = one !== seen;
   for (const link of document.querySelectorAll("nav a")) {
@@ -70,6 +75,11 @@ async function show(): Promise<void> {
     await guarded(async () => (lookAgain = await openRoom($("room"), name)));
   }
   if (seen === "quality") lookAgain = openQuality($("quality"));
+  if (seen === "filter" || seen === "audit") {
+    $(seen).replaceChildren();
+    const place = $(seen);
+    await guarded(() => (seen === "filter" ? openFilter(place) : openAudit(place, name ?? "")));
+  }
   if (seen === "users" && name) {
     $("user").replaceChildren();
     await guarded(() => openUser($("user"), name));

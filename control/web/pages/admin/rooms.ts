@@ -2,6 +2,9 @@
 
 import { ask } from "./api.js";
 import { action, field, make } from "../elements.js";
+import { pins, polls, recalls } from "./room_live.js";
+import { people, roles } from "./room_people.js";
+import { attributes, settings, Settings } from "./room_settings.js";
 
 interface RoomView {
   room: string;
@@ -10,15 +13,7 @@ interface RoomView {
   viewers: number;
   likes: number;
   shards: number;
-  settings: {
-    attributes: Record<string, string>;
-    rate_per_s: number;
-    user_rate_per_s: number;
-    slow_mode_s: number;
-    payload_bytes_max: number;
-    viewers_max: number;
-    guests_publish: boolean;
-  };
+  settings: Settings;
 }
 
 /** Rooms in the table. */
@@ -62,16 +57,30 @@ export async function openRoom(place: HTMLElement, name: string): Promise<() => 
     return room;
   };
   const room = await look();
+  const asked = polls(path);
+  const audit = make("a", { href: `#audit/${encodeURIComponent(name)}` }, "what was done here");
   place.replaceChildren(
-    make("h2", {}, name, " ", make("a", { href: `/?room=${encodeURIComponent(name)}` }, "watch")),
+    make(
+      "h2",
+      {},
+      name,
+      " ",
+      make("a", { href: `/?room=${encodeURIComponent(name)}` }, "watch"),
+      " ",
+      audit,
+    ),
     figures,
     ...sayings(path),
-    settings(path, room),
-    attributes(path, room),
+    ...recalls(path),
+    ...pins(path),
+    ...asked.elements,
+    settings(path, room.settings),
+    attributes(path, room.settings),
     ...people(path),
+    roles(path),
     ending(path, name),
   );
-  return async () => void (await look());
+  return async () => void (await Promise.all([look(), asked.look()]));
 }
 
 function sayings(path: string): HTMLElement[] {
@@ -87,65 +96,6 @@ function sayings(path: string): HTMLElement[] {
     return seq ? `${outcome}, seq ${seq}` : outcome;
   });
   return [make("h3", {}, "Say something"), publish];
-}
-
-function settings(path: string, room: RoomView): HTMLElement {
-  const numbers = [
-    ["messages a second", "rate_per_s"],
-    ["of one user", "user_rate_per_s"],
-    ["slow mode, seconds", "slow_mode_s"],
-    ["bytes of a message", "payload_bytes_max"],
-    ["viewers, 0: no bound", "viewers_max"],
-  ] as const;
-  const fields = numbers.map(([label, name]) =>
-    field(label, name, { type: "number", min: "0", value: `${room.settings[name]}` }),
-  );
-  const { guests_publish: checked } = room.settings;
-  fields.push(field("guests may publish", "guests_publish", { type: "checkbox", checked }));
-  const form = action("Set", fields, async (given) => {
-    const body: Record<string, number | boolean> = {
-      guests_publish: given.get("guests_publish") !== null,
-    };
-    for (const [, name] of numbers) body[name] = Number(given.get(name));
-    await ask("PATCH", path, body);
-    return "set";
-  });
-  return make("div", {}, make("h3", {}, "Settings"), form);
-}
-
-function attributes(path: string, room: RoomView): HTMLElement {
-  const text = Object.entries(room.settings.attributes)
-    .map(([key, value]) => `${key}=${value}`)
-    .join("\n");
-  const area = make("textarea", { name: "attributes", value: text, rows: 4 });
-  area.setAttribute("aria-label", "Attributes, each as key=value on a line of its own");
-  const form = action("Replace attributes", [area], async (given) => {
-    const lines = `${given.get("attributes")}`.split("\n").filter((line) => line.trim() !== "");
-    const pairs = lines.map((line) => {
-      const at = line.indexOf("=");
-      if (at < 1) throw new Error(`"${line}" is not key=value`);
-      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-    });
-    await ask("PATCH", path, { attributes: Object.fromEntries(pairs) });
-    return "set; members learn it at their next join";
-  });
-  return make("div", {}, make("h3", {}, "Attributes"), form);
-}
-
-function people(path: string): HTMLElement[] {
-  const who = () => field("user", "user", { required: true });
-  const long = () => field("seconds", "seconds", { type: "number", min: "0", value: "600" });
-  const mute = action("Mute", [who(), long()], async (given) => {
-    const mute_s = Number(given.get("seconds"));
-    await ask("POST", `${path}/mute`, { user: given.get("user"), mute_s });
-    return mute_s === 0 ? "may speak again" : `silent for ${mute_s} s`;
-  });
-  const kick = action("Remove and ban", [who(), long()], async (given) => {
-    const ban_s = Number(given.get("seconds"));
-    const { connections } = await ask("POST", `${path}/kick`, { user: given.get("user"), ban_s });
-    return `${connections} connections removed, banned for ${ban_s} s`;
-  });
-  return [make("h3", {}, "People"), mute, kick];
 }
 
 function ending(path: string, name: string): HTMLElement {

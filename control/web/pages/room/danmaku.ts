@@ -14,8 +14,11 @@ const FLYING_MAX = 300;
 const MEASURED = 600;
 const FONT = `600 ${SIZE}px system-ui, "PingFang SC", "Noto Sans CJK SC", sans-serif`;
 
-interface Flying extends Flight {
+/** One on its way. */
+export interface Flying extends Flight {
   picture: HTMLCanvasElement;
+  /** The message it shows; 0: not known (yet). */
+  seq: number;
 }
 
 export class Danmaku {
@@ -68,12 +71,28 @@ export class Danmaku {
     this.brush.clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
-  fly(text: string, kind: "plain" | "own" | "gift" | "system"): void {
-    if (!this.on || document.hidden || this.flying.length >= FLYING_MAX) return;
+  /** These messages were recalled: they are gone with the next frame. */
+  recall(seqs: number[]): void {
+    const gone = new Set(seqs);
+    this.flying = this.flying.filter((one) => one.seq === 0 || !gone.has(one.seq));
+    // The frame before the next picture of the page draws those that are left.
+    this.brush.clearRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** The room began anew: those on their way are of messages that nothing is told of any more. */
+  untie(): void {
+    for (const one of this.flying) one.seq = 0;
+  }
+
+  fly(text: string, kind: "plain" | "own" | "gift" | "system", seq = 0): Flying | undefined {
+    if (!this.on || document.hidden || this.flying.length >= FLYING_MAX) return undefined;
     const picture = this.paint(text, kind);
     const width = picture.width / this.scale;
     const flight = this.tracks.take(width, this.width, this.time_ms);
-    if (flight) this.flying.push({ ...flight, picture });
+    if (!flight) return undefined;
+    const one = { ...flight, picture, seq };
+    this.flying.push(one);
+    return one;
   }
 
   private paint(text: string, kind: string): HTMLCanvasElement {

@@ -2,24 +2,19 @@
  * The room page: wires the SDK to what is seen. Owns the page's elements, nothing of the protocol.
  */
 
-import {
-  Account,
-  ApiError,
-  Fate,
-  Heard,
-  Options,
-  Quality,
-  Recorded,
-  Room,
-} from "../../sdk/index.js";
-import { QualityOptions, Said, State, Uproar } from "../../sdk/index.js";
+import { Account, ApiError, Fate, Options, Quality, Recorded, Room } from "../../sdk/index.js";
+import { QualityOptions, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
 import { addresses } from "../addresses.js";
 import { fillIn } from "../language.js";
 import { Danmaku } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
 import { Lines } from "./lines.js";
+import { Announced, Entered } from "./notices.js";
+import { Pinned } from "./pinned.js";
+import { Polls } from "./polls.js";
 import { Screen } from "./screen.js";
+import { Talk } from "./talk.js";
 import { Watch, watch } from "./watch.js";
 import { words } from "./words.js";
 
@@ -31,7 +26,6 @@ interface Settings {
 
 const SLOW_DOWN = 1001;
 const SLOW_MODE = 1002;
-const MUTED = 2013;
 /** A recording that is not there is looked for again after so long. */
 const AGAIN_MS = 3_000;
 const NOT_FOUND = 404;
@@ -49,7 +43,11 @@ const roomName = query.get("room") ?? settings.room;
 fillIn(document, words);
 const lines = new Lines($("lines"), $("newest"));
 const danmaku = new Danmaku($("danmaku"));
-const gifts = new Gifts($("gifts"));
+const talk = new Talk(lines, danmaku, new Gifts($("gifts")));
+const pinned = new Pinned($("pinned"));
+const polls = new Polls($("polls"), (poll, option) => room.vote(poll, option), note);
+const announced = new Announced($("announced"));
+const entered = new Entered($("entered"));
 const input = $<HTMLInputElement>("text");
 const send = $<HTMLButtonElement>("send");
 
@@ -87,17 +85,26 @@ function connect(): void {
   live = new Uproar(options);
   room = live.room(roomName);
   live.on("state", told);
-  room.on("joined", ({ attributes }) => {
-    $("title").textContent = attributes.title ?? roomName;
-    document.title = `${attributes.title ?? roomName} · uproar`;
+  live.on("announced", ({ user, text = "" }) => announced.show(user, text));
+  room.on("joined", (joined) => {
+    if (talk.joined(joined)) polls.clear();
+    polls.joined(joined.polls);
+    entitle(joined.attributes);
   });
+  room.on("attributes", ({ attributes }) => entitle(attributes));
   room.on("count", (count) => {
     $("viewers").textContent = count.viewers.toLocaleString();
     $("likes").textContent = count.likes.toLocaleString();
   });
-  room.on("message", heard);
-  room.on("said", said);
+  room.on("message", (message) => talk.heard(message));
+  room.on("held", ({ messages }) => talk.held(messages));
+  room.on("recalled", ({ seqs }) => talk.recalled(seqs));
+  room.on("said", (said) => talk.said(said, whoAmI()));
   room.on("verdict", judged);
+  room.on("pinned", ({ message }) => pinned.show(message));
+  room.on("poll", (poll) => polls.show(poll));
+  room.on("voted", (voted) => polls.voted(voted));
+  room.on("entered", ({ users, more }) => entered.show(users, more));
   room.on("gap", ({ from_seq, to_seq }) => {
     const text = to_seq === 0 ? words.gapUnknown : words.gap(to_seq - from_seq + 1);
     lines.add({ user: "", text, kind: "note" });
@@ -105,6 +112,13 @@ function connect(): void {
   room.on("left", () => lines.add({ user: "", text: words.left, kind: "note" }));
   room.on("error", ({ text }) => note(words.refused(text)));
   Object.assign(globalThis, { live, room });
+}
+
+/** The application's title of the room, where it has one. */
+function entitle({ title }: Record<string, string>): void {
+  const shown = title || roomName;
+  $("title").textContent = shown;
+  document.title = `${shown} · uproar`;
 }
 
 let ticking: ReturnType<typeof setInterval> | undefined;
@@ -160,45 +174,15 @@ function signIn(then: () => void): void {
 
 // ---------------------------------------------------------------- what is said
 
-/** Lines of one's own that wait for what the room decides. */
-const own = new Map<Uint8Array, HTMLLIElement>();
-
-function heard(message: Heard): void {
-  const { user, text = "", own: isOwn, history } = message;
-  const kind = message.class === "gift" || message.class === "system" ? message.class : "chat";
-  // One's own line is there since it was said.
-  if (isOwn && !history) return;
-  lines.add({ user, text, kind });
-  if (history) return;
-  if (kind === "gift") gifts.show(user, text);
-  danmaku.fly(kind === "gift" ? `${user} ${text}` : text, kind === "chat" ? "plain" : kind);
-}
-
-function said({ id, text = "" }: Said): void {
-  const item = lines.add({ user: whoAmI(), text, kind: "own" });
-  lines.mark(item, "pending");
-  own.set(id, item);
-  danmaku.fly(text, "own");
-}
-
 const whoAmI = () => (live.state.is === "online" ? live.state.welcome.user : "");
 
+/** Why it was not said, to who said it. */
 function judged(fate: Fate): void {
-  const item = own.get(fate.id);
-  own.delete(fate.id);
-  if (!item) return;
-  switch (fate.outcome) {
-    case "accepted":
-    case "merged":
-      return lines.mark(item, "");
-    case "shed":
-    case "expired":
-      return lines.mark(item, "local", words.onlyYou);
-    default:
-      lines.mark(item, "failed", words.notSent);
-      if (fate.code === SLOW_MODE || fate.code === SLOW_DOWN) hold(fate.retry_after_ms);
-      if (fate.code === MUTED) note(words.muted);
-  }
+  talk.judged(fate);
+  if (fate.outcome !== "refused") return;
+  if (fate.code === SLOW_MODE || fate.code === SLOW_DOWN) return hold(fate.retry_after_ms);
+  const why = words.code(fate.code, Math.ceil(fate.retry_after_ms / 1_000));
+  note(why ?? words.refused(`${fate.code}`));
 }
 
 function note(text: string): void {

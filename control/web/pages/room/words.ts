@@ -21,7 +21,26 @@ const ENGLISH = {
   onlyYou: "only you see this: the room was too busy",
   notSent: "not sent",
   left: "You are not in this room any more",
-  muted: "You may not speak here now",
+  code: (code: number, seconds: number): string | undefined =>
+    ({
+      2013: "You may not speak here now",
+      2024: "Nobody may speak here now",
+      2025:
+        "The room has just heard this; say something else" +
+        (seconds ? `, or wait ${seconds} s` : ""),
+      2026: "This poll takes no more answers",
+      2027: "You have answered this poll; the first answer counts",
+      2034: "This text is not allowed here",
+    })[code],
+  held: "not shown to viewers yet",
+  close: "Close",
+  notCounted: "The answer was not counted; try again",
+  pollVotes: (count: number) => `${count.toLocaleString()} answers`,
+  pollOver: (count: number) => `The result, ${count.toLocaleString()} answers`,
+  entered: (users: string[], more: number) =>
+    users.length === 0
+      ? `${more} more came in`
+      : `${users.join(", ")}${more > 0 ? ` and ${more} more` : ""} came in`,
   refused: (text: string) => `Refused: ${text}`,
   tooLong: (bytes: number) => `Too long: ${bytes} bytes are allowed`,
   signIn: "Sign in",
@@ -54,7 +73,24 @@ const CHINESE: Words = {
   onlyYou: "房间太热闹，仅自己可见",
   notSent: "未发送",
   left: "您已不在此房间",
-  muted: "您暂时不能发言",
+  code: (code, seconds) =>
+    ({
+      2013: "您暂时不能发言",
+      2024: "现在全员禁言",
+      2025: "刚刚有人说过同样的话，换一句吧" + (seconds ? `，或等待 ${seconds} 秒` : ""),
+      2026: "投票已结束",
+      2027: "您已投过票，以第一次为准",
+      2034: "内容不允许在此发布",
+    })[code],
+  held: "观众尚未看到",
+  close: "关闭",
+  notCounted: "未计入，请重试",
+  pollVotes: (count) => `${count.toLocaleString()} 票`,
+  pollOver: (count) => `投票结果，共 ${count.toLocaleString()} 票`,
+  entered: (users, more) =>
+    users.length === 0
+      ? `又有 ${more} 人进入`
+      : `${users.join("、")}${more > 0 ? ` 等 ${more + users.length} 人` : ""}进入`,
   refused: (text) => `被拒绝：${text}`,
   tooLong: (bytes) => `太长了：最多 ${bytes} 字节`,
   signIn: "登录",
