@@ -60,7 +60,11 @@ fn expand(c: char, each: &mut impl FnMut(Part)) {
         '\u{ac00}'..='\u{d7a3}' => return each(Part::Letter(c)),
         // What tells か from が is the one mark that makes another letter.
         '\u{3099}' | '\u{309a}' => return each(Part::Letter(c)),
-        _ if is_invisible(c) => return,
+        // Letters in circles and squares that Unicode takes for pictures.
+        '\u{1f150}'..='\u{1f169}' => return each(pictured(c, 0x1f150)),
+        '\u{1f170}'..='\u{1f189}' => return each(pictured(c, 0x1f170)),
+        '\u{1f1e6}'..='\u{1f1ff}' => return each(pictured(c, 0x1f1e6)),
+        _ if is_invisible(c) || is_ornament(c) => return,
         _ => {}
     }
     for cased in c.to_uppercase().flat_map(char::to_lowercase) {
@@ -68,7 +72,7 @@ fn expand(c: char, each: &mut impl FnMut(Part)) {
             // It has another form still.
             _ if one != c && !is_settled(one) => expand(one, each),
             '\u{3099}' | '\u{309a}' => each(Part::Letter(one)),
-            _ if is_invisible(one) => {}
+            _ if is_invisible(one) || is_ornament(one) => {}
             _ if one.is_alphanumeric() => each(Part::Letter(one)),
             _ if is_combining_mark(one) => {}
             _ if one.is_whitespace() => each(Part::Gap(SPACE, one)),
@@ -103,10 +107,42 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
+/// A letter that stands in a picture, of those that begin with A here.
+fn pictured(c: char, first: u32) -> Part {
+    Part::Letter(char::from_u32(u32::from(c) - first + u32::from('a')).unwrap_or(c))
+}
+
+/// Marks and signs that Unicode counts among the letters though a word is the same without them:
+/// those above Latin and Cyrillic letters, the points of Hebrew, the vowels and the lengthening of
+/// Arabic, modifier letters.
+fn is_ornament(c: char) -> bool {
+    matches!(
+        c,
+        '\u{2b9}'..='\u{2df}' | '\u{2e5}'..='\u{2ff}' | '\u{345}' | '\u{363}'..='\u{36f}'
+            | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}' | '\u{5c5}'
+            | '\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{640}' | '\u{64b}'..='\u{65f}' | '\u{670}'
+            | '\u{6d6}'..='\u{6dc}' | '\u{6df}'..='\u{6e4}' | '\u{6e7}' | '\u{6e8}'
+            | '\u{6ea}'..='\u{6ed}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
+            | '\u{2de0}'..='\u{2dff}'
+    )
+}
+
+/// The characters of a text, without voice marks that stand behind no kana: they would be letters.
+fn spelled(text: &str) -> impl Iterator<Item = char> + '_ {
+    let is_kana = |c| matches!(c, '\u{3041}'..='\u{30ff}' | '\u{ff66}'..='\u{ff9d}');
+    let mut before = '\0';
+    text.chars().filter(move |c| {
+        let is_voice = matches!(c, '\u{3099}'..='\u{309c}' | '\u{ff9e}' | '\u{ff9f}');
+        let is_stray = is_voice && !is_kana(std::mem::replace(&mut before, *c));
+        before = *c;
+        !is_stray
+    })
+}
+
 /// Calls `each` with every part of a text.
 pub(crate) fn parts(text: &str, mut each: impl FnMut(Part)) {
     let table = &**TABLE;
-    for c in text.chars() {
+    for c in spelled(text) {
         match table.get(c as usize).copied().unwrap_or(IS_LONG) {
             IS_NOTHING => {}
             IS_LONG | IS_MARK | IS_SPACE => expand(c, &mut each),
@@ -119,7 +155,7 @@ pub(crate) fn parts(text: &str, mut each: impl FnMut(Part)) {
 pub fn letters(text: &str, out: &mut String) {
     out.clear();
     let table = &**TABLE;
-    for c in text.chars() {
+    for c in spelled(text) {
         match table.get(c as usize).copied().unwrap_or(IS_LONG) {
             IS_NOTHING | IS_MARK | IS_SPACE => {}
             IS_LONG => expand(c, &mut |part| {
@@ -171,6 +207,32 @@ pub(crate) fn is_of_words(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ornaments_and_pictures_of_letters_make_no_other_word() {
+        let mut out = String::new();
+        for (text, same) in [
+            ("\u{643}\u{64e}\u{644}\u{652}\u{628}", "\u{643}\u{644}\u{628}"),
+            ("\u{5e9}\u{5c1}\u{5b8}\u{5dc}\u{5d5}\u{5b9}\u{5dd}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            ("s\u{3099}p\u{3099}am", "spam"),
+            ("sp\u{ff9e}am", "spam"),
+            ("\u{52a0}\u{3099}\u{5fae}", "\u{52a0}\u{5fae}"),
+            ("s\u{363}p\u{2de0}a\u{345}m", "spam"),
+            ("s\u{640}p\u{640}a\u{640}m", "spam"),
+            ("s\u{2bc}p\u{2d0}am", "spam"),
+            ("\u{1f182}\u{1f17f}\u{1f170}\u{1f17c}", "spam"),
+            ("\u{1f162}\u{1f15f}\u{1f150}\u{1f15c}", "spam"),
+            ("\u{1f1f8}\u{1f1f5}\u{1f1e6}\u{1f1f2}", "spam"),
+        ] {
+            letters(text, &mut out);
+            assert_eq!(out, same, "{text}");
+        }
+        // A voiced kana is another letter, however it is written.
+        for text in ["\u{304c}", "\u{304b}\u{3099}", "\u{30ac}\u{30ac}"] {
+            letters(text, &mut out);
+            assert!(out.contains('\u{3099}'), "{text}");
+        }
+    }
 
     fn normal(text: &str) -> String {
         let mut out = String::new();

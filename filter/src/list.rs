@@ -58,7 +58,9 @@ impl List {
     /// Reads lines: one word each, and one regular expression each. Empty ones are passed over.
     #[must_use]
     pub fn of_lines(words: &str, regexes: &str) -> List {
-        List::new(lines(words), lines(regexes))
+        // A space is a part of a regular expression.
+        let kept = regexes.lines().filter(|line| !line.trim().is_empty());
+        List::new(lines(words), kept.map(str::to_owned).collect())
     }
 
     /// With a change made: what is added is there, what is removed is not, whatever was before.

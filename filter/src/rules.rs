@@ -8,8 +8,9 @@ use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// Bytes that one rule may compile to: `\w{64}` takes about 300 KiB. More: refused.
 const RULE_BYTES_MAX: usize = 512 << 10;
-/// Bytes that all of them may compile to. More: refused.
-const RULES_BYTES_MAX: usize = 16 << 20;
+/// Bytes that all of them may compile to. More: refused. It bounds the time of a text too: where
+/// states do not suffice, each character costs as much as the whole program is long.
+const RULES_BYTES_MAX: usize = 1 << 20;
 /// Bytes of states that are built meanwhile, for each thread that asks. Reached: they are thrown
 /// away and built anew.
 const STATES_BYTES_MAX: usize = 2 << 20;

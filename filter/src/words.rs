@@ -6,7 +6,7 @@
 use crate::fold::{self, SPACE};
 use crate::list::{Bad, WORD_CHARS_MAX, shown};
 use daachorse::{CharwiseDoubleArrayAhoCorasick, CharwiseDoubleArrayAhoCorasickBuilder};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// All words of a list.
 pub(crate) struct Words {
@@ -90,14 +90,18 @@ impl Words {
         let Some(automaton) = &self.automaton else { return Vec::new() };
         let (mut same, mut gaps) = (String::new(), Vec::new());
         fold::letters_and_gaps(text, &mut same, &mut gaps);
-        let mut hit = Vec::new();
+        let mut found_words = BTreeSet::new();
         for found in automaton.find_overlapping_iter(letters) {
             let word = &self.words[found.value() as usize];
             if word.may_stand((found.start(), found.end()), letters, &gaps) {
-                hit.push(word.first);
-                hit.extend(&word.more);
+                found_words.insert(found.value());
             }
         }
+        let words = found_words.iter().map(|number| &self.words[*number as usize]);
+        let mut hit: Vec<u32> = words
+            .flat_map(|word| std::iter::once(&word.first).chain(&word.more))
+            .copied()
+            .collect();
         hit.sort_unstable();
         hit.dedup();
         hit

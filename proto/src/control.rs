@@ -122,6 +122,11 @@ pub fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<(), Str
     if attributes.len() > 16 {
         return Err(format!("attributes has {} keys; allowed are 16", attributes.len()));
     }
+    if let Some(key) = attributes.keys().find(|k| k.is_empty() || k.chars().any(char::is_control)) {
+        return Err(format!(
+            "attributes has the key {key:?}; a key is text without control characters"
+        ));
+    }
     let bytes: usize = attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
     if bytes > 16 * 1024 {
         return Err(format!("attributes hold {bytes} bytes; allowed are 16384"));

@@ -506,6 +506,14 @@ impl Desk {
         }
     }
 
+    /// Where a source is written to now, in one life of a room where it is named.
+    pub(super) fn open_places(&self, source: &Source, epoch: Option<u64>) -> Vec<Place> {
+        let is_it = |place: &&Place| {
+            place.source == *source && epoch.is_none_or(|epoch| place.recording.epoch == epoch)
+        };
+        self.open.keys().filter(is_it).cloned().collect()
+    }
+
     /// Recalls lines of one segment: how many.
     pub(super) fn recall(
         &mut self,

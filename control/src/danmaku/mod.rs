@@ -53,6 +53,8 @@ const QUEUE_BYTES_MAX: u64 = 64 << 20;
 const VIDEO_EVERY_MS: u32 = 3_000;
 /// How often what has come is written down: what a crash may take.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// Recalls that wait for another try. More: the oldest is given up, counted.
+const AGAIN_MAX: usize = 1_000;
 /// How often it is looked for segments that are due.
 const CLOSE_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for what is too old.
@@ -74,6 +76,8 @@ struct Shared {
     desk: Mutex<Desk>,
     figures: Arc<Figures>,
     queue_bytes: AtomicU64,
+    /// Recalls that the shelf could not take; a restart forgets them.
+    again: Mutex<Vec<(Source, u64, Recalled)>>,
 }
 
 impl Danmaku {
@@ -91,7 +95,8 @@ impl Danmaku {
         };
         let desk = Desk::new(config.clone(), Arc::clone(&shelf), Arc::clone(&figures));
         let (desk, queue_bytes) = (Mutex::new(desk), AtomicU64::new(0));
-        let shared = Arc::new(Shared { config, shelf, desk, figures, queue_bytes });
+        let again = Mutex::default();
+        let shared = Arc::new(Shared { config, shelf, desk, figures, queue_bytes, again });
         if let Err(error) = shared.desk().recover(now_ms()) {
             tracing::error!(%error, "danmaku: what was left open could not be read");
         }
@@ -213,8 +218,14 @@ impl Shared {
 
     /// See [`Danmaku::recall`].
     fn recall(&self, source: &Source, epoch: Option<u64>, which: &Recalled) -> io::Result<u32> {
-        let all = reads::recordings(&*self.shelf, || self.desk(), source, None, usize::MAX)?;
+        // What is in memory needs no shelf, which may be away.
         let mut recalled = 0;
+        let open = self.desk().open_places(source, epoch);
+        for place in open {
+            recalled += self.desk().recall(&place, which, now_ms())?;
+        }
+        self.figures.recalled.fetch_add(recalled.into(), Relaxed);
+        let all = reads::recordings(&*self.shelf, || self.desk(), source, None, usize::MAX)?;
         let of_life =
             |view: &RecordingView| epoch.is_none_or(|epoch| view.recording.epoch == epoch);
         for RecordingView { recording, index, open } in all.into_iter().filter(of_life) {
@@ -244,9 +255,29 @@ impl Shared {
         let many = recalled.len() as u64;
         let which = Recalled::Lines(recalled);
         if let Err(error) = self.recall(&source, Some(epoch), &which) {
-            self.figures.lost(Lost::Store, many);
-            tracing::error!(%error, many, "danmaku: lines could not be recalled");
+            tracing::error!(%error, many, "danmaku: lines could not be recalled; tried again");
+            self.recall_again(vec![(source, epoch, which)]);
         }
+    }
+
+    /// Keeps recalls that the shelf could not take, for another try.
+    fn recall_again(&self, recalls: Vec<(Source, u64, Recalled)>) {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        again.extend(recalls);
+        let over = again.len().saturating_sub(AGAIN_MAX);
+        for (source, ..) in again.drain(..over) {
+            self.figures.lost(Lost::Store, 1);
+            tracing::error!(room = source.name, "danmaku: a recall is given up");
+        }
+    }
+
+    /// Tries recalls again that the shelf could not take.
+    fn recall_what_failed(&self) {
+        let again = std::mem::take(&mut *self.again.lock().unwrap_or_else(PoisonError::into_inner));
+        let failed = |(source, epoch, which): &(Source, u64, Recalled)| {
+            self.recall(source, Some(*epoch), which).is_err()
+        };
+        self.recall_again(again.into_iter().filter(failed).collect());
     }
 
     /// Removes what is too old or too much.
@@ -273,7 +304,8 @@ impl Shared {
         loop {
             let due = self.desk().due(now_ms());
             if due.is_empty() {
-                return self.desk().settle(now_ms());
+                self.desk().settle(now_ms());
+                return self.recall_what_failed();
             }
             closing::write_all(due, &*self.shelf, &|closing, written| {
                 self.desk().closed(closing, written, now_ms());

@@ -19,10 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Values on their way to the bucket at once.
 const UPLOADS_MAX: usize = 8;
+/// A bucket that did not answer is asked by nobody who waits for so long.
+const AWAY: Duration = Duration::from_secs(30);
 /// The pause after one that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,8 @@ struct Shared {
     bucket: Bucket,
     waiting: Mutex<Waiting>,
     woken: Condvar,
+    /// Until when the bucket is taken to be away.
+    away: Mutex<Option<Instant>>,
     /// The disk has every index that the bucket has.
     is_complete: AtomicBool,
     fresh_bytes: AtomicU64,
@@ -101,6 +105,7 @@ impl Tiers {
             bucket: Bucket::new(&config.s3)?,
             waiting: Mutex::new(waiting),
             woken: Condvar::new(),
+            away: Mutex::default(),
             is_complete: AtomicBool::new(folder.join(COMPLETE).exists()),
             fresh_bytes: AtomicU64::new(fresh_bytes),
             kept_bytes: AtomicU64::new(kept_bytes),
@@ -160,7 +165,7 @@ impl Shelf for Tiers {
             return Ok(None);
         }
         shared.figures.fetches.fetch_add(1, Relaxed);
-        shared.bucket.get(name)
+        shared.ask(|bucket| bucket.get(name))
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -168,7 +173,7 @@ impl Shelf for Tiers {
         let mut names = shared.fresh.list(folder)?;
         names.extend(shared.kept.list(folder)?);
         if !shared.is_complete.load(Relaxed) {
-            names.extend(shared.bucket.list(folder)?);
+            names.extend(shared.ask(|bucket| bucket.list(folder))?);
         }
         names.sort_unstable();
         names.dedup();
@@ -177,7 +182,7 @@ impl Shelf for Tiers {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let shared = &self.shared;
-        shared.bucket.remove(name)?;
+        shared.ask(|bucket| bucket.remove(name))?;
         let mut waiting = shared.waiting();
         let below = format!("{name}/");
         let is_it = |of: &&String| **of == name || of.starts_with(&below);
@@ -195,6 +200,18 @@ impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Whole at every moment but for counts.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the bucket for somebody who waits, perhaps with the desk in hand: one that is away costs
+    /// the time of one request, and then an error at once.
+    fn ask<T>(&self, ask: impl FnOnce(&Bucket) -> io::Result<T>) -> io::Result<T> {
+        let away = || self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away().is_some_and(|until| Instant::now() < until) {
+            return Err(io::Error::other("the bucket is away"));
+        }
+        let answer = ask(&self.bucket);
+        *away() = answer.is_err().then(|| Instant::now() + AWAY);
+        answer
     }
 
     fn fresh_path(&self, name: &str) -> PathBuf {
@@ -237,7 +254,11 @@ impl Shared {
 
     fn upload_one(&self, name: &str) -> io::Result<()> {
         match self.fresh.get(name)? {
-            Some(value) => self.bucket.put(name, value),
+            Some(value) => {
+                self.bucket.put(name, value)?;
+                *self.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Ok(())
+            }
             None => Ok(()), // removed since
         }
     }

@@ -9,7 +9,6 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::time::Instant;
 use tokio::runtime::Runtime;
 use uproar_proto::control::Lines;
 use uproar_proto::ids::{Epoch, RoomId};
@@ -208,4 +207,25 @@ fn another_server_replays_what_the_first_one_has_kept() {
         seqs.extend(view.segment.lines.iter().map(|line| line.seq));
     }
     assert_eq!(seqs, (1..=20).collect::<Vec<u64>>());
+}
+
+#[test]
+fn what_is_open_is_recalled_from_though_the_bucket_is_away() {
+    let disk = Folder::new();
+    let config = DanmakuConfig { segment_s: 360, ..config(&disk, free_address()) };
+    let danmaku = Danmaku::start(config).unwrap();
+    let room = RoomId::new("stage").unwrap();
+    let seqs = || -> Vec<u64> {
+        let desk = danmaku.shared.desk();
+        let open = desk.open_places(&Source::room(&room), Some(9)).into_iter();
+        let view = |place: super::super::place::Place| {
+            desk.open_segment(&place.source, place.recording, place.number).unwrap()
+        };
+        open.flat_map(|place| view(place).segment.lines).map(|line| line.seq).collect()
+    };
+    danmaku.lines(lines(&room));
+    until("all are in", || seqs().len() == 20);
+    let (epoch, recalled) = (Epoch(9), vec![3, 4]);
+    danmaku.lines(Lines { room: room.clone(), epoch, messages: Vec::new(), recalled });
+    until("two are gone", || seqs().len() == 18 && !seqs().contains(&3));
 }

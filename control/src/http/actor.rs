@@ -39,16 +39,19 @@ impl FromRequestParts<Arc<Shared>> for Actor {
         let from: Result<Origin, Infallible> = Origin::from_request_parts(parts, shared).await;
         let Ok(Origin(address)) = from;
         let origin = address.to_string();
-        let refused = match auth::check(shared, &parts.headers) {
-            Ok(()) => {
+        // Where nobody can have a token, the key alone is asked for.
+        let has_users = shared.accounts.is_some() || shared.api.control.is_some();
+        let brings_token = has_users && has_token(&parts.headers);
+        // Without a key whoever asks from this machine may do everything; but who brings a token
+        // asks as its user.
+        let is_open = shared.api.config.api_key.is_empty();
+        match auth::check(shared, &parts.headers) {
+            Ok(()) if !(is_open && brings_token) => {
                 let who = Who::All(auth::name_of(shared, &parts.headers));
                 return Ok(Actor { who, origin });
             }
-            Err(refused) => refused,
-        };
-        // Where nobody can have a token, the key alone is asked for.
-        if shared.accounts.is_none() && shared.api.control.is_none() || !has_token(&parts.headers) {
-            return Err(refused);
+            Err(refused) if !brings_token => return Err(refused),
+            _ => {}
         }
         let User(caller) = User::from_request_parts(parts, shared).await?;
         Ok(Actor { who: Who::User(caller.user, caller.name), origin })
@@ -147,6 +150,15 @@ impl Moderator {
             }
         }
         Ok(above)
+    }
+
+    /// 403 where it would speak under another name than its own.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), ApiError> {
+        if self.role.is_none() || self.who == format!("user:{name}") {
+            return Ok(());
+        }
+        let text = "with a role in the room one speaks under one's own name";
+        Err(ApiError::new(Code::Forbidden, text))
     }
 
     /// 403 where it may not act on this user.

@@ -34,7 +34,8 @@ pub(crate) struct AuditEntry {
     /// The address it came from.
     from: String,
     /// `kick`, `ban`, `mute`, `unmute`, `role.set`, `role.remove`, `room.create`, `room.update`,
-    /// `room.close`, `filter.replace` or `filter.change`.
+    /// `room.close`, `filter.replace`, `filter.change`, `recall`, `attributes`, `pin`, `unpin`,
+    /// `poll.open`, `poll.end` or `broadcast`.
     #[schema(example = "mute")]
     what: String,
     /// Empty: of no room.

@@ -1,6 +1,7 @@
 //! Announcements of the operator to everybody who is in a room, on all nodes.
 
 use super::Context;
+use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::publish::check_user;
@@ -39,6 +40,7 @@ pub(crate) struct Announcement {
     ), security(("api_key" = [])))]
 pub(crate) async fn announce(
     State(shared): Context,
+    actor: Actor,
     Body(body): Body<Announcement>,
 ) -> Result<StatusCode, ApiError> {
     let Announcement { user, text } = body;
@@ -60,5 +62,6 @@ pub(crate) async fn announce(
     let id = RandomState::new().hash_one(message.time_ms);
     let told = shared.api.engine.tell(Tell::Announce { id, message });
     told.map_err(|_| ApiError::from_code(Code::QueueFull))?;
+    shared.audit.write(vec![actor.entry("broadcast", "")]).await;
     Ok(StatusCode::ACCEPTED)
 }

@@ -245,6 +245,11 @@ pub(crate) async fn check(
     Body(Try { text }): Body<Try>,
 ) -> Result<Json<Tried>, ApiError> {
     let now = filters(&shared)?.look().await?;
+    let bytes_max = shared.api.payload_bytes_max as usize;
+    if text.len() > bytes_max {
+        let text = format!("text has {} bytes; allowed are {bytes_max}", text.len());
+        return Err(ApiError::bad_request(text));
+    }
     let look = now.filter.look(&text);
     let named = |places: &[u32], list: &[String]| {
         let named = places.iter().filter_map(|place| list.get(*place as usize).cloned());

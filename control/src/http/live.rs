@@ -179,6 +179,7 @@ pub(crate) async fn pin(
         Pin { seq: Some(seq), text: None, user: None } => control::Pin::Seq(seq),
         Pin { seq: None, text: Some(text), user: Some(user) } => {
             check_user(&user)?;
+            moderator.check_name(&user)?;
             if text.is_empty() || text.len() > bytes_max {
                 let text = format!("text has {} bytes; allowed are 1 to {bytes_max}", text.len());
                 return Err(ApiError::bad_request(text));

@@ -124,7 +124,7 @@ fn a_role_permits_what_is_shown_beside_the_messages() {
     for (method, path, body, status) in [
         ("POST", "recall", json!({"user": "bob"}), 200),
         ("PATCH", "attributes", json!({"set": {"score": "2:1"}}), 200),
-        ("PUT", "pin", json!({"user": "host", "text": "welcome"}), 204),
+        ("PUT", "pin", json!({"user": "mo", "text": "welcome"}), 204),
         ("DELETE", "pin", Value::Null, 204),
         ("POST", "polls", poll, 201),
         ("GET", "polls/1", Value::Null, 200),
@@ -135,6 +135,9 @@ fn a_role_permits_what_is_shown_beside_the_messages() {
         world.with_token(&bob, method, &path, &body).error(403, "FORBIDDEN");
         assert_eq!(world.with_token(&mo, method, &path, &body).status, status, "{method} {path}");
     }
+    let under_another = json!({"user": "olga", "text": "send coins"}).to_string();
+    let pinned = world.with_token(&mo, "PUT", "/v1/rooms/stage/pin", &under_another);
+    pinned.error(403, "FORBIDDEN");
     let of = |user: &str| json!({"user": user});
     world.post(&mo, "/v1/rooms/stage/recall", &of("olga")).error(403, "FORBIDDEN");
     assert_eq!(world.post(&olga, "/v1/rooms/stage/recall", &of("mo")).status, 200);

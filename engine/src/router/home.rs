@@ -540,13 +540,19 @@ impl Home {
 
     /// Recalls messages, on every screen within a second and for good; their seqs.
     pub fn recall(&mut self, what: Recall, now: Now, out: &mut Vec<Output>) -> Vec<u64> {
-        // What was admitted has its place only after a flush.
-        self.flush(now, out);
+        // What was admitted has its place only after a flush. Without any a recall costs no send of
+        // its own, however many are asked for.
+        if !self.pending.is_empty() {
+            self.flush(now, out);
+        }
         let mut seqs = match what {
             Recall::Seqs(seqs) => seqs,
             Recall::User(user) => {
                 let mut seqs = self.history.of_user(&user);
                 seqs.extend(self.delay.of_user(&user));
+                if self.live.told().pinned().is_some_and(|pinned| pinned.user == user) {
+                    self.live.pin(None);
+                }
                 seqs
             }
         };

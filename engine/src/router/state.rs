@@ -75,7 +75,9 @@ impl RoomState {
             None => {
                 self.polls.push(told.clone());
                 if self.polls.len() > POLLS_SHOWN_MAX {
-                    self.polls.remove(0);
+                    // One that is over; fewer are open at once than are shown.
+                    let old = self.polls.iter().position(|poll| poll.over).unwrap_or(0);
+                    self.polls.remove(old);
                 }
             }
         }
@@ -146,6 +148,22 @@ mod tests {
         let removed = removed.iter().map(|k| (*k).to_owned()).collect();
         let change = v1::Attributes { version, from_version, set, removed, ..Default::default() };
         Body::Attributes(change)
+    }
+
+    #[test]
+    fn a_poll_that_is_open_stays_however_many_come_after_it() {
+        let mut state = RoomState::new(BTreeMap::new());
+        for poll in 1..=20 {
+            let over = poll > 1;
+            state.apply(&Body::Poll(v1::Poll {
+                poll,
+                over,
+                votes: vec![0, 0],
+                ..v1::Poll::default()
+            }));
+        }
+        assert!(state.known_poll(1).is_some() && state.known_poll(2).is_none());
+        assert!(state.known_poll(20).is_some());
     }
 
     #[test]
