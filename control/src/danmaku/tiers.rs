@@ -202,8 +202,8 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the bucket for somebody who waits, perhaps with the desk in hand: one that is away costs
-    /// the time of one request, and then an error at once.
+    /// Asks the bucket for somebody who waits, perhaps with the desk in hand: one that is away
+    /// costs the time of one request, and then an error at once.
     fn ask<T>(&self, ask: impl FnOnce(&Bucket) -> io::Result<T>) -> io::Result<T> {
         let away = || self.away.lock().unwrap_or_else(PoisonError::into_inner);
         if away().is_some_and(|until| Instant::now() < until) {
