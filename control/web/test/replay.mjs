@@ -52,6 +52,9 @@ const first = await get(seek);
 const seek_gets = gets;
 const second = await get(seek, { "if-none-match": first.headers.get("etag") });
 
+// A segment keeps 6,000 lines, and six minutes of 20 a second are 7,200.
+const leftOut = recording.segments.reduce((sum, { left_out }) => sum + left_out, 0);
+
 const bySeq = new Map(replayed.map((line) => [line.seq, line]));
 const missing = live.filter(({ seq }) => !bySeq.has(seq));
 const near = ({ seq }) => Math.abs(seq - until) <= 60;
@@ -66,8 +69,6 @@ const backwardBy = backward.map((line) => {
   const before = replayed.filter((other) => other.seq > line.seq && other.time_ms < line.time_ms);
   return Math.max(0, ...before.map((other) => line.time_ms - other.time_ms));
 });
-// A segment keeps 6,000 lines, and six minutes of 20 a second are 7,200.
-const leftOut = recording.segments.reduce((sum, { left_out }) => sum + left_out, 0);
 const off = live.filter(({ seq }) => bySeq.has(seq));
 const offBy = off.map((line) => Math.abs(line.time_ms - bySeq.get(line.seq).time_ms));
 const late = off.map((line) => line.at - bySeq.get(line.seq).time_ms).sort((a, b) => a - b);
