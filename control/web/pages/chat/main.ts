@@ -6,6 +6,7 @@
 import { Account, ApiError, State, StoredMessage, Uproar, UserPresence } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
 import { addresses } from "../addresses.js";
+import { showState } from "../banner.js";
 import { fillIn } from "../language.js";
 import { Chat, Chats } from "./chats.js";
 import { drawList, momentOf } from "./list.js";
@@ -134,36 +135,11 @@ function entered(user: string): void {
   Object.assign(globalThis, { live, chats });
 }
 
-let ticking: ReturnType<typeof setInterval> | undefined;
-
-/** Tells what the connection does, as a banner where it does not stand. */
+/** Takes in what the connection does. */
 function told(state: State): void {
-  clearInterval(ticking);
-  const banner = $("banner");
-  const [text, again] = [banner.querySelector("span")!, banner.querySelector("button")!];
-  document.body.dataset.state = state.is;
-  banner.hidden = state.is === "online";
-  again.hidden = state.is === "connecting";
-  switch (state.is) {
-    case "online":
-      return entered(state.welcome.user);
-    case "connecting":
-      text.textContent = words.connecting;
-      return;
-    case "waiting": {
-      const left = () => Math.max(0, Math.ceil((state.retryAt_ms - Date.now()) / 1_000));
-      text.textContent = words.waiting(left());
-      ticking = setInterval(() => (text.textContent = words.waiting(left())), 500);
-      again.textContent = words.now;
-      again.onclick = () => live.reconnect();
-      return;
-    }
-    case "closed":
-      if (state.why && TOKEN_CODES.includes(state.why.code)) signIn();
-      text.textContent = words.closed(reason(state.why?.code ?? 0, state.why?.text ?? ""));
-      again.textContent = words.retry;
-      again.onclick = connect;
-  }
+  showState(state, words, { reconnect: () => live.reconnect(), connect, reason });
+  if (state.is === "online") entered(state.welcome.user);
+  if (state.is === "closed" && state.why && TOKEN_CODES.includes(state.why.code)) signIn();
 }
 
 /** Takes in what the SDK tells. What is drawn is drawn once for all that came together. */

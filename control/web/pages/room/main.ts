@@ -6,6 +6,7 @@ import { Account, ApiError, Fate, Options, Quality, Recorded, Room } from "../..
 import { QualityOptions, State, Uproar } from "../../sdk/index.js";
 import { TOKEN_CODES } from "../../sdk/client.js";
 import { addresses } from "../addresses.js";
+import { showState } from "../banner.js";
 import { fillIn } from "../language.js";
 import { Danmaku } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
@@ -121,37 +122,13 @@ function entitle({ title }: Record<string, string>): void {
   document.title = `${shown} · uproar`;
 }
 
-let ticking: ReturnType<typeof setInterval> | undefined;
-
-/** Tells what the connection does, as a banner where it does not stand. */
+/** Takes in what the connection does. */
 function told(state: State): void {
-  clearInterval(ticking);
-  const banner = $("banner");
-  const [text, again] = [banner.querySelector("span")!, banner.querySelector("button")!];
-  document.body.dataset.state = state.is;
-  banner.hidden = state.is === "online";
-  again.hidden = state.is === "connecting";
-  switch (state.is) {
-    case "online":
-      note("");
-      return;
-    case "connecting":
-      text.textContent = words.connecting;
-      return;
-    case "waiting": {
-      const left = () => Math.max(0, Math.ceil((state.retryAt_ms - Date.now()) / 1_000));
-      text.textContent = words.waiting(left());
-      ticking = setInterval(() => (text.textContent = words.waiting(left())), 500);
-      again.textContent = words.now;
-      again.onclick = () => live.reconnect();
-      return;
-    }
-    case "closed":
-      if (state.why && TOKEN_CODES.includes(state.why.code) && !handed) signIn(connect);
-      text.textContent = words.closed(state.why?.text ?? "");
-      again.textContent = words.retry;
-      again.onclick = connect;
-  }
+  const reason = (_code: number, text: string) => text;
+  showState(state, words, { reconnect: () => live.reconnect(), connect, reason });
+  if (state.is === "online") note("");
+  if (state.is !== "closed" || !state.why || handed) return;
+  if (TOKEN_CODES.includes(state.why.code)) signIn(connect);
 }
 
 /** Asks who it is, until the server knows. */
