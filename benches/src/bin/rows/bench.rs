@@ -115,9 +115,18 @@ impl Bench {
         name: &str,
         arguments: &str,
     ) -> io::Result<(Child, SocketAddrV4)> {
+        self.small_server_on(name, arguments, self.server_core)
+    }
+
+    /// The same on another core.
+    pub(crate) fn small_server_on(
+        &self,
+        name: &str,
+        arguments: &str,
+        core: usize,
+    ) -> io::Result<(Child, SocketAddrV4)> {
         let program =
             if name == "bare" { child::beside("bare")? } else { self.runtimes.join(name) };
-        let core = self.server_core;
         let all = format!("--listen 127.0.0.1:0 --steered --rounds 0 --core {core} {arguments}");
         let mut server = Child::start(&program, &words(&all), &[core])?;
         let said = server.hear("listening", Duration::from_secs(20))?;

@@ -1,8 +1,9 @@
 //! What more shards bring: one room over 1, 2, 4 ... shards, a core each, with as many viewers on
 //! each of them, up to all cores of the machine. The load has as many cores of its own; where that
-//! is not possible any more it shares the server's, and the line says so.
+//! is not possible any more it shares the server's, and the line says so. Beside it as many bare
+//! loops, a process each, that share nothing: what the machine and its kernel lose by themselves.
 
-use crate::bench::{Bench, Measured, WARM_UP, complete_stage, figure};
+use crate::bench::{Bench, Measured, RAMP_PATIENCE, WARM_UP, complete_stage, figure};
 use serde_json::{Value, json};
 use std::io;
 use uproar_benches::harness::child::Child;
@@ -152,6 +153,37 @@ fn size(bench: &Bench, split: &Split) -> io::Result<Size> {
     Ok(Size { easy, full })
 }
 
+/// Sends a second of as many bare loops, each a process of its own with its own viewers.
+fn bare(bench: &Bench, split: &Split) -> io::Result<(f64, Value)> {
+    let viewers = bench.viewers(VIEWERS_PER_SHARD);
+    let rate = EASY_RATE + REST_RATE;
+    let plan = format!("--viewers {viewers} --payload {PAYLOAD} --rate {rate}");
+    let crowd = format!("--viewers {viewers} --content stamped --payload {PAYLOAD}");
+    let (mut servers, mut sinks) = (Vec::new(), Vec::new());
+    for (core, load_core) in split.server.iter().zip(&split.load) {
+        let (server, target) = bench.small_server_on("bare", &plan, *core)?;
+        servers.push(server);
+        sinks.push(bench.sink_on(target, &crowd, *load_core)?);
+    }
+    for (server, sink) in servers.iter_mut().zip(&mut sinks) {
+        complete_stage(sink, viewers)?;
+        server.hear("sending", RAMP_PATIENCE)?;
+    }
+    std::thread::sleep(WARM_UP);
+    let mut sends = || -> io::Result<f64> {
+        servers.iter_mut().map(|server| figure(&server.mark()?, "sends")).sum()
+    };
+    let (begun, cores) = (sends()?, moments(&split.server)?);
+    std::thread::sleep(bench.interval);
+    let (sends, cores) = (sends()? - begun, busy(&split.server, &cores)?);
+    let sends_per_s = sends / cores[0].wall_s;
+    let raw = json!({
+        "bare_loops": split.server.len(), "shared_cores": split.is_shared(),
+        "sends": sends, "cores": cores,
+    });
+    Ok((sends_per_s, raw))
+}
+
 fn middle(sizes: &[Size], pick: impl Fn(&Size) -> f64) -> f64 {
     median(&sizes.iter().map(pick).collect::<Vec<_>>())
 }
@@ -160,16 +192,22 @@ fn middle(sizes: &[Size], pick: impl Fn(&Size) -> f64) -> f64 {
 pub(crate) fn scaling(bench: &Bench) -> io::Result<Measured> {
     let mut measured = Measured::default();
     bench.noise(&mut measured)?;
-    let mut alone: Option<(f64, f64)> = None;
+    let mut alone: Option<(f64, f64, f64)> = None;
     for shards in sizes(bench.cores.len()) {
         let split = Split::of(&bench.cores, shards);
         eprintln!("  {shards} shards");
-        let runs =
-            (0..bench.repeats).map(|_| size(bench, &split)).collect::<io::Result<Vec<_>>>()?;
+        let (mut runs, mut bares) = (Vec::new(), Vec::new());
+        for _ in 0..bench.repeats {
+            runs.push(size(bench, &split)?);
+            let (sends_per_s, raw) = bare(bench, &split)?;
+            bares.push(sends_per_s);
+            measured.raw.push(raw);
+        }
         let writes: Vec<f64> = runs.iter().map(|run| run.full.writes_per_s).collect();
         let us = middle(&runs, |run| run.easy.cpu_us_per_write);
-        let (one, one_us) = *alone.get_or_insert((median(&writes), us));
+        let (one, one_us, one_bare) = *alone.get_or_insert((median(&writes), us, median(&bares)));
         let share = |writes: f64| writes / one / shards as f64;
+        let bare_share = |sends: f64| sends / one_bare / shards as f64;
         let (low, high) = spread(&writes);
         let viewers = bench.viewers(VIEWERS_PER_SHARD) * shards as u64;
         let cost = if split.is_shared() {
@@ -203,6 +241,15 @@ pub(crate) fn scaling(bench: &Bench) -> io::Result<Measured> {
             } else {
                 Verdict::of(share(median(&writes)) >= SHARE_MIN)
             },
+        });
+        let (low, high) = spread(&bares);
+        measured.lines.push(Line {
+            what: format!("{shards} bare loops, a process each, sharing nothing: the same"),
+            aim: "reported".to_owned(),
+            measured: format!("{:.0}", median(&bares)),
+            ratio: Some(bare_share(median(&bares))),
+            ratio_spread: Some((bare_share(low), bare_share(high))),
+            verdict: Verdict::Open,
         });
         for run in runs {
             measured.raw.extend([run.easy.raw, run.full.raw]);
