@@ -1,9 +1,11 @@
-// Takes the README's pictures: `node test/screenshots.mjs HTTP PASSWORD FOLDER`, while a crowd watches.
-// Says lines as a platform's backend would. Started by scripts/screenshots.
+// Takes the README's pictures: `node test/screenshots.mjs CLIENTS HTTP PASSWORD FOLDER`, while a crowd
+// watches. Says lines as a platform's backend would. Started by scripts/screenshots, which gives API_KEY.
 import { existsSync, writeFileSync } from "node:fs";
 import { chromium } from "playwright-core";
+import { WebSocket } from "ws";
+import { Uproar } from "../dist/uproar.js";
 
-const [http, password, folder] = process.argv.slice(2);
+const [clients, http, password, folder] = process.argv.slice(2);
 const places = [process.env.UPROAR_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"];
 const browser = await chromium.launch({
   executablePath: places.find((path) => path && existsSync(path)),
@@ -30,10 +32,12 @@ const LINES = [
   "encore! encore!", "太好听了吧", "卡了吗？我这边不卡",
 ]; // prettier-ignore
 
-async function ask(path, body) {
-  const headers = { "content-type": "application/json" };
-  const answer = await fetch(http + path, { method: "POST", headers, body: JSON.stringify(body) });
+async function ask(path, body, method = "POST") {
+  const authorization = `Bearer ${process.env.API_KEY}`;
+  const headers = { "content-type": "application/json", authorization };
+  const answer = await fetch(http + path, { method, headers, body: JSON.stringify(body) });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
 }
 
 let said = 0;
@@ -64,6 +68,50 @@ async function open(path, options) {
   return page;
 }
 
+const READER = "Mia";
+const secret = "a password of this run";
+
+/** What was said before the reader looks: to the group `crew`, and to her alone. */
+const TALK = [
+  ["阿北", "crew", "今晚八点开播，都来吗？"],
+  ["Jonas", "crew", "I'm in! Who brings the second camera?"],
+  ["Mia", "crew", "我带，还有备用电池 🔋"],
+  ["阿北", "crew", "太好了，七点先试音"],
+  ["小鹿", "Mia", "昨天那场的回放能发我吗？"],
+  ["Yuki", "Mia", "the new overlay looks great ✨"],
+  ["Yuki", "Mia", "shall we use it tonight?"],
+  ["Jonas", "crew", "Sound check at 7, got it"],
+];
+
+/** A conversation list with people, a group, what is unread and what was read; her page. */
+async function talkBefore() {
+  const names = ["Mia", "阿北", "Jonas", "小鹿", "Yuki"];
+  for (const user of names) await ask("/v1/accounts", { user, password: secret });
+  const relations = names.slice(1).map((peer) => ({ user: READER, peer, friends: true }));
+  await ask("/v1/relations", { relations }, "PUT");
+  const crew = {
+    key: "crew",
+    name: "深夜场 · late crew",
+    owner: READER,
+    members: names.slice(0, 3),
+  };
+  const { groups } = await ask("/v1/groups", { groups: [crew] }, "PUT");
+  const id = groups[0].group;
+  for (const [user, to, text] of TALK) {
+    const { token } = await ask("/v1/tokens", { user });
+    const live = new Uproar({ url: `ws://${clients}`, token: () => token, inbox: true, WebSocket });
+    const conversation = to === "crew" ? `group:${id}` : `user:${to}`;
+    const { seq } = await live.conversations.send(conversation, text);
+    if (text.includes("second camera")) {
+      const thanked = new Promise((next) => live.conversations.on("reacted", next));
+      live.conversations.react(conversation, seq, "👍");
+      await thanked;
+    }
+    live.close();
+  }
+  return id;
+}
+
 const desk = { viewport: { width: 1280, height: 600 }, colorScheme: "dark", locale: "en" };
 const phone = { viewport: { width: 390, height: 780 }, colorScheme: "light", locale: "zh-CN" };
 const room = await open(`/?room=${ROOM}`, desk);
@@ -72,6 +120,14 @@ const operator = await open("/admin", { ...desk, viewport: { width: 1280, height
 await operator.fill("#log-in [name=password]", password);
 await operator.press("#log-in [name=password]", "Enter");
 await operator.waitForSelector("#log-in", { state: "hidden" });
+
+const crew = await talkBefore();
+const reader = await open("/chat", { ...desk, viewport: { width: 1280, height: 620 } });
+await reader.fill("#sign-in [name=user]", READER);
+await reader.fill("#sign-in [name=password]", secret);
+await reader.press("#sign-in [name=password]", "Enter");
+await reader.waitForSelector('body[data-caught="up"]');
+await reader.click(`#chats li[data-name="group:${crew}"] a`);
 
 const end = talk();
 await room.waitForSelector('body[data-state="online"]');
@@ -83,6 +139,7 @@ await room.waitForTimeout(2_500);
 await take(room, "room");
 await take(small, "room-phone");
 await take(operator, "admin");
+await take(reader, "chat");
 talking = false;
 await end;
 await browser.close();
