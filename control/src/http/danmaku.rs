@@ -2,11 +2,13 @@
 //!
 //! Owns the routes and how their answers are cached. Reading is open to everybody, as rooms are.
 
-use super::caller::{Origin, User};
+use super::actor::Actor;
+use super::caller::User;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Params, Room, room_id};
 use super::segments::{Asked, answered};
 use super::{Context, Shared};
+use crate::audit::Entry;
 use crate::danmaku::{Danmaku, Lost, Recalled, Recording, RecordingView, Source};
 use crate::fault::Fault;
 use axum::Json;
@@ -469,12 +471,13 @@ impl RecallLines {
     responses((status = 200, body = RecalledLines)), security(("api_key" = [])))]
 pub(crate) async fn recall_of_room(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Room(room): Room,
     Body(body): Body<RecallLines>,
 ) -> Result<Json<RecalledLines>, ApiError> {
     let (epoch, which) = body.meant(true)?;
-    recall(&shared, &from, Source::room(&room), epoch, which).await
+    let entry = actor.entry("danmaku.recall", room.as_str());
+    recall(&shared, entry, Source::room(&room), epoch, which).await
 }
 
 /// The same of a video.
@@ -484,23 +487,29 @@ pub(crate) async fn recall_of_room(
     responses((status = 200, body = RecalledLines)), security(("api_key" = [])))]
 pub(crate) async fn recall_of_video(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Video(video): Video,
     Body(body): Body<RecallLines>,
 ) -> Result<Json<RecalledLines>, ApiError> {
     let (epoch, which) = body.meant(false)?;
-    recall(&shared, &from, Source::video(&video), epoch, which).await
+    let detail = format!("video={video} ");
+    let entry = Entry { detail, ..actor.entry("danmaku.recall", "") };
+    recall(&shared, entry, Source::video(&video), epoch, which).await
 }
 
 async fn recall(
     shared: &Shared,
-    from: &Origin,
+    mut entry: Entry,
     source: Source,
     epoch: Option<u64>,
     which: Recalled,
 ) -> Result<Json<RecalledLines>, ApiError> {
     let danmaku = kept(shared)?;
+    if let Recalled::Of(user) = &which {
+        entry.whom.clone_from(user);
+    }
     let recalled = off(move || danmaku.recall(&source, epoch, &which)).await?;
-    tracing::info!(from = %from.0, recalled, "operator: danmaku was recalled");
+    entry.detail += &format!("lines={recalled}");
+    shared.audit.write(vec![entry]).await;
     Ok(Json(RecalledLines { recalled }))
 }

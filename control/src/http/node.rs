@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::accounts::least_loaded;
+use super::actor::Actor;
 use super::errors::ErrorBody;
 use axum::Json;
 use axum::extract::State;
@@ -78,8 +79,10 @@ pub(crate) async fn node(State(shared): Context) -> Json<NodeView> {
 /// `engine.drain_spread_ms`, and ends once they have gone, or after `engine.drain_ms_max`.
 #[utoipa::path(post, path = "/v1/node/drain", tag = "node",
     responses((status = 202, description = "it drains")), security(("api_key" = [])))]
-pub(crate) async fn drain(State(shared): Context) -> StatusCode {
+pub(crate) async fn drain(State(shared): Context, actor: Actor) -> StatusCode {
     tracing::warn!("an operator has ended this node");
+    // Before it: a process that ends writes nothing down any more.
+    shared.audit.write(vec![actor.entry("node.drain", "")]).await;
     shared.api.drain.notify_one();
     StatusCode::ACCEPTED
 }

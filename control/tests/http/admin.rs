@@ -493,3 +493,67 @@ fn an_erased_user_is_nobody_and_stays_so() {
         world.with_token(&bob, "PUT", "/v1/friends/ann", "").error(404, "NOT_FOUND");
     });
 }
+
+#[test]
+fn whatever_an_operator_did_stands_in_the_audit_log() {
+    World::each(&unhurried(), |world| {
+        world.enter("ann");
+        world.befriend("ann", "bob");
+        let group = world.group("hikers", "ann", &["bob", "cleo"]);
+        world.server.says("ann", &format!("group:{group}"), "mine");
+        let of_group = format!("/v1/admin/groups/{group}");
+        let find = format!("/v1/admin/messages?group={group}");
+        for (method, path, body) in [
+            ("PUT", "/v1/users", json!({"users": [{"user": "dan"}, {"user": "eve"}]})),
+            ("PUT", "/v1/admin/users/bob/ban", json!({"ban_s": 60, "reason": "spam"})),
+            ("DELETE", "/v1/admin/users/bob/ban", Value::Null),
+            ("DELETE", "/v1/admin/users/ann/sessions", Value::Null),
+            ("PUT", &format!("{of_group}/owner"), json!({"user": "bob"})),
+            ("DELETE", &format!("{of_group}/members/cleo"), Value::Null),
+            ("GET", &find, Value::Null),
+            ("POST", "/v1/admin/messages/recall", json!({"group": group, "seq": "2"})),
+            ("DELETE", &of_group, Value::Null),
+            ("POST", "/v1/node/drain", Value::Null),
+        ] {
+            world.operate(method, path, &body);
+        }
+        let export = world.operator("GET", "/v1/admin/users/ann/export", &Value::Null);
+        assert_eq!(export.status, 200);
+        let called = world.erase("eve");
+        let told = world.operate("GET", "/v1/audit", &Value::Null);
+        let entries = told["entries"].as_array().unwrap();
+        let word = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let mut seen: Vec<String> = entries
+            .iter()
+            .map(|entry| format!("{} {}", word(entry, "what"), word(entry, "whom")))
+            .collect();
+        seen.sort();
+        let erased = format!("user.erase {called}");
+        assert_eq!(
+            seen,
+            [
+                "group.end ",
+                "group.remove cleo",
+                "group.transfer bob",
+                "messages.recall ",
+                "messages.search ",
+                "node.drain ",
+                "user.ban bob",
+                &erased,
+                "user.export ann",
+                "user.revoke ann",
+                "user.take_over ",
+                "user.unban bob",
+            ]
+        );
+        let of = |what: &str| entries.iter().find(|entry| entry["what"] == what).unwrap();
+        let ban = of("user.ban");
+        assert_eq!(
+            (word(ban, "detail"), word(ban, "reason")),
+            ("seconds=60".into(), "spam".into())
+        );
+        assert_eq!((word(ban, "who"), word(ban, "from")), ("key".into(), "127.0.0.1".into()));
+        assert_eq!(word(of("group.remove"), "detail"), format!("group:{group}"));
+        assert!(!told.to_string().contains("\"eve\""), "{told}");
+    });
+}

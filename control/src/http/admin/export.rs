@@ -9,7 +9,8 @@ use crate::conversations::words;
 use crate::export::{Export, Piece};
 use crate::groups::Role;
 use crate::http::Context;
-use crate::http::caller::{Origin, accounts};
+use crate::http::actor::Actor;
+use crate::http::caller::accounts;
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::relations::Edge;
 use crate::search::Place;
@@ -174,11 +175,11 @@ impl ExportLine {
     ), security(("api_key" = [])))]
 pub(crate) async fn export(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Subject(account): Subject,
 ) -> Result<Response, ApiError> {
     alive(&account)?;
-    audit(&from, "a user's data is exported", account.id);
+    audit(&shared, &actor, "user.export", &account.name, String::new()).await;
     let store = accounts(&shared)?.store().clone();
     let mut export = Export::of(store, account);
     // The first page before the status: a store that does not answer is told as one.

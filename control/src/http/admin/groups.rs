@@ -4,7 +4,8 @@
 use super::{audit, living};
 use crate::conversations::words;
 use crate::groups::{Act, Changed, Group, OPERATOR, Operation};
-use crate::http::caller::{Origin, accounts};
+use crate::http::actor::Actor;
+use crate::http::caller::accounts;
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::http::extract::{Body, Params};
 use crate::http::groups::{GroupId, bounds, next, served};
@@ -104,11 +105,11 @@ pub(crate) async fn members(
     security(("api_key" = [])))]
 pub(crate) async fn end(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     GroupId(conv): GroupId,
 ) -> Result<StatusCode, ApiError> {
     operate(&shared, conv, Operation::End).await?;
-    audit(&from, "a group was ended", conv);
+    audit(&shared, &actor, "group.end", "", words::with_group(conv)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -120,13 +121,13 @@ pub(crate) async fn end(
     security(("api_key" = [])))]
 pub(crate) async fn remove(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     GroupId(conv): GroupId,
     Person(name): Person,
 ) -> Result<StatusCode, ApiError> {
     let user = living(&shared, &name).await?;
-    operate(&shared, conv, Operation::Remove((user.id, user.name))).await?;
-    audit(&from, "a member of a group was removed", user.id);
+    operate(&shared, conv, Operation::Remove((user.id, user.name.clone()))).await?;
+    audit(&shared, &actor, "group.remove", &user.name, words::with_group(conv)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -138,13 +139,13 @@ pub(crate) async fn remove(
     security(("api_key" = [])))]
 pub(crate) async fn transfer(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     GroupId(conv): GroupId,
     Body(body): Body<NewOwner>,
 ) -> Result<Json<AdminGroup>, ApiError> {
     let user = living(&shared, &body.user).await?;
-    operate(&shared, conv, Operation::Transfer((user.id, user.name))).await?;
-    audit(&from, "a group was handed on", conv);
+    operate(&shared, conv, Operation::Transfer((user.id, user.name.clone()))).await?;
+    audit(&shared, &actor, "group.transfer", &user.name, words::with_group(conv)).await;
     Ok(Json(seen(&mut *accounts(&shared)?.store().reader().await?, conv).await?))
 }
 

@@ -2,7 +2,8 @@
 
 use super::{audit, subject};
 use crate::conversations::words;
-use crate::http::caller::{Origin, accounts};
+use crate::http::actor::Actor;
+use crate::http::caller::accounts;
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::http::extract::{Body, Params};
 use crate::http::groups::{check_limit, served};
@@ -198,16 +199,16 @@ pub(crate) struct RecalledMessage {
     security(("api_key" = [])))]
 pub(crate) async fn search(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Params(params): Params<SearchParams>,
 ) -> Result<Json<FoundPage>, ApiError> {
     let search = meant(&shared, params).await?;
     let found = rules::search(accounts(&shared)?.store(), &search).await?;
-    let about = match search.scope {
-        Scope::In { conv, .. } => conv,
-        Scope::SentBy(user) => user,
+    let detail = match search.scope {
+        Scope::In { conv, .. } => format!("conversation={conv}"),
+        Scope::SentBy(user) => format!("user_id={user}"),
     };
-    audit(&from, "messages were looked at", about);
+    audit(&shared, &actor, "messages.search", "", detail).await;
     Ok(Json(FoundPage {
         messages: found.hits.into_iter().map(MessageView::of).collect(),
         scanned: found.scanned,
@@ -295,7 +296,7 @@ async fn between(shared: &Shared, user: &str, peer: &str) -> Result<i64, ApiErro
     security(("api_key" = [])))]
 pub(crate) async fn recall(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Body(body): Body<RecallMessage>,
 ) -> Result<Json<RecalledMessage>, ApiError> {
     let seq = body.seq.parse::<i64>().ok().filter(|seq| *seq > 0);
@@ -309,6 +310,7 @@ pub(crate) async fn recall(
         }
     };
     let recalled = served(&shared)?.recall(conv, seq).await?;
-    audit(&from, "a message was recalled in a conversation", conv);
+    let detail = format!("conversation={conv} seq={seq}");
+    audit(&shared, &actor, "messages.recall", "", detail).await;
     Ok(Json(RecalledMessage { recall_seq: recalled.map(|seq| seq.to_string()) }))
 }

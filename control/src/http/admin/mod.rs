@@ -1,8 +1,8 @@
 //! What operators do over HTTP, with the API key: look at users, groups and messages, ban, revoke,
 //! recall, export and erase.
 //!
-//! Owns the routes, and that every one that changes or shows what is not public is told in the log:
-//! from which address, and about whom (by id: a log outlives a name).
+//! Owns the routes, and that every one that changes or shows what is not public is in the audit log:
+//! by whom, from which address, and about whom.
 
 pub(super) mod export;
 pub(super) mod groups;
@@ -11,8 +11,10 @@ pub(super) mod session;
 pub(super) mod users;
 
 use super::Shared;
-use super::caller::{Origin, accounts};
+use super::actor::Actor;
+use super::caller::accounts;
 use super::errors::ApiError;
+use crate::audit::Entry;
 use crate::store::admin::{self as rows, Account};
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
@@ -74,7 +76,8 @@ fn alive(account: &Account) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Tells in the log what an operator did.
-fn audit(from: &Origin, what: &'static str, id: i64) {
-    tracing::info!(from = %from.0, id, "operator: {what}");
+/// Writes down what was done to a user (by name; empty: to nobody), or to what `detail` tells.
+async fn audit(shared: &Shared, actor: &Actor, what: &'static str, whom: &str, detail: String) {
+    let entry = actor.entry(what, "");
+    shared.audit.write(vec![Entry { whom: whom.to_owned(), detail, ..entry }]).await;
 }

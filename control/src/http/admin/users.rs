@@ -2,8 +2,10 @@
 
 use super::{Subject, alive, audit};
 use crate::accounts::platform::{Newcomer, PASSWORDS_MAX, Password, Taken};
+use crate::audit::Entry;
 use crate::http::accounts::close;
-use crate::http::caller::{Origin, accounts};
+use crate::http::actor::Actor;
+use crate::http::caller::accounts;
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::http::extract::{Body, Params};
 use crate::http::groups::{check_limit, served};
@@ -229,7 +231,7 @@ impl ErasureView {
     ), security(("api_key" = [])))]
 pub(crate) async fn take_over(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     key: Key,
     Body(body): Body<NewUsers>,
 ) -> Result<Response, ApiError> {
@@ -250,7 +252,7 @@ pub(crate) async fn take_over(
         Kept { status: StatusCode::OK.as_u16(), body: body.unwrap_or_default() } // plain strings
     };
     let kept = accounts.take_over(&newcomers, answer, once).await?;
-    audit(&from, "users were taken over, so many", many);
+    audit(&shared, &actor, "user.take_over", "", format!("users={many}")).await;
     Ok(replay(kept))
 }
 
@@ -356,7 +358,7 @@ pub(crate) async fn get(
     security(("api_key" = [])))]
 pub(crate) async fn ban(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Subject(account): Subject,
     Body(NewBan { ban_s, reason }): Body<NewBan>,
 ) -> Result<Json<BanView>, ApiError> {
@@ -368,8 +370,10 @@ pub(crate) async fn ban(
     let accounts = accounts(&shared)?;
     let until_ms = ban_s.map_or(0, |ban_s| accounts.store().now_ms() + ban_s * 1000);
     let ban = accounts.ban(account.id, until_ms, &reason).await?;
+    let entry = Entry { whom: account.name.clone(), reason, ..actor.entry("user.ban", "") };
     close(&shared, Closed::User(account.name), Code::Banned);
-    audit(&from, "a user was banned", account.id);
+    let detail = ban_s.map_or_else(String::new, |ban_s| format!("seconds={ban_s}"));
+    shared.audit.write(vec![Entry { detail, ..entry }]).await;
     Ok(Json(BanView::of(ban)))
 }
 
@@ -380,11 +384,11 @@ pub(crate) async fn ban(
     security(("api_key" = [])))]
 pub(crate) async fn unban(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Subject(account): Subject,
 ) -> Result<StatusCode, ApiError> {
     sessions_of::unban(accounts(&shared)?.store(), account.id).await?;
-    audit(&from, "a ban was lifted", account.id);
+    audit(&shared, &actor, "user.unban", &account.name, String::new()).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -418,13 +422,13 @@ pub(crate) async fn sessions(
     security(("api_key" = [])))]
 pub(crate) async fn revoke(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Subject(account): Subject,
 ) -> Result<StatusCode, ApiError> {
     alive(&account)?;
     sessions_of::end_sessions(accounts(&shared)?.store(), account.id, None).await?;
-    close(&shared, Closed::User(account.name), Code::SessionRevoked);
-    audit(&from, "sessions were revoked", account.id);
+    close(&shared, Closed::User(account.name.clone()), Code::SessionRevoked);
+    audit(&shared, &actor, "user.revoke", &account.name, String::new()).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -440,14 +444,16 @@ pub(crate) async fn revoke(
     ), security(("api_key" = [])))]
 pub(crate) async fn erase(
     State(shared): Context,
-    from: Origin,
+    actor: Actor,
     Subject(account): Subject,
 ) -> Result<(StatusCode, Json<ErasureView>), ApiError> {
     let begun = served(&shared)?.erase(account.id, &account.name).await?;
     let erasure = begun.ok_or_else(|| ApiError::from_code(Code::NotFound))?;
     if !account.erased {
+        // Under the name that is left of the user: the log is no place where the other one stays.
+        let whom = crate::store::users::erased_name(&account.name);
         close(&shared, Closed::User(account.name), Code::SessionRevoked);
-        audit(&from, "a user is being erased", account.id);
+        audit(&shared, &actor, "user.erase", &whom, String::new()).await;
     }
     let done = erasure.done_ms != 0;
     let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
