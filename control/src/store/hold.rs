@@ -81,10 +81,12 @@ impl Hold {
                 let failed = |error: sqlx::Error| Refused::Failed(place.told(error));
                 let mut conn = place.connect().await.map_err(failed)?;
                 sqlx::query(IDLE_S).execute(&mut conn).await.map_err(failed)?;
-                if take_shares(&mut conn, how).await.map_err(failed)? {
-                    return Ok(Hold::Server(Box::new(conn)));
+                let taken = take_shares(&mut conn, how).await.map_err(failed)?;
+                let hold = Hold::Server(Box::new(conn));
+                if taken {
+                    return Ok(hold);
                 }
-                let _ = conn.close().await; // which lets go of what it has
+                hold.release().await; // of the shares there were, before the next one asks
                 Err(Refused::InUse(place.told(match how {
                     Use::Shared | Use::Serving => {
                         format!("a restore is under way, or {SHARES} processes use it")
