@@ -269,8 +269,13 @@ pub fn relay_archive(
 
 /// A batch as its room's archive is told of it, in pieces.
 fn lines_of(batch: &Batch) -> Vec<Lines> {
-    let (messages, recalled) = (Vec::new(), Vec::new());
-    let empty = Lines { room: batch.room.clone(), epoch: batch.epoch, messages, recalled };
+    let empty = Lines {
+        room: batch.room.clone(),
+        epoch: batch.epoch,
+        messages: Vec::new(),
+        recalled: Vec::new(),
+        recalled_of: Vec::new(),
+    };
     let (mut pieces, mut bytes) = (vec![empty.clone()], 0);
     for admitted in &batch.messages {
         if bytes >= LINES_BYTES_MAX {
@@ -284,6 +289,7 @@ fn lines_of(batch: &Batch) -> Vec<Lines> {
     }
     if let Some(last) = pieces.last_mut() {
         last.recalled = batch.recalled().collect();
+        last.recalled_of = batch.recalls().filter(|of| !of.user.is_empty()).cloned().collect();
     }
     pieces
 }

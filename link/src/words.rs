@@ -70,15 +70,16 @@ pub(crate) fn to_seen(node: u16, seen: v1::Seen) -> Result<Seen, Bad> {
 
 /// As it goes to control.
 pub(crate) fn from_lines(lines: Lines) -> v1::Lines {
-    let Lines { room, epoch, messages, recalled } = lines;
-    v1::Lines { room: room.as_str().to_owned(), epoch: epoch.0, messages, recalled }
+    let Lines { room, epoch, messages, recalled, recalled_of } = lines;
+    let room = room.as_str().to_owned();
+    v1::Lines { room, epoch: epoch.0, messages, recalled, recalled_of }
 }
 
 /// As control takes it in.
 pub(crate) fn to_lines(lines: v1::Lines) -> Result<Lines, Bad> {
-    let v1::Lines { room, epoch, messages, recalled } = lines;
+    let v1::Lines { room, epoch, messages, recalled, recalled_of } = lines;
     let room = RoomId::new(&room).ok_or("a room of no such name")?;
-    Ok(Lines { room, epoch: Epoch(epoch), messages, recalled })
+    Ok(Lines { room, epoch: Epoch(epoch), messages, recalled, recalled_of })
 }
 
 fn frame(body: Body) -> ServerFrame {
@@ -306,8 +307,10 @@ mod tests {
         let message =
             uproar_proto::v1::Message { seq: 9, user: "ann".into(), ..Default::default() };
         let room = RoomId::new("stage").unwrap();
-        let (messages, recalled) = (vec![message], vec![7]);
-        let lines = Lines { room, epoch: Epoch(u64::MAX), messages, recalled };
+        let of =
+            uproar_proto::v1::Recalled { user: "bob".into(), up_to_seq: 8, ..Default::default() };
+        let (messages, recalled, recalled_of) = (vec![message], vec![7], vec![of]);
+        let lines = Lines { room, epoch: Epoch(u64::MAX), messages, recalled, recalled_of };
         let sent = from_lines(lines.clone()).encode_to_vec();
         assert_eq!(to_lines(v1::Lines::decode(&sent[..]).unwrap()), Ok(lines));
         assert!(to_lines(v1::Lines { room: "a b".into(), ..v1::Lines::default() }).is_err());

@@ -442,6 +442,8 @@ pub struct Lines {
     pub messages: Vec<v1::Message>,
     /// Lines that were recalled, by seq; they came before.
     pub recalled: Vec<u64>,
+    /// All that a user had said up to a seq: each by `user` and `up_to_seq`.
+    pub recalled_of: Vec<v1::Recalled>,
 }
 
 /// How often a shard says who is there: a third of what control believes it for.

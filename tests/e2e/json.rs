@@ -266,6 +266,8 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             room: f.text("room"),
             epoch: f.epoch(),
             seqs: f.list("seqs", number),
+            user: if f.has("user") { f.text("user") } else { String::new() },
+            up_to_seq: f.maybe_number("up_to_seq").unwrap_or(0),
         }),
         "attributes" => server_frame::Body::Attributes(v1::Attributes {
             room: f.text("room"),

@@ -87,7 +87,8 @@ pub(crate) struct RecordingView {
 pub(crate) enum Recalled {
     Line(u64),
     Lines(Vec<u64>),
-    Of(String),
+    /// All that a user said up to a seq.
+    Of(String, u64),
 }
 
 impl Recalled {
@@ -95,7 +96,7 @@ impl Recalled {
         match self {
             Recalled::Line(seq) => line.seq == *seq,
             Recalled::Lines(seqs) => seqs.contains(&line.seq),
-            Recalled::Of(user) => line.user == *user,
+            Recalled::Of(user, up_to) => line.user == *user && line.seq <= *up_to,
         }
     }
 }
@@ -152,7 +153,7 @@ impl Desk {
 
     /// Takes in what a room has admitted.
     pub(super) fn take(&mut self, lines: Lines, now_ms: u64) {
-        let Lines { room, epoch, messages, recalled: _ } = lines;
+        let Lines { room, epoch, messages, recalled: _, recalled_of: _ } = lines;
         let source = Source::room(&room);
         for message in messages {
             let recording = self.recording_at(&source, epoch.0, message.time_ms, now_ms);
@@ -543,7 +544,7 @@ impl Desk {
         let may_have = match which {
             Recalled::Line(seq) => range.contains(seq),
             Recalled::Lines(seqs) => seqs.iter().any(|seq| range.contains(seq)),
-            Recalled::Of(_) => true,
+            Recalled::Of(_, up_to) => range.start() <= up_to,
         };
         if !may_have {
             return Ok(0);

@@ -57,6 +57,7 @@ fn lines(messages: Vec<v1::Message>) -> Lines {
         epoch: Epoch(EPOCH),
         messages,
         recalled: Vec::new(),
+        recalled_of: Vec::new(),
     }
 }
 
@@ -163,10 +164,12 @@ fn what_is_recalled_is_in_no_segment_and_a_closed_one_has_a_new_version() {
     assert_eq!(desk.recall(&closed, &line, BEGAN_MS).unwrap(), 0, "it is gone");
     assert_eq!(desk.recall(&closed, &Recalled::Line(30), BEGAN_MS).unwrap(), 0);
     assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![1, 2, 4, 5, 6], 2));
-    let user = Recalled::Of("even".into());
-    assert_eq!(desk.recall(&closed, &user, BEGAN_MS).unwrap(), 3);
+    let user = Recalled::Of("even".into(), u64::MAX);
+    assert_eq!(desk.recall(&closed, &Recalled::Of("even".into(), 4), BEGAN_MS).unwrap(), 2);
+    assert_eq!(desk.recall(&closed, &user, BEGAN_MS).unwrap(), 1);
+    assert_eq!(desk.recall(&open, &Recalled::Of("even".into(), 6), BEGAN_MS).unwrap(), 0);
     assert_eq!(desk.recall(&open, &user, BEGAN_MS).unwrap(), 1);
-    assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![1, 5], 3));
+    assert_eq!((seqs(&desk, 0), version(&desk, 0)), (vec![1, 5], 4));
     assert_eq!(seqs(&desk, 1), [7, 9]);
     // It does not come back after a crash.
     drop(desk);

@@ -118,7 +118,8 @@ impl Danmaku {
 
     /// Takes in what a room has admitted, without waiting.
     pub fn lines(&self, lines: Lines) {
-        let many = (lines.messages.len() + lines.recalled.len()) as u64;
+        let recalled = lines.recalled.len() + lines.recalled_of.len();
+        let many = (lines.messages.len() + recalled) as u64;
         let bytes = bytes_of(&lines);
         let shared = &self.shared;
         let waiting = shared.queue_bytes.fetch_add(bytes, Relaxed);
@@ -203,7 +204,9 @@ impl Danmaku {
 /// About what lines take in memory.
 fn bytes_of(lines: &Lines) -> u64 {
     let of = |message| prost::Message::encoded_len(message) as u64 + 64;
-    lines.messages.iter().map(of).sum::<u64>() + 8 * lines.recalled.len() as u64
+    let users = lines.recalled_of.iter().map(|of| of.user.len() as u64 + 64);
+    let messages = lines.messages.iter().map(of);
+    messages.chain(users).sum::<u64>() + 8 * lines.recalled.len() as u64
 }
 
 fn now_ms() -> u64 {
@@ -246,17 +249,17 @@ impl Shared {
 
     /// Takes in what a room has admitted, and what it has recalled.
     fn take(&self, mut lines: Lines) {
-        let recalled = std::mem::take(&mut lines.recalled);
+        let seqs = std::mem::take(&mut lines.recalled);
+        let users = std::mem::take(&mut lines.recalled_of);
         let (source, epoch) = (Source::room(&lines.room), lines.epoch.0);
         self.desk().take(lines, now_ms());
-        if recalled.is_empty() {
-            return;
-        }
-        let many = recalled.len() as u64;
-        let which = Recalled::Lines(recalled);
-        if let Err(error) = self.recall(&source, Some(epoch), &which) {
-            tracing::error!(%error, many, "danmaku: lines could not be recalled; tried again");
-            self.recall_again(vec![(source, epoch, which)]);
+        let seqs = (!seqs.is_empty()).then_some(Recalled::Lines(seqs));
+        let users = users.into_iter().map(|of| Recalled::Of(of.user, of.up_to_seq));
+        for which in seqs.into_iter().chain(users) {
+            if let Err(error) = self.recall(&source, Some(epoch), &which) {
+                tracing::error!(%error, "danmaku: lines could not be recalled; tried again");
+                self.recall_again(vec![(source.clone(), epoch, which)]);
+            }
         }
     }
 

@@ -18,7 +18,13 @@ fn lines(room: u64, seq: u64) -> Lines {
         ..v1::Message::default()
     };
     let room = RoomId::new(&format!("room-{room}")).unwrap();
-    Lines { room, epoch: Epoch(9), messages: vec![message], recalled: Vec::new() }
+    Lines {
+        room,
+        epoch: Epoch(9),
+        messages: vec![message],
+        recalled: Vec::new(),
+        recalled_of: Vec::new(),
+    }
 }
 
 /// As after a restart: all rooms begin, and end their segments, in the same second.
@@ -49,5 +55,33 @@ fn rooms_that_end_their_segments_together_lose_no_line() {
             seqs.extend(view.segment.lines.iter().map(|line| line.seq));
         }
         assert_eq!(seqs, (1..=LINES).collect(), "room {number}");
+    }
+}
+
+/// Of a user all is recalled that was said before, whatever segment it is in, and nothing after.
+#[test]
+fn what_a_user_had_said_is_recalled_and_nothing_after() {
+    let folder = Folder::new();
+    let folder_of = folder.path().join("kept");
+    let config = DanmakuConfig { folder: folder_of, ..DanmakuConfig::default() };
+    let danmaku = Danmaku::start(config).unwrap();
+    (1..=3).for_each(|seq| danmaku.lines(lines(0, seq)));
+    let of = v1::Recalled { user: "ann".into(), up_to_seq: 2, ..v1::Recalled::default() };
+    danmaku.lines(Lines { messages: Vec::new(), recalled_of: vec![of], ..lines(0, 4) });
+    danmaku.lines(lines(0, 4));
+    let room = Source::room(&RoomId::new("room-0").unwrap());
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let of = danmaku.recordings(&room, None, 10).unwrap();
+        let seqs: Vec<u64> = of
+            .iter()
+            .filter_map(|view| danmaku.segment(&room, view.recording, 0).unwrap())
+            .flat_map(|view| view.segment.lines.into_iter().map(|line| line.seq))
+            .collect();
+        if seqs == [3, 4] {
+            return;
+        }
+        assert!(Instant::now() < end, "{seqs:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

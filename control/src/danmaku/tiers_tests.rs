@@ -177,7 +177,13 @@ fn lines(room: &RoomId) -> Lines {
         ..v1::Message::default()
     };
     let messages = (1..=20).map(message).collect();
-    Lines { room: room.clone(), epoch: Epoch(9), messages, recalled: Vec::new() }
+    Lines {
+        room: room.clone(),
+        epoch: Epoch(9),
+        messages,
+        recalled: Vec::new(),
+        recalled_of: Vec::new(),
+    }
 }
 
 #[test]
@@ -226,6 +232,12 @@ fn what_is_open_is_recalled_from_though_the_bucket_is_away() {
     danmaku.lines(lines(&room));
     until("all are in", || seqs().len() == 20);
     let (epoch, recalled) = (Epoch(9), vec![3, 4]);
-    danmaku.lines(Lines { room: room.clone(), epoch, messages: Vec::new(), recalled });
+    danmaku.lines(Lines {
+        room: room.clone(),
+        epoch,
+        messages: Vec::new(),
+        recalled,
+        recalled_of: Vec::new(),
+    });
     until("two are gone", || seqs().len() == 18 && !seqs().contains(&3));
 }

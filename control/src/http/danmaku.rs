@@ -454,7 +454,7 @@ impl RecallLines {
                 None => Err(ApiError::bad_request("epoch is not hexadecimal")),
             },
             (Some(seq), None, None) if !has_epochs => Ok((None, Recalled::Line(seq))),
-            (None, None, Some(user)) => Ok((None, Recalled::Of(user))),
+            (None, None, Some(user)) => Ok((None, Recalled::Of(user, u64::MAX))),
             _ if has_epochs => {
                 Err(ApiError::bad_request("what is meant is epoch and seq, or user alone"))
             }
@@ -505,7 +505,7 @@ async fn recall(
     which: Recalled,
 ) -> Result<Json<RecalledLines>, ApiError> {
     let danmaku = kept(shared)?;
-    if let Recalled::Of(user) = &which {
+    if let Recalled::Of(user, _) = &which {
         entry.whom.clone_from(user);
     }
     let recalled = off(move || danmaku.recall(&source, epoch, &which)).await?;

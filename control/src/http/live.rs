@@ -27,7 +27,8 @@ const SEQS_MAX: usize = 1_000;
 pub(crate) struct Recall {
     /// These, by seq; 1 to 1,000. Those that the room has not had are left out.
     seqs: Option<Vec<u64>>,
-    /// All of this user that are in the room's history.
+    /// All that this user has said in the room so far, in its danmaku too. `seqs` of the answer are
+    /// those that the room still has.
     #[schema(example = "mallory")]
     user: Option<String>,
 }

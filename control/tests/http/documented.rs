@@ -612,7 +612,13 @@ fn danmaku(run: &mut Run) {
     run.ask(server, &ann, ("POST", "/v1/videos/v1/danmaku"), &line, 429);
     let message = v1::Message { seq: 1, user: "ann".into(), time_ms: 9_000, ..Default::default() };
     let (room, epoch) = (RoomId::new("stage").unwrap(), Epoch(0xab));
-    let lines = Lines { room, epoch, messages: vec![message], recalled: Vec::new() };
+    let lines = Lines {
+        room,
+        epoch,
+        messages: vec![message],
+        recalled: Vec::new(),
+        recalled_of: Vec::new(),
+    };
     server.danmaku.as_ref().unwrap().lines(lines);
     let index = ("GET", "/v1/rooms/stage/danmaku");
     let begun = Instant::now();

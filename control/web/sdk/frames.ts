@@ -60,6 +60,9 @@ export interface Recalled {
   room: string;
   epoch: string;
   seqs: number[];
+  /** Not empty: besides `seqs` all that this user has said up to `up_to_seq`. */
+  user: string;
+  up_to_seq: number;
 }
 
 /** A change of a room's attributes. */

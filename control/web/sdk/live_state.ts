@@ -3,17 +3,7 @@
  * own answers to them. No socket, no clock: frames in, events and frames out.
  */
 
-import {
-  Attributes,
-  Entered,
-  Held,
-  Joined,
-  Pinned,
-  Poll,
-  Recalled,
-  RoomMessage,
-  Voted,
-} from "./frames.js";
+import { Attributes, Entered, Held, Joined, Pinned, Poll, RoomMessage, Voted } from "./frames.js";
 
 export type LiveEvent =
   | { is: "recalled"; seqs: number[] }
@@ -54,8 +44,6 @@ export class LiveState {
 
   received(kind: string, body: unknown): LiveEvent[] {
     switch (kind) {
-      case "recalled":
-        return [{ is: "recalled", seqs: (body as Recalled).seqs }];
       case "attributes":
         return this.changed(body as Attributes);
       case "pinned":

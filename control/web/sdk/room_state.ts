@@ -4,7 +4,7 @@
  */
 
 import { toBase64 } from "./codec.js";
-import { Class, Cursor, Gap, Joined, Outcome, RoomMessage, Verdict } from "./frames.js";
+import { Class, Cursor, Gap, Joined, Outcome, Recalled, RoomMessage, Verdict } from "./frames.js";
 import { LiveEvent, LiveState } from "./live_state.js";
 
 /** Likes are told at most this often. */
@@ -21,6 +21,8 @@ export const WAITING_MAX = 100;
 export const STALE_MS = 10_000;
 /** Own messages that are known again when they appear. */
 const OWN_MAX = 200;
+/** Messages whose user is known, for a recall of all that one has said: what a screen may still show. */
+const AUTHORS_MAX = 2_000;
 
 /** Something said in the room by this client. */
 export interface Said {
@@ -77,6 +79,8 @@ export class RoomState {
   private likesFrom_ms = 0;
   private readonly waiting = new Map<string, Waiting>();
   private readonly own = new Set<string>();
+  /** By seq, the oldest first; of the epoch of the cursor. */
+  private readonly authors = new Map<number, string>();
 
   constructor(readonly room: string) {
     this.live = new LiveState(room);
@@ -112,9 +116,20 @@ export class RoomState {
       }
       case "verdicts":
         return (body as { verdicts: Verdict[] }).verdicts.flatMap((one) => this.judged(one));
+      case "recalled": {
+        const { seqs, user, up_to_seq } = body as Recalled;
+        for (const seq of seqs) this.authors.delete(seq);
+        const all = user ? [...seqs, ...this.saidBy(user, up_to_seq)] : seqs;
+        return all.length > 0 ? [{ is: "recalled", seqs: all }] : [];
+      }
       default:
         return this.live.received(kind, body);
     }
+  }
+
+  private saidBy(user: string, up_to_seq: number): number[] {
+    const found = [...this.authors].filter(([seq, author]) => author === user && seq <= up_to_seq);
+    return found.map(([seq]) => seq);
   }
 
   private hasJoined(joined: Joined): RoomEvent[] {
@@ -125,6 +140,7 @@ export class RoomState {
     const events: RoomEvent[] = [{ is: "joined", joined }, ...this.live.joined(joined)];
     // After a gap the messages are what there is behind it; before, exactly what was missed.
     const before = this.cursor?.epoch === joined.epoch ? this.cursor : undefined;
+    if (!before) this.authors.clear();
     const fresh = joined.messages.filter((message) => message.seq > (before?.seq ?? 0));
     for (const message of fresh) events.push(...this.hear(message, first || !before));
     this.cursor = { epoch: joined.epoch, seq: joined.seq };
@@ -160,6 +176,8 @@ export class RoomState {
 
   private hear(message: RoomMessage, history: boolean): RoomEvent[] {
     if (message.gone) return []; // recalled before it came: there is nothing to show
+    this.authors.set(message.seq, message.user);
+    if (this.authors.size > AUTHORS_MAX) this.authors.delete(this.authors.keys().next().value!);
     const own = this.own.has(toBase64(message.client_msg_id));
     return [{ is: "message", message: { ...message, own, history } }];
   }

@@ -111,7 +111,7 @@ const MESSAGES = {
   UserPresence: "1 user string, 2 online bool, 3 last_seen_ms uint",
   Renewed: "1 expires_ms uint",
   Expiring: "1 in_ms uint",
-  Recalled: "1 room string, 2 epoch id, 3 seqs uint*",
+  Recalled: "1 room string, 2 epoch id, 3 seqs uint*, 4 user string, 5 up_to_seq uint",
   Attributes:
     "1 room string, 2 epoch id, 3 version uint, 4 from_version uint, 5 set map, " +
     "6 removed string*, 7 whole bool",

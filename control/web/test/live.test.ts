@@ -87,6 +87,29 @@ for (const variant of ["proto", "json"] as const) {
 }
 
 for (const variant of ["proto", "json"] as const) {
+  check(`${variant}: all that a user has said is recalled, forgotten lines too`, async () => {
+    const server = await Server.start("[engine.rooms]\nhistory_messages_max = 2\nsnapshot_messages_max = 2\n");
+    const [ann, bob, cleo] = [1, 2, 3].map(() => client({ url: server.url, variant }));
+    const [room, bobs, cleos] = [ann, bob, cleo].map((live) => live.room("stage"));
+    const heard = hearing(ann);
+    const recalled: number[] = [];
+    room.on("recalled", ({ seqs }) => recalled.push(...seqs));
+    await until("all are in", () => room.joined && bobs.joined && cleos.joined);
+    for (let n = 0; n < 5; n += 1) {
+      await bobs.publish(`bob ${n}`);
+      await cleos.publish(`cleo ${n}`);
+    }
+    await until("all is heard", () => heard.length === 10);
+    const [of] = heard.filter(({ text }) => text === "bob 0");
+    const told = await server.ask("POST", "/v1/rooms/stage/recall", { user: of.user });
+    assert.deepEqual(told.seqs, [9], "those that the room still has");
+    await until("they are off the screen", () => recalled.length === 5);
+    assert.deepEqual(recalled.sort(), [1, 3, 5, 7, 9]);
+    await bobs.publish("from now on again");
+    await until("it is heard", () => heard.length === 11);
+    assert.equal(recalled.length, 5);
+  });
+
   check(`${variant}: what a room is beside its messages is told as it changes`, async () => {
     const server = await Server.start();
     const line = await Wire.to(server);

@@ -553,6 +553,7 @@ impl Home {
                 if self.live.told().pinned().is_some_and(|pinned| pinned.user == user) {
                     self.live.pin(None);
                 }
+                self.live.recall_of(user, self.seq);
                 seqs
             }
         };
@@ -563,8 +564,8 @@ impl Home {
             self.history.recall(&seqs);
             self.delay.recall(&seqs);
             self.live.recall(&seqs);
-            self.flush_if_due(now, out);
         }
+        self.flush_if_due(now, out);
         seqs
     }
 

@@ -341,3 +341,24 @@ fn with_a_delay_moderators_see_at_once_and_viewers_what_is_left() {
     home.close(now(2_100_001), &mut out);
     assert_eq!(seqs(&out), [4], "a room that ends holds nothing back");
 }
+
+#[test]
+fn a_user_is_recalled_also_where_the_room_has_forgotten_what_it_said() {
+    let rules = Rooms { history_messages_max: 1, snapshot_messages_max: 1, ..Rooms::default() };
+    let rules = Rooms { window: config::Window::FixedMs(0), ..rules };
+    let (room, settings) = (RoomId::new("r").expect("legal"), Arc::default());
+    let mut home = Home::new(room, settings, &rules, Epoch(1), 7, Tick(0), true);
+    home.attach(ShardId(0), now(1));
+    let mut out = Vec::new();
+    (1..=3).for_each(|n| say(&mut home, 5, Class::Chat, n * 1_000_000, &mut out));
+    say(&mut home, 6, Class::Chat, 4_000_000, &mut out);
+    out.clear();
+    let known = home.recall(Recall::User("5".into()), now(5_000_000), &mut out);
+    assert_eq!(known, [] as [u64; 0], "the history has the last one alone");
+    let told = out.iter().find_map(|o| match o {
+        Output::Flush(batch) => batch.recalls().next(),
+        Output::Held(_) | Output::Verdict(_) => None,
+    });
+    let told = told.expect("at once");
+    assert_eq!((&*told.user, told.up_to_seq, &told.seqs[..]), ("5", 4, &[][..]));
+}

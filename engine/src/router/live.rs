@@ -21,6 +21,8 @@ pub struct Live {
     pub entries: Entries,
     /// Recalled, to be told.
     recalled: Vec<u64>,
+    /// Users of whom all was recalled up to a seq, to be told.
+    recalled_of: Vec<(String, u64)>,
     /// Pinned since (or nothing any more), to be told.
     pinned: Option<Option<Box<v1::Message>>>,
     told: RoomState,
@@ -37,8 +39,8 @@ impl Live {
     ) -> Live {
         let told = RoomState::new(attributes.clone());
         let attributes = Attributes::new(attributes);
-        let (entries, recalled) = (Entries::default(), Vec::new());
-        Live { room, epoch, attributes, polls, entries, recalled, pinned: None, told }
+        let (entries, recalled, recalled_of) = (Entries::default(), Vec::new(), Vec::new());
+        Live { room, epoch, attributes, polls, entries, recalled, recalled_of, pinned: None, told }
     }
 
     /// Messages are recalled; one that is pinned is not pinned any more.
@@ -53,6 +55,13 @@ impl Live {
         }
     }
 
+    /// All that a user has said is recalled, also where the room has forgotten it: screens and the
+    /// archive may not have.
+    pub fn recall_of(&mut self, user: String, up_to_seq: u64) {
+        self.recalled_of.retain(|(known, _)| *known != user);
+        self.recalled_of.push((user, up_to_seq));
+    }
+
     /// Pins a message, or none.
     pub fn pin(&mut self, message: Option<v1::Message>) {
         self.pinned = Some(message.map(Box::new));
@@ -61,7 +70,7 @@ impl Live {
     /// Something is to be told that does not wait for a long window.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        !self.recalled.is_empty() || self.pinned.is_some()
+        !self.recalled.is_empty() || !self.recalled_of.is_empty() || self.pinned.is_some()
     }
 
     /// When something is to be told; `NEVER` where viewers know all of it.
@@ -79,7 +88,12 @@ impl Live {
         let mut notices = Vec::new();
         if !self.recalled.is_empty() {
             let seqs = std::mem::take(&mut self.recalled);
-            notices.push(Body::Recalled(v1::Recalled { room: room.clone(), epoch, seqs }));
+            let (room, user) = (room.clone(), String::new());
+            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq: 0 }));
+        }
+        for (user, up_to_seq) in std::mem::take(&mut self.recalled_of) {
+            let (room, seqs) = (room.clone(), Vec::new());
+            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq }));
         }
         if let Some(message) = self.pinned.take() {
             notices.push(Body::Pinned(v1::Pinned { room: room.clone(), epoch, message }));

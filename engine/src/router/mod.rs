@@ -184,13 +184,17 @@ impl Batch {
         Some(batch.with(self.notices.clone()))
     }
 
+    /// What this batch tells of recalls.
+    pub fn recalls(&self) -> impl Iterator<Item = &v1::Recalled> {
+        self.notices.iter().filter_map(|notice| match notice {
+            Body::Recalled(recalled) => Some(recalled),
+            _ => None,
+        })
+    }
+
     /// Messages that this batch recalls, by seq.
     pub fn recalled(&self) -> impl Iterator<Item = u64> {
-        let recalled = self.notices.iter().filter_map(|notice| match notice {
-            Body::Recalled(recalled) => Some(recalled.seqs.iter().copied()),
-            _ => None,
-        });
-        recalled.flatten()
+        self.recalls().flat_map(|recalled| recalled.seqs.iter().copied())
     }
 
     /// The bytes of a variant, made by `encode` the first time any shard asks.

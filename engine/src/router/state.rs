@@ -108,7 +108,8 @@ impl RoomState {
         let mut notices = Vec::new();
         if !self.recalled.is_empty() {
             let seqs = self.recalled.iter().copied().collect();
-            notices.push(Body::Recalled(v1::Recalled { room: room.clone(), epoch, seqs }));
+            let (room, user) = (room.clone(), String::new());
+            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq: 0 }));
         }
         if self.version > 0 {
             notices.push(Body::Attributes(v1::Attributes {

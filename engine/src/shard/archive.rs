@@ -42,7 +42,7 @@ impl Shard {
     pub fn archive_lost(&mut self, batch: &Batch) {
         self.metrics.add(Figure::ArchiveLost, batch.messages.len() as u64);
         // A recall goes again: what was said before it may have found room.
-        if batch.recalled().next().is_some() && self.archive.batches.len() < RECALLS_MAX {
+        if batch.recalls().next().is_some() && self.archive.batches.len() < RECALLS_MAX {
             let Batch { room, epoch, seq, flushed, .. } = batch;
             let again = Batch::new(room.clone(), *epoch, Vec::new(), *seq, None, None, *flushed);
             self.archive.batches.push(Arc::new(again.with(batch.notices.clone())));
@@ -56,7 +56,7 @@ impl Shard {
         }
         let batches = out.iter().filter_map(|output| match output {
             Output::Flush(batch) => {
-                let says = !batch.messages.is_empty() || batch.recalled().next().is_some();
+                let says = !batch.messages.is_empty() || batch.recalls().next().is_some();
                 says.then(|| Arc::clone(batch))
             }
             Output::Held(_) | Output::Verdict(_) => None,

@@ -355,8 +355,11 @@ fn live_body() -> impl Strategy<Value = server_frame::Body> {
     let set = btree_map(text(), text(), 0..3);
     let versions = [number(), number()];
     prop_oneof![
-        (text(), number(), vec(number(), 0..4))
-            .prop_map(|(room, epoch, seqs)| { Body::Recalled(v1::Recalled { room, epoch, seqs }) }),
+        (text(), number(), vec(number(), 0..4), text(), number()).prop_map(
+            |(room, epoch, seqs, user, up_to_seq)| {
+                Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq })
+            }
+        ),
         (text(), number(), versions, set, vec(text(), 0..3), any::<bool>()).prop_map(
             |(room, epoch, [version, from_version], set, removed, whole)| {
                 let change =

@@ -357,6 +357,7 @@ fn lines_of_rooms_go_again_after_a_break_in_their_order_and_are_bounded() {
             epoch: uproar_proto::ids::Epoch(7),
             messages: vec![message],
             recalled: Vec::new(),
+            recalled_of: Vec::new(),
         }
     };
     let seqs = |batch: v1::Asks| batch.lines.iter().map(|l| l.messages[0].seq).collect::<Vec<_>>();
