@@ -79,6 +79,7 @@ const OMITTED: &[&str] = &[
     "Verdict.seq",
     "Verdict.code",
     "Verdict.retry_after_ms",
+    "Verdict.text",
     "Count.viewers",
     "Count.likes",
     "Error.retry_after_ms",

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use toml::{Table, Value};
 use uproar_control::tokens;
+use uproar_proto::control::BeforePublish;
 use uproar_proto::issuers::Issuers;
 
 /// Everything that can be set; `uproar.toml` documents every key.
@@ -232,7 +233,7 @@ impl Config {
         }
         self.check_link(role)?;
         if role != Role::Engine {
-            self.check_names()?;
+            self.check_names(role)?;
         }
         let filter = tracing_subscriber::EnvFilter::builder();
         filter.parse(&self.log.filter).map_err(|e| {
@@ -263,7 +264,7 @@ impl Config {
     }
 
     /// Webhooks tell of users and what they store; an account is a user with a password.
-    fn check_names(&self) -> Result<(), String> {
+    fn check_names(&self, role: Role) -> Result<(), String> {
         let (store, tokens) = (&self.store, &self.engine.tokens);
         let signs = !tokens.hs256_secret.is_empty() || !self.http.eddsa_private_key.is_empty();
         let lacks = |has_key: bool, which: &'static str| match (store.url.is_empty(), has_key) {
@@ -271,18 +272,35 @@ impl Config {
             (false, false) => Some(format!("no {which} is set")),
             (false, true) => None,
         };
-        if !self.webhooks.is_empty()
+        if self.webhooks.iter().any(uproar_control::WebhookSettings::needs_store)
             && let Some(missing) =
                 lacks(self.has_token_key(), "token key (engine.tokens.hs256_secret or another one)")
         {
-            return Err(format!("webhooks has entries, but {missing}: nothing would be told"));
+            return Err(format!(
+                "webhooks has entries with more than \"publish.before\", but {missing}: nothing \
+                 would be told"
+            ));
         }
+        self.check_decider(role)?;
         let key = "key that signs tokens (engine.tokens.hs256_secret or http.eddsa_private_key)";
         if self.accounts.registration_open
             && let Some(missing) = lacks(signs, key)
         {
             let name = "accounts.registration_open";
             return Err(format!("{name} is true, but {missing}: nobody could have an account"));
+        }
+        Ok(())
+    }
+
+    /// A room that asks before it shows anything needs somebody to ask. In a process of its own
+    /// control knows no rooms.
+    fn check_decider(&self, role: Role) -> Result<(), String> {
+        let asks = self.engine.rooms.defaults.before_publish != BeforePublish::Off;
+        let decides = |hook: &uproar_control::WebhookSettings| hook.decides_about_rooms();
+        if role == Role::Serve && asks && !self.webhooks.iter().any(decides) {
+            return Err("engine.rooms.defaults.before_publish is not \"off\", but no entry of \
+                        webhooks has the event \"publish.before\": nobody would decide"
+                .into());
         }
         Ok(())
     }

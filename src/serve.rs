@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
-use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Which};
+use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Question, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -33,13 +33,21 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let danmaku = base.keep_danmaku()?;
     let filter = kept.as_ref().map(|kept| Arc::clone(&kept.filters.current().list));
     let archive = danmaku.clone().map(archive_in);
-    let engine = start_engine(&base.config, control, archive, filter)?;
+    let gate = base.room_gate();
+    let asked = Arc::clone(&gate);
+    let questions = gate.decides().then(|| Box::new(move |one| asked.question(one)) as Questions);
+    let engine = start_engine(&base.config, control, (archive, questions), filter)?;
+    let generation = kept.as_ref().map_or(0, |kept| kept.store.generation());
+    gate.serve(Arc::clone(&engine) as _, generation);
     if let Some(kept) = &kept {
         kept.serve(&base.runtime, &(Arc::clone(&engine) as _));
     }
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
     api.danmaku.clone_from(&danmaku);
+    if kept.is_none() {
+        api.figures.push(Box::new(move || gate.samples()));
+    }
     let http = base.serve_http(api)?;
     live(base, engine, http, Life { open_files, control: None, kept, danmaku })
 }
@@ -47,23 +55,29 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
 /// Takes in what archived rooms admit, without waiting.
 pub(crate) type Archive = Box<dyn FnMut(Lines) + Send>;
 
+/// Takes in what rooms ask their platform, without waiting.
+pub(crate) type Questions = Box<dyn FnMut(Question) + Send>;
+
 /// Into this process's own.
 fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
     Box::new(move |lines| danmaku.lines(lines))
 }
 
 /// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// `archive`, where there is one. Messages are held against `filter` from the first one on.
+/// `archive`, what they ask to `questions`, where there is one. Messages are held against `filter`
+/// from the first one on.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
-    archive: Option<Archive>,
+    (archive, questions): (Option<Archive>, Option<Questions>),
     filter: Option<Arc<FilterList>>,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
-        uproar_engine::start_with(config.engine.clone(), Ways { asks, archive, filter })
+        let questions = questions.map(uproar_engine::relay_questions).transpose()?;
+        let ways = Ways { asks, archive, questions, filter };
+        uproar_engine::start_with(config.engine.clone(), ways)
     };
     let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));
     start().map(Arc::new).map_err(failed)

@@ -5,7 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Archive, Life, at_once, live, start_engine};
+use crate::serve::{Archive, Life, Questions, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{
     Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uproar_control::Bounds;
 use uproar_link::{Client, Nodes, server};
-use uproar_proto::control::{Control, Engine};
+use uproar_proto::control::{Control, Engine, Question};
 use uproar_proto::issuers::Issuers;
 
 /// Connections of engines that are served at once: each has about five.
@@ -44,7 +44,9 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     api.danmaku.clone_from(&danmaku);
     let http = base.serve_http(api)?;
     let conversations = Arc::clone(&kept.conversations);
-    let whole = Whole { conversations, danmaku: danmaku.clone() };
+    let gate = base.room_gate();
+    gate.serve(Arc::clone(&nodes) as Arc<dyn Engine>, kept.store.generation());
+    let whole = Whole { conversations, danmaku: danmaku.clone(), gate };
     let asked = Arc::new(whole) as Arc<dyn Control>;
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
@@ -112,7 +114,9 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
         Box::new(move |lines| client.lines(lines)) as Archive
     });
     let asked = Arc::clone(&client) as Arc<dyn Control>;
-    let engine = start_engine(&base.config, Some(asked), archive, None)?;
+    let of_rooms = Arc::clone(&client);
+    let questions: Questions = Box::new(move |one: Question| of_rooms.question(one));
+    let engine = start_engine(&base.config, Some(asked), (archive, Some(questions)), None)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);

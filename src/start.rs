@@ -14,8 +14,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Filters, Rules, Store, Webhooks};
-use uproar_proto::control::{Ask, Control, Engine, Lines, Seen};
+use uproar_control::{
+    AdminLogin, Api, Conversations, Danmaku, Filters, RoomGate, Rules, Store, Webhooks,
+};
+use uproar_proto::control::{Ask, Control, Engine, Lines, Question, Seen};
 use uproar_proto::issuers::Issuers;
 
 /// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
@@ -39,6 +41,8 @@ pub(crate) struct Base {
     admin: Option<AdminLogin>,
     /// The operator's password, where it was just made: shown once.
     pub(crate) new_password: Option<String>,
+    /// Who is told of what happens, and asked.
+    webhooks: Arc<Webhooks>,
     /// Who is told when it serves and when it drains.
     pub(crate) supervisor: Arc<Supervisor>,
 }
@@ -72,10 +76,11 @@ pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
 }
 
-/// Control as engines see it: conversations, and who keeps danmaku.
+/// Control as engines see it: conversations, who keeps danmaku, who decides about rooms.
 pub(crate) struct Whole {
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) danmaku: Option<Arc<Danmaku>>,
+    pub(crate) gate: Arc<RoomGate>,
 }
 
 impl Control for Whole {
@@ -92,6 +97,10 @@ impl Control for Whole {
             danmaku.lines(lines);
         }
     }
+
+    fn question(&self, question: Question) {
+        self.gate.question(question);
+    }
 }
 
 impl Base {
@@ -100,6 +109,7 @@ impl Base {
         let signer = config.signing_key().map_err(Failure::Usage)?;
         let http = http_port(&mut config)?;
         let http_address = http.local_addr().map_err(failed)?;
+        let webhooks = Webhooks::new(&config.webhooks).map_err(Failure::Usage)?;
         let supervisor = Arc::new(Supervisor::from_environment());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -118,6 +128,7 @@ impl Base {
             drain: Arc::default(),
             admin,
             new_password: new_password.flatten(),
+            webhooks: Arc::new(webhooks),
             supervisor,
         })
     }
@@ -133,7 +144,7 @@ impl Base {
             payload_bytes_max: config.engine.payload_bytes_max as usize,
             groups: config.groups,
         };
-        let webhooks = Webhooks::new(&config.webhooks).map_err(Failure::Usage)?;
+        let webhooks = Arc::clone(&self.webhooks);
         let opened = self.runtime.block_on(async {
             let store = Store::serve(&config.store).await?;
             let filters = Filters::open(&store).await?;
@@ -148,6 +159,12 @@ impl Base {
         let config = &self.config.danmaku;
         let start = || Danmaku::start(config.clone()).map_err(failed);
         config.enabled.then(start).transpose()
+    }
+
+    /// Where messages of rooms are decided about, by this process's webhooks.
+    pub(crate) fn room_gate(&self) -> Arc<RoomGate> {
+        let _on = self.runtime.enter();
+        RoomGate::new(&self.webhooks)
     }
 
     /// The HTTP interface to this engine, and to what is kept here.

@@ -43,5 +43,5 @@ pub use filters::Filters;
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
 pub use store::Store;
-pub use webhooks::Webhooks;
 pub use webhooks::config::{WebhookSettings, check as check_webhooks};
+pub use webhooks::{RoomGate, Webhooks};

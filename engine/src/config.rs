@@ -193,6 +193,9 @@ pub struct Rooms {
     pub poll_voters_max: u32,
     /// Counts of a poll are pushed at most this often; its last ones at once.
     pub poll_every_ms: u32,
+    /// How long a message waits for its platform's decision, in rooms that ask for it. Reached: it
+    /// passes or is refused with `HOOK_DOWN`, as the room's `before_publish` says.
+    pub before_publish_ms: u32,
 }
 
 impl Default for Rooms {
@@ -215,6 +218,7 @@ impl Default for Rooms {
             users_max: 10_000,
             poll_voters_max: 2_000_000,
             poll_every_ms: 1_000,
+            before_publish_ms: 500,
         }
     }
 }
@@ -290,6 +294,7 @@ impl Config {
             ("rooms.users_max", r.users_max, 16, 1 << 20),
             ("rooms.poll_voters_max", r.poll_voters_max, 1, 1 << 26),
             ("rooms.poll_every_ms", r.poll_every_ms, 100, 60_000),
+            ("rooms.before_publish_ms", r.before_publish_ms, 50, 5_000),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {

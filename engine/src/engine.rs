@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Command, Lines, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue,
-    Tell, Which,
+    self, Command, Lines, NodeInfo, NodeLoad, Question, Reply, RoomInfo, Sample, SampleKind,
+    SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
@@ -36,6 +36,9 @@ const ASKS_MAX: usize = 16_384;
 /// Batches of archived rooms that wait for their thread, which only copies them. Beyond: dropped,
 /// counted.
 const ARCHIVED_MAX: usize = 1_024;
+/// Questions of rooms that wait for their thread, which only hands them on. Beyond: nobody is
+/// asked, and the room does as it is set to.
+const QUESTIONS_MAX: usize = 16_384;
 /// Bytes of lines handed on at once, but for a line that is larger alone.
 const LINES_BYTES_MAX: usize = 256 << 10;
 /// Connections a shard's listener holds before they are accepted.
@@ -267,6 +270,17 @@ pub fn relay_archive(
     io::relay("archive", ARCHIVED_MAX, take).map_err(|e| e.to_string())
 }
 
+/// Hands what rooms ask their platform to `take`, on a thread of the process that may wake a
+/// runtime; `take` must not wait.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn relay_questions(
+    take: impl FnMut(Question) + Send + 'static,
+) -> Result<Relay<Question>, String> {
+    io::relay("questions", QUESTIONS_MAX, take).map_err(|e| e.to_string())
+}
+
 /// A batch as its room's archive is told of it, in pieces.
 fn lines_of(batch: &Batch) -> Vec<Lines> {
     let empty = Lines {
@@ -309,6 +323,7 @@ impl control::Engine for Engine {
             Tell::Leave { user, group, .. } => {
                 vec![home(&McastId::user(user)), home(&McastId::group(group))]
             }
+            Tell::Judged { room, .. } => vec![home_of(room, shards, self.seed).0],
             Tell::Filter(list) => {
                 self.filters.told(Arc::clone(list));
                 return Ok(());

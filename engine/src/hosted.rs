@@ -9,7 +9,7 @@ use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
-use uproar_proto::control::{Ask, FilterList, Seen};
+use uproar_proto::control::{Ask, FilterList, Question, Seen};
 
 /// What a shard has for control.
 pub enum Upward {
@@ -32,6 +32,8 @@ pub struct Ways {
     pub asks: Option<Relay<Upward>>,
     /// What archived rooms admit; without it no room is archived.
     pub archive: Option<Relay<Arc<Batch>>>,
+    /// What rooms ask their platform before they show it; without it nobody is asked.
+    pub questions: Option<Relay<Question>>,
     /// What messages are held against from the first one on.
     pub filter: Option<Arc<FilterList>>,
 }
@@ -55,6 +57,17 @@ impl Hosted {
             }
         }
     }
+
+    /// Whoever cannot be asked has decided nothing: the room need not wait for it.
+    fn hand_questions(&mut self) {
+        for question in self.shard.take_questions() {
+            let unasked = match &self.ways.questions {
+                Some(way) => way.hand(question).err(),
+                None => Some(question),
+            };
+            unasked.iter().for_each(|question| self.shard.unasked(question));
+        }
+    }
 }
 
 impl Machine for Hosted {
@@ -70,6 +83,7 @@ impl Machine for Hosted {
     ) {
         self.shard.turn(now, events, inbox, actions, outbox);
         self.hand_archived();
+        self.hand_questions();
         let Some(control) = &self.ways.asks else { return };
         let asks = self.shard.take_asks();
         for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {

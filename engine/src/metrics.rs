@@ -65,6 +65,14 @@ figures! {
     VotesIn, Counter, "uproar_votes_total", "answers to polls received";
     VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";
     VotesRefused, Counter, "uproar_votes_refused_total", "answers to polls refused";
+    JudgeAsked, Counter, "uproar_publish_before_asked_total", "messages put to their platform";
+    JudgeAllowed, Counter, "uproar_publish_before_allowed_total", "of those, allowed";
+    JudgeReplaced, Counter, "uproar_publish_before_replaced_total", "of those, replaced";
+    JudgeRefused, Counter, "uproar_publish_before_refused_total", "of those, refused";
+    JudgeOpen, Counter, "uproar_publish_before_open_total", "of those, passed without a decision";
+    JudgeClosed, Counter, "uproar_publish_before_closed_total", "of those, refused for want of one";
+    JudgeLate, Counter, "uproar_publish_before_late_total", "answers that nothing waited for";
+    JudgeUnasked, Counter, "uproar_publish_before_unasked_total", "questions there was no way for";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 
@@ -117,8 +125,11 @@ pub struct ShardMetrics {
     pub sweep: Millis,
     /// Batch windows at flush.
     pub window: Millis,
-    /// Age of a message when it was handed to the first socket, from its receipt.
+    /// Age of a message when it was handed to the first socket, from its receipt, or from the
+    /// platform's decision about it.
     pub age: Millis,
+    /// How long messages waited for their platform's decision.
+    pub judged: Millis,
 }
 
 /// Why a connection ended, where it was not a code of ours.
@@ -139,6 +150,7 @@ impl Default for ShardMetrics {
             sweep: Millis::default(),
             window: Millis::default(),
             age: Millis::default(),
+            judged: Millis::default(),
         }
     }
 }
@@ -301,6 +313,7 @@ pub fn scrape(shards: &[std::sync::Arc<ShardMetrics>]) -> Vec<Sample> {
         ),
         ("uproar_batch_window_seconds", "batch window at each flush", |s| &s.window),
         ("uproar_message_age_seconds", "age of messages when their sweep began", |s| &s.age),
+        ("uproar_publish_before_seconds", "how long messages waited for a decision", |s| &s.judged),
     ] {
         out.push(histogram(name, help, shards, pick));
     }

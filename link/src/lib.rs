@@ -4,7 +4,7 @@
 //! Owns the messages between the two, the engine's side ([`client`]: a `Control` that carries what
 //! is asked to another process) and control's side ([`server`]: an `Engine` that stands for every
 //! node that is linked). Names neither engine nor control, and touches no store, no room and no
-//! socket of a client. Live rooms never come by here.
+//! socket of a client. Live rooms never wait for anything here.
 //!
 //! # The contract
 //!
@@ -35,6 +35,10 @@
 //! refused is dropped. What a client was refused may have been stored: it sends again with the same
 //! id. After a refused send nothing of its connection passes until that very message comes again
 //! (`uproar_proto::lanes`).
+//!
+//! **Questions** of rooms travel in the batches of asks, best effort: one that finds no room, or
+//! comes while asks are refused, is answered on this side by `Undecided`; one that was on its way
+//! when the breaker opened, or is answered late, is the room's own deadline's to decide.
 //!
 //! **The breaker.** Where the stream is silent for three heartbeats, or three tries in a row fail,
 //! everything owed is refused and so is, at once, whatever is asked from then on. Hello is tried

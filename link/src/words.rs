@@ -3,10 +3,11 @@
 //! The node of a connection does not travel: an engine knows none, and control says which node a
 //! message came from.
 
-use crate::v1::{self, ask, close, tell};
+use crate::v1::{self, ask, close, judged, tell};
 use std::sync::Arc;
 use uproar_proto::control::{
-    Ask, Asked, Closed, ConnectionId, FilterList, Lines, Membership, Seen, Tell,
+    Ask, Asked, Closed, ConnectionId, FilterList, Judgement, Lines, Membership, Question, Seen,
+    Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
@@ -80,6 +81,43 @@ pub(crate) fn to_lines(lines: v1::Lines) -> Result<Lines, Bad> {
     let v1::Lines { room, epoch, messages, recalled, recalled_of } = lines;
     let room = RoomId::new(&room).ok_or("a room of no such name")?;
     Ok(Lines { room, epoch: Epoch(epoch), messages, recalled, recalled_of })
+}
+
+/// As it goes to control.
+pub(crate) fn from_question(question: Question) -> v1::Question {
+    let Question { node: _, room, epoch, number, wait_ms, message } = question;
+    let (room, message) = (room.as_str().to_owned(), Some(message));
+    v1::Question { room, epoch: epoch.0, number, wait_ms, message }
+}
+
+/// As control takes it in from this node.
+pub(crate) fn to_question(node: u16, question: v1::Question) -> Result<Question, Bad> {
+    let v1::Question { room, epoch, number, wait_ms, message } = question;
+    let room = RoomId::new(&room).ok_or("a room of no such name")?;
+    let message = message.ok_or("a question about nothing")?;
+    Ok(Question { node, room, epoch: Epoch(epoch), number, wait_ms, message })
+}
+
+fn from_judgement(judgement: Judgement) -> judged::Judgement {
+    match judgement {
+        Judgement::Allow => judged::Judgement::Allow(true),
+        Judgement::Replace(text) => judged::Judgement::Replace(text),
+        Judgement::Refuse(code, text) => {
+            judged::Judgement::Refuse(v1::Refusal { code: code.number(), text })
+        }
+        Judgement::Undecided => judged::Judgement::Undecided(true),
+    }
+}
+
+fn to_judgement(judgement: judged::Judgement) -> Result<Judgement, Bad> {
+    Ok(match judgement {
+        judged::Judgement::Allow(_) => Judgement::Allow,
+        judged::Judgement::Replace(text) => Judgement::Replace(text),
+        judged::Judgement::Refuse(v1::Refusal { code: why, text }) => {
+            Judgement::Refuse(code(why)?, text)
+        }
+        judged::Judgement::Undecided(_) => Judgement::Undecided,
+    })
 }
 
 fn frame(body: Body) -> ServerFrame {
@@ -158,6 +196,10 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
             };
             tell::What::Close(v1::Close { of: Some(of), code: code.number() })
         }
+        Tell::Judged { node: _, room, epoch, number, judgement } => {
+            let (room, judgement) = (room.as_str().to_owned(), Some(from_judgement(judgement)));
+            tell::What::Judged(v1::Judged { room, epoch: epoch.0, number, judgement })
+        }
         Tell::Anew { .. } => return None,
     };
     Some(v1::Tell { what: Some(what) })
@@ -194,6 +236,11 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
         }
         tell::What::Announce(v1::Announce { id, message }) => {
             Tell::Announce { id, message: Box::new(message.ok_or("an announcement of nothing")?) }
+        }
+        tell::What::Judged(v1::Judged { room, epoch, number, judgement }) => {
+            let room = RoomId::new(&room).ok_or("a room of no such name")?;
+            let judgement = to_judgement(judgement.ok_or("a judgement of no kind")?)?;
+            Tell::Judged { node: 0, room, epoch: Epoch(epoch), number, judgement }
         }
         tell::What::Join(v1::Join { user, membership }) => {
             let membership = to_membership(membership.ok_or("a joining of nothing")?);
@@ -256,6 +303,10 @@ mod tests {
                 regexes: "b+".into(),
             })),
             Tell::Announce { id: 7, message: Box::default() },
+            judged(Judgement::Allow),
+            judged(Judgement::Replace(String::new())),
+            judged(Judgement::Refuse(Code::Muted, "calm down".into())),
+            judged(Judgement::Undecided),
             Tell::Join { user: "a".into(), membership: group() },
             Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
             Tell::Resync { mcast: McastId::user("user:a") },
@@ -314,6 +365,22 @@ mod tests {
         let sent = from_lines(lines.clone()).encode_to_vec();
         assert_eq!(to_lines(v1::Lines::decode(&sent[..]).unwrap()), Ok(lines));
         assert!(to_lines(v1::Lines { room: "a b".into(), ..v1::Lines::default() }).is_err());
+    }
+
+    fn judged(judgement: Judgement) -> Tell {
+        let room = RoomId::new("stage").unwrap();
+        Tell::Judged { node: 0, room, epoch: Epoch(u64::MAX), number: 7, judgement }
+    }
+
+    #[test]
+    fn what_a_room_asks_arrives_as_it_was_and_names_its_node() {
+        let message = uproar_proto::v1::Message { user: "ann".into(), ..Default::default() };
+        let (room, epoch) = (RoomId::new("stage").unwrap(), Epoch(u64::MAX));
+        let question = Question { node: 0, room, epoch, number: 3, wait_ms: 500, message };
+        let sent = from_question(question.clone()).encode_to_vec();
+        let heard = to_question(12, v1::Question::decode(&sent[..]).unwrap());
+        assert_eq!(heard, Ok(Question { node: 12, ..question }));
+        assert!(to_question(1, v1::Question { room: "r".into(), ..Default::default() }).is_err());
     }
 
     #[test]

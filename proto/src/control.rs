@@ -13,6 +13,20 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Whether a platform decides about messages of a room before anybody sees them, and what holds
+/// where it does not decide in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BeforePublish {
+    /// Nobody is asked.
+    #[default]
+    Off,
+    /// Without a decision a message passes.
+    Open,
+    /// Without a decision it is refused with `HOOK_DOWN`.
+    Closed,
+}
+
 /// What a room is set to. Shown and set over HTTP; every field has a default in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +57,8 @@ pub struct RoomSettings {
     pub delay_ms: u32,
     /// Members are told who comes in.
     pub enter_events: bool,
+    /// Whether the platform decides about chat and gifts before anybody sees them.
+    pub before_publish: BeforePublish,
 }
 
 impl Default for RoomSettings {
@@ -61,6 +77,7 @@ impl Default for RoomSettings {
             unique_s: 0,
             delay_ms: 0,
             enter_events: false,
+            before_publish: BeforePublish::Off,
         }
     }
 }
@@ -317,11 +334,11 @@ pub type Reply<T> = Box<dyn FnOnce(Result<T, Code>) + Send>;
 /// What control may ask of the engine. Each is carried to the room's home and answered from there.
 pub enum Command {
     /// Creates a room; `AlreadyExists`, `TooManyRooms`.
-    Create { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
+    Create { room: RoomId, settings: Box<RoomSettings>, reply: Reply<RoomInfo> },
     /// Tells what a room is now; `RoomNotFound`.
     Get { room: RoomId, reply: Reply<RoomInfo> },
     /// Replaces the settings; members are told of attributes that changed.
-    Update { room: RoomId, settings: RoomSettings, reply: Reply<RoomInfo> },
+    Update { room: RoomId, settings: Box<RoomSettings>, reply: Reply<RoomInfo> },
     /// Ends a room: members get `Left` with `ROOM_CLOSED`.
     Close { room: RoomId, reply: Reply<()> },
     /// Offers messages to a room; one outcome each, in order, once all are decided.
@@ -446,6 +463,46 @@ pub struct Lines {
     pub recalled_of: Vec<v1::Recalled>,
 }
 
+/// A message of a room that its platform is to decide about before anybody sees it. Best effort:
+/// where no answer comes the room does as it is set to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// The node of the room, as in [`ConnectionId`].
+    pub node: u16,
+    /// Which room.
+    pub room: RoomId,
+    /// Which life of it.
+    pub epoch: Epoch,
+    /// Counts the questions of that life; comes back with the answer.
+    pub number: u64,
+    /// How long the room waits for the answer, in milliseconds.
+    pub wait_ms: u32,
+    /// As viewers would get it. It has no seq yet.
+    pub message: v1::Message,
+}
+
+impl Question {
+    /// The answer to it.
+    #[must_use]
+    pub fn judged(&self, judgement: Judgement) -> Tell {
+        let Question { node, epoch, number, .. } = *self;
+        Tell::Judged { node, room: self.room.clone(), epoch, number, judgement }
+    }
+}
+
+/// What a platform says of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is shown as it is.
+    Allow,
+    /// It is shown with this text in place of its content.
+    Replace(String),
+    /// It is shown to nobody; its sender is told this code, and perhaps why.
+    Refuse(Code, String),
+    /// There is no decision, and none will come: what the room declared holds.
+    Undecided,
+}
+
 /// How often a shard says who is there: a third of what control believes it for.
 pub const SEEN_AGAIN_MS: u64 = 10_000;
 
@@ -504,6 +561,8 @@ pub enum Tell {
     Announce { id: u64, message: Box<v1::Message> },
     /// Which life of the store is served from now on: told to every shard, before anything else.
     Generation(u64),
+    /// The answer to a [`Question`]; one that comes too late is not looked at.
+    Judged { node: u16, room: RoomId, epoch: Epoch, number: u64, judgement: Judgement },
     /// What messages of rooms are held against from now on, once it is compiled: on a thread of the
     /// engine's own, while what was told before goes on. Told to every node, and again to each that
     /// begins anew; of two, the last one told counts.
@@ -533,6 +592,10 @@ pub trait Control: Send + Sync {
     /// Learns what an archived room has admitted, without blocking. Who keeps no archive need not
     /// listen.
     fn lines(&self, _lines: Lines) {}
+
+    /// Learns of a message that its room's platform is to decide about, without blocking. Who asks
+    /// nobody need not listen: the room waits its time and does as it is set to.
+    fn question(&self, _question: Question) {}
 }
 
 /// When a frame that was refused for want of room may be tried again.

@@ -236,6 +236,14 @@ fn webhooks_are_checked_hidden_and_need_something_to_tell() {
     for part in ["a.toml", "line 7", "messages", "`message.after`"] {
         assert!(error.contains(part), "{part:?} is missing in: {error}");
     }
+    // Who is only asked about rooms needs neither; a room that asks needs somebody.
+    let asked = hook.replace("message.after", "publish.before");
+    read(asked.clone()).unwrap().check(Role::Serve).unwrap();
+    let asks = "[engine.rooms.defaults]\nbefore_publish = \"closed\"\n";
+    read(format!("{asked}{asks}")).unwrap().check(Role::Serve).unwrap();
+    let error = read(asks.to_owned()).unwrap().check(Role::Serve).unwrap_err();
+    assert!(error.contains("before_publish is not \"off\", but no entry of webhooks"), "{error}");
+    read(asks.to_owned()).unwrap().check(Role::Engine).unwrap_err(); // for the link it lacks alone
     // In a variable, as a list of TOML.
     let list = "[{name=\"b\",url=\"https://b.example/\",secret=\"0123456789abcdef\",\
                 events=[\"presence\"]}]";

@@ -532,6 +532,7 @@ fn verdict(value: &Value) -> v1::Verdict {
         seq: f.maybe_number("seq").unwrap_or_default(),
         code: f.maybe_number("code").map_or(0, small),
         retry_after_ms: f.maybe_number("retry_after_ms").map_or(0, small),
+        text: f.maybe_text("text").unwrap_or_default(),
     };
     f.finish("verdict");
     verdict

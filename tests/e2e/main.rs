@@ -21,13 +21,15 @@ mod chat;
 mod connecting;
 mod crash;
 mod crowds;
-// Not a matter of driver or wire: they and `hooks` hold their tests themselves.
+// Not a matter of driver or wire: they and `hooks` hold their tests themselves, as `judging` does
+// one of its.
 mod deciding;
 mod deflate;
 mod durability;
 mod ending;
 mod filtering;
 mod hooks;
+mod judging;
 mod limits;
 mod live;
 mod malformed;
@@ -281,6 +283,7 @@ mod every_wire {
                 a_busy_room_sheds_and_the_books_balance,
                 likes_are_added_up_exactly;
             filtering: a_hit_is_refused_and_seen_by_nobody;
+            judging: what_the_platform_says_is_what_a_room_sees;
             live: what_is_recalled_leaves_every_screen_within_a_second,
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,
@@ -397,6 +400,8 @@ mod every_driver {
                 health_and_openapi_are_open,
                 metrics_count_what_happened;
             filtering: a_list_is_swapped_while_people_write;
+            judging: a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared,
+                where_control_is_gone_a_room_does_as_it_has_declared;
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;

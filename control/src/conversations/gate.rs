@@ -17,7 +17,7 @@ use crate::guard::caught;
 use crate::store::StoreError;
 use crate::store::append::{Append, Appended, look};
 use crate::webhooks::config::OnFailure;
-use crate::webhooks::events::About;
+use crate::webhooks::events::{About, Said};
 use crate::webhooks::{Asked as Outcome, Decision, Hook, Question};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -260,7 +260,7 @@ impl Shared {
         let mut decisions = vec![None; taken.len()];
         if !questions.is_empty() {
             let (generation, now_ms) = (self.store.generation(), self.store.now_ms());
-            let answered = hook.decide(&questions, generation, now_ms).await;
+            let answered = hook.decide(&questions, generation, now_ms, patience).await;
             asked.iter().zip(answered).for_each(|(at, decision)| decisions[*at] = decision);
         }
         for (at, decision) in decisions.into_iter().enumerate() {
@@ -389,7 +389,7 @@ fn question(waiting: &Waiting, now_ms: i64) -> Question {
     // It has no place yet.
     let place =
         Appended { conv: 0, seq: 0, time_ms: now_ms, before: false, read_before: 0, msg_id: 0 };
-    Question { about, message: words::pushed(send, user, &place, true) }
+    Question { about, said: Said::Stored(words::pushed(send, user, &place, true)) }
 }
 
 /// What a decision means for a send, and how it is counted.

@@ -116,7 +116,11 @@ struct Shared {
 impl Conversations {
     /// For a store; its tasks run on the caller's tokio runtime.
     #[must_use]
-    pub fn new(store: Arc<Store>, rules: Rules, webhooks: Webhooks) -> Arc<Conversations> {
+    pub fn new(
+        store: Arc<Store>,
+        rules: Rules,
+        webhooks: impl Into<Arc<Webhooks>>,
+    ) -> Arc<Conversations> {
         let unremembered = Arc::<AtomicU64>::default();
         let shared = Shared {
             door: Door::new(Lanes::counting(Arc::clone(&unremembered))),
@@ -126,7 +130,7 @@ impl Conversations {
             names: Names::default(),
             sends: OnceLock::new(),
             gates: OnceLock::new(),
-            webhooks: Arc::new(webhooks),
+            webhooks: webhooks.into(),
             marks: OnceLock::new(),
             reacts: OnceLock::new(),
             receipts: Receipts::default(),

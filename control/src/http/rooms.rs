@@ -11,7 +11,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use uproar_proto::control::{Command, Present, RoomInfo, RoomSettings, SAMPLE_USERS_MAX, Which};
+use uproar_proto::control::{
+    BeforePublish, Command, Present, RoomInfo, RoomSettings, SAMPLE_USERS_MAX, Which,
+};
 use uproar_proto::ids::RoomId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -72,6 +74,39 @@ pub(crate) struct SettingsView {
     delay_ms: u32,
     /// Members are told who comes in: each up to 500 viewers, a few beyond.
     enter_events: bool,
+    /// Whether the platform's webhook decides about chat and gifts before anybody sees them.
+    before_publish: BeforePublishView,
+}
+
+/// Whether a webhook with `publish.before` is asked, and what holds where it does not decide in
+/// time: `open`: a message passes; `closed`: it is refused with `HOOK_DOWN`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = BeforePublish)]
+pub(crate) enum BeforePublishView {
+    Off,
+    Open,
+    Closed,
+}
+
+impl From<BeforePublish> for BeforePublishView {
+    fn from(setting: BeforePublish) -> BeforePublishView {
+        match setting {
+            BeforePublish::Off => BeforePublishView::Off,
+            BeforePublish::Open => BeforePublishView::Open,
+            BeforePublish::Closed => BeforePublishView::Closed,
+        }
+    }
+}
+
+impl From<BeforePublishView> for BeforePublish {
+    fn from(view: BeforePublishView) -> BeforePublish {
+        match view {
+            BeforePublishView::Off => BeforePublish::Off,
+            BeforePublishView::Open => BeforePublish::Open,
+            BeforePublishView::Closed => BeforePublish::Closed,
+        }
+    }
 }
 
 /// A page of rooms, by name.
@@ -105,6 +140,7 @@ pub(crate) struct CreateRoom {
     /// Up to 5,000.
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
+    before_publish: Option<BeforePublishView>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -126,6 +162,7 @@ pub(crate) struct UpdateRoom {
     /// Up to 5,000.
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
+    before_publish: Option<BeforePublishView>,
 }
 
 impl UpdateRoom {
@@ -144,6 +181,7 @@ impl UpdateRoom {
             unique_s: self.unique_s.unwrap_or(base.unique_s),
             delay_ms: self.delay_ms.unwrap_or(base.delay_ms),
             enter_events: self.enter_events.unwrap_or(base.enter_events),
+            before_publish: self.before_publish.map_or(base.before_publish, BeforePublish::from),
         }
     }
 }
@@ -199,9 +237,11 @@ pub(crate) async fn create(
         unique_s: body.unique_s,
         delay_ms: body.delay_ms,
         enter_events: body.enter_events,
+        before_publish: body.before_publish,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
+    let settings = Box::new(settings);
     let engine = &shared.api.engine;
     let info =
         shared.call(|reply| engine.command(Command::Create { room, settings, reply })).await?;
@@ -277,6 +317,7 @@ pub(crate) async fn update(
     };
     let settings = body.over(now.settings);
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
+    let settings = Box::new(settings);
     let info =
         shared.call(|reply| engine.command(Command::Update { room, settings, reply })).await?;
     let entry = actor.entry("room.update", &info.room);
@@ -385,6 +426,7 @@ impl From<RoomSettings> for SettingsView {
             unique_s,
             delay_ms,
             enter_events,
+            before_publish,
         } = settings;
         SettingsView {
             attributes,
@@ -400,6 +442,7 @@ impl From<RoomSettings> for SettingsView {
             unique_s,
             delay_ms,
             enter_events,
+            before_publish: before_publish.into(),
         }
     }
 }

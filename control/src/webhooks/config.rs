@@ -20,6 +20,9 @@ pub enum EventType {
     /// A message that is about to be stored: the receiver decides.
     #[serde(rename = "message.before")]
     MessageBefore,
+    /// A message of a live room that nobody has seen yet: the receiver decides.
+    #[serde(rename = "publish.before")]
+    PublishBefore,
     /// A message that was stored.
     #[serde(rename = "message.after")]
     MessageAfter,
@@ -42,6 +45,7 @@ impl EventType {
     pub(crate) fn word(self) -> &'static str {
         match self {
             EventType::MessageBefore => "message.before",
+            EventType::PublishBefore => "publish.before",
             EventType::MessageAfter => "message.after",
             EventType::GroupChanged => "group.changed",
             EventType::ReactionsChanged => "reactions.changed",
@@ -171,6 +175,18 @@ fn age_max_s() -> u32 {
 }
 
 impl WebhookSettings {
+    /// Whether what it is told of comes from the store alone.
+    #[must_use]
+    pub fn needs_store(&self) -> bool {
+        self.events.iter().any(|event| *event != EventType::PublishBefore)
+    }
+
+    /// Whether it decides about messages of rooms.
+    #[must_use]
+    pub fn decides_about_rooms(&self) -> bool {
+        self.has(EventType::PublishBefore)
+    }
+
     /// Whether it is told of these.
     pub(crate) fn has(&self, event: EventType) -> bool {
         self.events.contains(&event)
@@ -228,8 +244,8 @@ impl WebhookSettings {
 
     fn check_events(&self) -> Result<(), String> {
         if self.events.is_empty() {
-            return Err("events is empty; allowed are message.before, message.after, \
-                        group.changed, reactions.changed, presence, quality.alarm"
+            return Err("events is empty; allowed are message.before, publish.before, \
+                        message.after, group.changed, reactions.changed, presence, quality.alarm"
                 .into());
         }
         for (at, event) in self.events.iter().enumerate() {
@@ -246,6 +262,7 @@ impl WebhookSettings {
                                  is refused"
                 .into()),
             (false, Some(_)) => Err("on_failure is set, but events has no \"message.before\"; \
+                                     for \"publish.before\" a room's before_publish says it, and \
                                      everything else is told again until it is taken"
                 .into()),
             _ => Ok(()),
@@ -273,6 +290,13 @@ pub fn check(list: &[WebhookSettings]) -> Result<(), String> {
         for other in &list[..at] {
             if other.name == one.name {
                 return Err(format!("webhooks[{at}].name is {:?} a second time", one.name));
+            }
+            if one.has(EventType::PublishBefore) && other.has(EventType::PublishBefore) {
+                return Err(format!(
+                    "webhooks[{at}].events has \"publish.before\", which {:?} has too; one \
+                     receiver decides about messages of rooms",
+                    other.name
+                ));
             }
             let both = [false, true].into_iter().any(|is_group| {
                 let decides = |hook: &WebhookSettings| {
@@ -325,6 +349,7 @@ mod tests {
             "url = \"http://a.example/\"\nallow_http = true",
             "events = [\"message.before\", \"presence\"]\non_failure = \"closed\"",
             "conversations = \"group\"\nevents = [\"group.changed\"]",
+            "events = [\"publish.before\"]",
         ] {
             check(&[read(good).unwrap()]).unwrap_or_else(|e| panic!("{good}: {e}"));
         }
@@ -348,6 +373,7 @@ mod tests {
             ),
             ("events = [\"message.before\"]", "on_failure is not set"),
             ("on_failure = \"open\"", "no \"message.before\""),
+            ("events = [\"publish.before\"]\non_failure = \"open\"", "before_publish says it"),
             ("on_failure = \"maybe\"", "expected `open` or `closed`"),
             ("conversations = \"room\"", "expected one of `all`, `user`, `group`"),
             ("conversations = \"user\"\nevents = [\"group.changed\"]", "conversations is \"user\""),
@@ -385,6 +411,12 @@ mod tests {
             .unwrap()
         };
         check(&[decides("a", "user"), decides("b", "group")]).unwrap();
+        let of_rooms =
+            |name| read(&format!("name = \"{name}\"\nevents = [\"publish.before\"]")).unwrap();
+        check(&[decides("a", "all"), of_rooms("b")]).unwrap();
+        let both = check(&[of_rooms("a"), of_rooms("b")]).unwrap_err();
+        assert!(both.contains("webhooks[1]") && both.contains("\"a\" has too"), "{both}");
+        assert!(!of_rooms("a").needs_store() && decides("a", "all").needs_store());
         let both = check(&[decides("a", "user"), decides("b", "all")]).unwrap_err();
         assert!(both.contains("webhooks[1]") && both.contains("\"a\" has too"), "{both}");
         let many: Vec<_> = (0..17).map(|n| read(&format!("name = \"a{n}\"")).unwrap()).collect();

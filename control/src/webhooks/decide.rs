@@ -1,20 +1,18 @@
-//! Asks a receiver what is to become of messages before they are stored.
+//! Asks a receiver what is to become of messages before they are stored, or shown.
 //!
 //! Owns the question and what an answer may say. One request asks about several messages and is
 //! answered by id; a message the answer does not name is one without a decision, as is every one
 //! of a request that failed. What then holds is its caller's to apply, and nothing here waits
-//! longer than the webhook's time-out.
+//! longer than the webhook's time-out, or than its caller does.
 
-use super::config::EventType;
-use super::events::{self, About, Event};
+use super::events::{self, About, Event, Said};
 use super::figures::Asked;
 use super::request::{Failure, Message};
 use super::{Hook, list};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uproar_proto::error::Code;
-use uproar_proto::v1::StoredMessage;
 
 /// The longest answer, in bytes. Longer: it is none.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -25,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 256;
 pub(crate) struct Question {
     pub(crate) about: About,
     /// As its sender wrote it; it has no seq yet.
-    pub(crate) message: StoredMessage,
+    pub(crate) said: Said,
 }
 
 /// What is to become of a message.
@@ -92,28 +90,30 @@ fn read(answer: &[u8]) -> Result<HashMap<String, Decision>, Failure> {
 }
 
 impl Hook {
-    /// Asks about messages: a decision for each, `None` where there is none.
+    /// Asks about messages of one kind: a decision for each, `None` where there is none within
+    /// `wait_max`.
     pub(crate) async fn decide(
         &self,
         questions: &[Question],
         generation: i64,
         now_ms: i64,
+        wait_max: Duration,
     ) -> Vec<Option<Decision>> {
         let events: Vec<Event> = questions
             .iter()
             .map(|question| {
-                let id = (crate::ids::random_id(), EventType::MessageBefore);
-                Event::of_message(id, now_ms, &question.about, &question.message)
+                let Question { about, said } = question;
+                Event::of_question(crate::ids::random_id(), now_ms, about, said)
             })
             .collect();
         let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
         let message = Message {
             ids: list(&ids),
-            types: EventType::MessageBefore.word().to_owned(),
+            types: list(&events.iter().map(|event| event.event.word()).collect::<Vec<_>>()),
             body: events::body(self.name(), generation, &events),
         };
         let begun = Instant::now();
-        let answer = self.receiver.post(message, ANSWER_BYTES_MAX).await;
+        let answer = self.receiver.post_within(message, ANSWER_BYTES_MAX, wait_max).await;
         self.figures.took(begun.elapsed());
         let mut decisions = match answer.and_then(|answer| read(&answer)) {
             Ok(decisions) => decisions,

@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError, reactions, users};
 use serde::Serialize;
 use sqlx::AnyConnection;
 use std::collections::BTreeMap;
-use uproar_proto::v1::{Kind, StoredMessage, UserPresence};
+use uproar_proto::v1::{self, Kind, StoredMessage, UserPresence};
 
 /// Bytes of a request's events, after which no further one is put in.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -22,7 +22,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct About {
     kind: &'static str,
-    /// A group's id, or of what two users say to each other; empty where it is not known.
+    /// A room's name, a group's id, or of what two users say to each other; empty where it is not
+    /// known.
     #[serde(skip_serializing_if = "String::is_empty")]
     id: String,
     /// One-to-one: both, in the order of their names.
@@ -31,6 +32,11 @@ pub(crate) struct About {
 }
 
 impl About {
+    /// A live room, which is none.
+    pub(crate) fn room(name: &str) -> About {
+        About { kind: "room", id: name.to_owned(), users: Vec::new() }
+    }
+
     /// The conversation of a group.
     pub(crate) fn group(conv: i64) -> About {
         About { kind: "group", id: words::group_id(conv), users: Vec::new() }
@@ -45,6 +51,15 @@ impl About {
     }
 }
 
+/// What somebody said, wherever it was.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    /// In a conversation.
+    Stored(StoredMessage),
+    /// In a live room.
+    Live(v1::Message),
+}
+
 #[derive(Serialize)]
 struct Shape<'a> {
     id: String,
@@ -54,11 +69,18 @@ struct Shape<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     conversation: Option<&'a About>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a StoredMessage>,
+    message: Option<Message<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     users: Option<&'a [UserPresence]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alarm: Option<&'a Alarm>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Message<'a> {
+    Stored(&'a StoredMessage),
+    Live(&'a v1::Message),
 }
 
 impl<'a> Shape<'a> {
@@ -84,8 +106,18 @@ impl Event {
         about: &About,
         message: &StoredMessage,
     ) -> Event {
-        let (conversation, message) = (Some(about), Some(message));
+        let (conversation, message) = (Some(about), Some(Message::Stored(message)));
         Event::written(Shape { conversation, message, ..Shape::of(what, time_ms) })
+    }
+
+    /// Of what somebody wants to say.
+    pub(super) fn of_question(id: i64, time_ms: i64, about: &About, said: &Said) -> Event {
+        let (event, message) = match said {
+            Said::Stored(message) => (EventType::MessageBefore, Message::Stored(message)),
+            Said::Live(message) => (EventType::PublishBefore, Message::Live(message)),
+        };
+        let (conversation, message) = (Some(about), Some(message));
+        Event::written(Shape { conversation, message, ..Shape::of((id, event), time_ms) })
     }
 
     /// Of users who came or went.

@@ -23,6 +23,18 @@ pub(super) enum Dropped {
     Alarm,
 }
 
+/// What a receiver said of a message of a room; what then holds, the room counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AskedLive {
+    Allowed,
+    Rewritten,
+    Refused,
+    /// There was no decision.
+    Undecided,
+    /// It was not asked: as many waited as may wait, or its room had waited as long as it does.
+    Unasked,
+}
+
 /// What became of a message that was asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -37,6 +49,7 @@ pub(crate) enum Asked {
 
 const DROPPED: [&str; 5] = ["full", "age", "unreadable", "presence", "alarm"];
 const ASKED: [&str; 5] = ["allowed", "rewritten", "refused", "open", "closed"];
+const LIVE: [&str; 5] = ["allowed", "rewritten", "refused", "undecided", "unasked"];
 const FAILED: [&str; 4] = ["timeout", "unreachable", "status", "answer"];
 
 /// Counts and gauges.
@@ -51,6 +64,7 @@ pub(super) struct Figures {
     failed: [AtomicU64; 4],
     dropped: [AtomicU64; 5],
     asked: [AtomicU64; 5],
+    live: [AtomicU64; 5],
     /// Decisions at or under each bound but above the one before, and the others.
     times: [AtomicU64; BUCKETS.len() + 1],
     time_us: AtomicU64,
@@ -70,6 +84,10 @@ impl Figures {
         self.asked[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn asked_live(&self, what: AskedLive) {
+        self.live[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn took(&self, time: Duration) {
         let place = BUCKETS.iter().position(|bound| time.as_secs_f64() <= *bound);
         self.times[place.unwrap_or(BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
@@ -77,8 +95,14 @@ impl Figures {
         self.time_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// All of them, of the webhook of this name.
-    pub(super) fn samples(&self, hook: &str, decides: bool, now_ms: i64) -> Vec<Sample> {
+    /// All of them, of the webhook of this name; which messages it decides about: stored ones, and
+    /// those of rooms.
+    pub(super) fn samples(
+        &self,
+        hook: &str,
+        (decides, of_rooms): (bool, bool),
+        now_ms: i64,
+    ) -> Vec<Sample> {
         use SampleKind::{Counter, Gauge};
         let label = || vec![("hook", hook.to_owned())];
         let sample = |name, help, kind, value: f64| {
@@ -117,6 +141,13 @@ impl Figures {
         list(dropped, "reason", &DROPPED, &self.dropped);
         if decides {
             list(asked, "result", &ASKED, &self.asked);
+        }
+        if of_rooms {
+            let live =
+                ("uproar_webhook_publish_total", "Messages of rooms, by what was said of them.");
+            list(live, "result", &LIVE, &self.live);
+        }
+        if decides || of_rooms {
             samples.push(Sample {
                 name: "uproar_webhook_before_seconds",
                 help: "How long requests for decisions took, failed ones included.",
@@ -146,7 +177,7 @@ mod tests {
     use super::*;
 
     fn value(figures: &Figures, name: &str, label: &str) -> f64 {
-        let samples = figures.samples("audit", true, 5_000);
+        let samples = figures.samples("audit", (true, true), 5_000);
         let fits = |sample: &&Sample| {
             sample.name == name && sample.labels.iter().any(|(_, value)| value == label)
         };

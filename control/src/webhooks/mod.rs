@@ -16,6 +16,7 @@ mod lanes;
 mod lease;
 mod presence;
 mod request;
+mod rooms;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub(crate) use figures::Asked;
 use figures::{Dropped, Figures};
 use presence::Pending;
 use request::Receiver;
+pub use rooms::RoomGate;
 use sqlx::AnyConnection;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -220,6 +222,11 @@ impl Webhooks {
         })
     }
 
+    /// Who decides about messages of rooms.
+    pub(crate) fn room_decider(&self) -> Option<&Arc<Hook>> {
+        self.hooks.iter().find(|hook| hook.settings.has(EventType::PublishBefore))
+    }
+
     /// Whether somebody wants to know who comes and goes.
     pub(crate) fn want_presence(&self) -> bool {
         self.hooks.iter().any(|hook| hook.settings.has(EventType::Presence))
@@ -249,7 +256,8 @@ impl Webhooks {
     pub(crate) fn samples(&self, now_ms: i64) -> Vec<Sample> {
         let of = |hook: &Arc<Hook>| {
             let decides = hook.settings.has(EventType::MessageBefore);
-            hook.figures.samples(hook.name(), decides, now_ms)
+            let of_rooms = hook.settings.has(EventType::PublishBefore);
+            hook.figures.samples(hook.name(), (decides, of_rooms), now_ms)
         };
         self.hooks.iter().flat_map(of).collect()
     }

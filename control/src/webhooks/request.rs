@@ -88,12 +88,22 @@ impl Receiver {
         message: Message,
         answer_bytes_max: usize,
     ) -> Result<Vec<u8>, Failure> {
+        self.post_within(message, answer_bytes_max, self.timeout).await
+    }
+
+    /// The same for whoever waits no longer than `wait_max`.
+    pub(super) async fn post_within(
+        &self,
+        message: Message,
+        answer_bytes_max: usize,
+        wait_max: Duration,
+    ) -> Result<Vec<u8>, Failure> {
         let now_s = crate::process::unix_ms() / 1_000;
         let signature = signature(&self.secret, now_s, &message.body);
         let request = self
             .client
             .post(self.url.clone())
-            .timeout(self.timeout)
+            .timeout(self.timeout.min(wait_max))
             .header(header::CONTENT_TYPE, "application/json")
             .header("uproar-event-id", message.ids)
             .header("uproar-event", message.types)

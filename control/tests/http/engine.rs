@@ -208,7 +208,7 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
                 return reply(Err(Code::TooManyRooms));
             }
             let room = Room {
-                settings,
+                settings: *settings,
                 seq: 0,
                 muted: BTreeSet::new(),
                 viewers: Vec::new(),
@@ -227,7 +227,7 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
         Command::Update { room, settings, reply } => {
             let name = room.as_str();
             reply(with(rooms, name, |room| {
-                room.settings = settings;
+                room.settings = *settings;
                 info(name, room)
             }));
         }

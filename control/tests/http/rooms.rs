@@ -22,7 +22,8 @@ fn a_room_is_created_shown_changed_and_closed() {
                 "payload_bytes_max": 4096, "viewers_max": 0, "guests_publish": true,
                 "filter": true,
                 "mute_all": false, "allowed": [], "unique_s": 0, "delay_ms": 0,
-                "enter_events": false
+                "enter_events": false,
+                "before_publish": "off"
             }
         })
     );
@@ -66,6 +67,7 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
         r#"{"unique_s":82}"#,
         r#"{"delay_ms":83}"#,
         r#"{"enter_events":true}"#,
+        r#"{"before_publish":"closed"}"#,
     ];
     std::thread::scope(|scope| {
         for body in bodies {
@@ -79,7 +81,8 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
             "viewers_max": 80, "payload_bytes_max": 81, "guests_publish": false,
             "filter": false,
             "mute_all": true, "allowed": ["ann"], "unique_s": 82, "delay_ms": 83,
-            "enter_events": true
+            "enter_events": true,
+            "before_publish": "closed"
         })
     );
 }

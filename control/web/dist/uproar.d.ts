@@ -123,6 +123,8 @@ export interface Verdict {
 	/** A number of PROTOCOL.md's table of codes; 0: none. */
 	code: number;
 	retry_after_ms: number;
+	/** What the platform says of its refusal, for people; else empty. */
+	text: string;
 }
 export interface Gap {
 	room: string;
@@ -389,6 +391,8 @@ export interface Fate extends Said {
 	seq: number;
 	code: number;
 	retry_after_ms: number;
+	/** What the platform says of its refusal, for people; else empty. */
+	reason: string;
 }
 /** A message as it is handed on. */
 export interface Heard extends RoomMessage {

@@ -129,6 +129,8 @@ export interface Verdict {
   /** A number of PROTOCOL.md's table of codes; 0: none. */
   code: number;
   retry_after_ms: number;
+  /** What the platform says of its refusal, for people; else empty. */
+  text: string;
 }
 
 export interface Gap {

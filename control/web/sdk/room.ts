@@ -111,7 +111,10 @@ export class Room extends Emitter<RoomEvents> {
       const taken = this.state.publish(said, this.host.now_ms());
       this.emit("said", said);
       if (taken) this.host.pump();
-      else this.judged({ ...said, outcome: "offline", seq: 0, code: 0, retry_after_ms: 0 });
+      else {
+        const outcome = "offline";
+        this.judged({ ...said, outcome, seq: 0, code: 0, retry_after_ms: 0, reason: "" });
+      }
     });
   }
 

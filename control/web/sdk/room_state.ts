@@ -41,6 +41,8 @@ export interface Fate extends Said {
   seq: number;
   code: number;
   retry_after_ms: number;
+  /** What the platform says of its refusal, for people; else empty. */
+  reason: string;
 }
 
 /** A message as it is handed on. */
@@ -194,8 +196,8 @@ export class RoomState {
     const one = this.waiting.get(key);
     if (!one) return [];
     this.waiting.delete(key);
-    const { outcome, seq, code, retry_after_ms } = verdict;
-    return [{ is: "fate", fate: { ...one.said, outcome, seq, code, retry_after_ms } }];
+    const { outcome, seq, code, retry_after_ms, text: reason } = verdict;
+    return [{ is: "fate", fate: { ...one.said, outcome, seq, code, retry_after_ms, reason } }];
   }
 
   // ------------------------------------------------------------ from the user
@@ -257,5 +259,5 @@ export class RoomState {
 }
 
 function fate(said: Said, outcome: Fate["outcome"], seq: number): RoomEvent {
-  return { is: "fate", fate: { ...said, outcome, seq, code: 0, retry_after_ms: 0 } };
+  return { is: "fate", fate: { ...said, outcome, seq, code: 0, retry_after_ms: 0, reason: "" } };
 }

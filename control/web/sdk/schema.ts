@@ -63,7 +63,8 @@ const MESSAGES = {
     "7 client_msg_id bytes, 8 gone bool",
   Verdicts: "1 room string, 2 verdicts Verdict*",
   Verdict:
-    "1 client_msg_id bytes, 2 outcome Outcome, 3 seq uint, 4 code uint, 5 retry_after_ms uint",
+    "1 client_msg_id bytes, 2 outcome Outcome, 3 seq uint, 4 code uint, 5 retry_after_ms uint, " +
+    "6 text string",
   Gap: "1 room string, 2 epoch id, 3 from_seq uint, 4 to_seq uint, 5 reason GapReason",
   Count: "1 room string, 2 viewers uint?, 3 likes uint?",
   Error:

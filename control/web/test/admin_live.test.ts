@@ -41,10 +41,11 @@ check("all settings of a room are set, what is refused is said", async () => {
     if (one.method() === "PATCH") asked.push(one.postData() ?? "");
   });
   const given = { unique_s: "30", delay_ms: "20", mute_all: "on", filter: "", allowed: "bob\nann" };
-  assert.equal(await act(page, "Set", { ...given, enter_events: "on" }), "set");
+  const more = { enter_events: "on", before_publish: "open" };
+  assert.equal(await act(page, "Set", { ...given, ...more }), "set");
   assert.deepEqual(JSON.parse(asked[0]), {
     ...{ unique_s: 30, delay_ms: 20, mute_all: true, filter: false, enter_events: true },
-    allowed: ["bob", "ann"],
+    ...{ allowed: ["bob", "ann"], before_publish: "open" },
   });
   assert.equal((await room.publish("hm")).code, 2024);
   const read = () => page.evaluate(async () => (await fetch("/v1/rooms/stage")).json());

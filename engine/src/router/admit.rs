@@ -107,6 +107,14 @@ impl Users {
         }
     }
 
+    /// Whether a user is muted, and for how long.
+    #[must_use]
+    pub fn muted(&self, user: u64, now_unix_ms: u64) -> Option<Refusal> {
+        let until = *self.muted.get(&user).filter(|until| **until > now_unix_ms)?;
+        let retry_after_ms = u32::try_from(until - now_unix_ms).unwrap_or(u32::MAX);
+        Some(Refusal { code: Code::Muted, retry_after_ms })
+    }
+
     /// Whether a user may speak now, at `rate` messages a second and `slow_mode_s` seconds between
     /// two of them; counts it where it may.
     ///
@@ -119,11 +127,8 @@ impl Users {
         slow_mode_s: u32,
         now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(until) = self.muted.get(&user)
-            && *until > now.unix_ms
-        {
-            let retry_after_ms = u32::try_from(until - now.unix_ms).unwrap_or(u32::MAX);
-            return Err(Refusal { code: Code::Muted, retry_after_ms });
+        if let Some(refusal) = self.muted(user, now.unix_ms) {
+            return Err(refusal);
         }
         let burst = rate * 2;
         let known = self.speaking.get(&user).copied();

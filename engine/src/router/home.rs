@@ -9,20 +9,23 @@ use super::books::Books;
 use super::count::Counter;
 use super::delay::Delay;
 use super::history::History;
+use super::judge::{Fate, Judge, Judged};
 use super::live::Live;
 use super::polls::Polls;
 use super::shed::{Sample, sample_key};
 use super::unique::Unique;
 use super::window::BatchWindow;
 use super::{
-    Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId, Verdict,
+    Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, Sender, ShardId,
+    Verdict,
 };
 use crate::config::Rooms;
 use crate::seam::{Now, Tick};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use uproar_proto::control::{
-    AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo, Recall, RoomInfo, RoomSettings,
+    AttributeChange, AttributesOutcome, BeforePublish, Content, Judgement, NewPoll, Pin, PollInfo,
+    Question, Recall, RoomInfo, RoomSettings,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId, Seq};
@@ -37,6 +40,9 @@ const RESYNC_US: u64 = 100_000;
 /// A viewer count that goes out alone costs a whole sweep: it waits until it has been 1/10 of the
 /// time. With messages it goes at its own pace, since it costs nothing then.
 const COUNT_SWEEPS: u64 = 10;
+
+/// When a message may come again that its platform did not decide about.
+const HOOK_AGAIN_MS: u32 = 1_000;
 
 /// A recall or a pin waits for the window no longer than this: all screens have it within a second.
 const URGENT_US: u64 = 250_000;
@@ -73,6 +79,8 @@ pub struct Home {
     pool: Sample,
     /// Gifts that wait for tokens; served before any chat.
     waiting_gifts: VecDeque<Candidate>,
+    /// Admitted, waiting for the platform's word, where the room asks for it.
+    judge: Judge,
     /// Admitted, waiting for the flush that gives them their seq.
     pending: Vec<Candidate>,
     flush_window: BatchWindow,
@@ -132,6 +140,7 @@ impl Home {
             overloaded: false,
             fell_out: false,
             waiting_gifts: VecDeque::new(),
+            judge: Judge::default(),
             pending: Vec::new(),
             last_flush: None,
             books: Books::default(),
@@ -284,7 +293,7 @@ impl Home {
             Err(refusal) => self.refuse(candidate, refusal, out),
             Ok(()) => {
                 self.bucket.take();
-                self.pending.push(candidate);
+                self.pass(candidate, now, out);
             }
         }
     }
@@ -323,7 +332,7 @@ impl Home {
                 Ok(()) => {
                     self.bucket.take();
                     self.gifts += 1;
-                    self.pending.push(gift);
+                    self.pass(gift, now, out);
                 }
             }
         }
@@ -333,6 +342,7 @@ impl Home {
     fn advance(&mut self, now: Now, out: &mut Vec<Output>) {
         let rate = self.settings.rate_per_s;
         self.bucket.refill(rate, rate, now.tick);
+        self.release(now, out);
         self.serve_gifts(now, out);
         let window = now.tick.0.saturating_sub(GRACE_US) / self.admission_us();
         if window != self.window {
@@ -359,10 +369,104 @@ impl Home {
             }
         }
         chosen.sort_by_key(|c| c.received);
-        self.pending.append(&mut chosen);
+        chosen.into_iter().for_each(|candidate| self.pass(candidate, now, out));
         self.overloaded = self.fell_out || self.books.shed[CHAT] > shed_before;
         self.fell_out = false;
         (self.offered, self.gifts) = (0, 0);
+    }
+
+    /// An admitted message waits for its flush, or first for the platform's word.
+    fn pass(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        let is_asked = matches!(candidate.class, Class::Chat | Class::Gift)
+            && matches!(candidate.origin, Origin::Connection { .. })
+            && !candidate.sender.exempt;
+        if !self.asks() || !is_asked {
+            // S-61
+            return self.pending.push(candidate);
+        }
+        let message = admitted(candidate.clone(), Seq(0)).wire();
+        let number = self.judge.wait(candidate, now.tick);
+        let (room, epoch, wait_ms) = (self.room.clone(), self.epoch, self.rules.before_publish_ms);
+        out.push(Output::Question(Question { node: 0, room, epoch, number, wait_ms, message }));
+    }
+
+    fn asks(&self) -> bool {
+        self.settings.before_publish != BeforePublish::Off
+    }
+
+    /// The platform's word about a message, or that there will be none; false: it is too late.
+    pub fn judged(
+        &mut self,
+        number: u64,
+        judgement: Judgement,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let is_waited_for = self.judge.answer(number, judgement);
+        self.tick(now, out);
+        is_waited_for
+    }
+
+    /// What was decided about, or has waited as long as it may, goes on.
+    fn release(&mut self, now: Now, out: &mut Vec<Output>) {
+        let wait_ms = self.rules.before_publish_ms;
+        while let Some(judged) = self.judge.next(wait_ms, self.asks(), now.tick) {
+            let waited_us = now.tick.since_us(judged.since);
+            let fate = self.carry_out(judged, now, out);
+            out.push(Output::Judged(fate, waited_us));
+        }
+    }
+
+    fn carry_out(&mut self, judged: Judged, now: Now, out: &mut Vec<Output>) -> Fate {
+        let Judged { mut candidate, judgement, .. } = judged;
+        let bytes_max = self.settings.payload_bytes_max as usize;
+        let fate = match judgement {
+            Judgement::Allow => Fate::Allowed,
+            Judgement::Replace(text) if (1..=bytes_max).contains(&text.len()) => {
+                candidate.content = Content::Text(text.into());
+                Fate::Replaced
+            }
+            Judgement::Refuse(code, text) => {
+                // S-59
+                let refusal = Refusal { code, retry_after_ms: 0 };
+                self.refuse_saying(candidate, refusal, text, out);
+                return Fate::Refused;
+            }
+            // A text that nobody could have said here is no decision.
+            Judgement::Replace(_) | Judgement::Undecided => match self.settings.before_publish {
+                BeforePublish::Closed => {
+                    // S-60: it comes again, and is no repetition then.
+                    self.unique.forget(&candidate.content);
+                    let (code, retry_after_ms) = (Code::HookDown, HOOK_AGAIN_MS);
+                    self.refuse(candidate, Refusal { code, retry_after_ms }, out);
+                    return Fate::Closed;
+                }
+                BeforePublish::Off | BeforePublish::Open => Fate::Open,
+            },
+        };
+        match self.barred(&candidate, now) {
+            Some(refusal) => self.refuse(candidate, refusal, out),
+            None => {
+                // The platform's time is not the room's: the deadline counts from here.
+                candidate.received = now.tick;
+                self.pending.push(candidate);
+            }
+        }
+        fate
+    }
+
+    /// Why a sender may not speak any more that was admitted a moment ago.
+    fn barred(&self, candidate: &Candidate, now: Now) -> Option<Refusal> {
+        let Sender { key, user, .. } = &candidate.sender;
+        let is_banned =
+            self.bans.iter().any(|(banned, until)| banned == key && *until > now.unix_ms);
+        if is_banned {
+            return Some(Refusal { code: Code::Banned, retry_after_ms: 0 });
+        }
+        if !self.settings.may_speak(user) {
+            return Some(Refusal { code: Code::RoomMuted, retry_after_ms: 0 });
+        }
+        self.users.muted(*key, now.unix_ms)
     }
 
     /// Closes windows, flushes, pushes counters: whatever is due.
@@ -422,16 +526,7 @@ impl Home {
             let mut accepted = verdict_of(&candidate, Outcome::Accepted, None, 0);
             accepted.seq = Seq(self.seq);
             out.push(Output::Verdict(accepted));
-            messages.push(Admitted {
-                seq: Seq(self.seq),
-                class: candidate.class,
-                user: candidate.sender.user,
-                content: candidate.content,
-                client_msg_id: candidate.client_msg_id,
-                received: candidate.received,
-                received_unix_ms: candidate.received_unix_ms,
-                gone: false,
-            });
+            messages.push(admitted(candidate, Seq(self.seq)));
         }
         let messages = self.delayed(messages, now.tick, out);
         // S-12
@@ -489,7 +584,7 @@ impl Home {
             let late = Tick(oldest.received.0 + self.gift_wait_us() + 1);
             due = due.min(self.bucket.next_token(self.settings.rate_per_s)).min(late);
         }
-        due
+        due.min(self.judge.due(self.rules.before_publish_ms, self.asks()))
     }
 
     /// The room ends: what is admitted goes out, what waits is refused.
@@ -497,16 +592,27 @@ impl Home {
         Arc::make_mut(&mut self.settings).delay_ms = 0;
         self.flush(now, out);
         let refusal = Refusal { code: Code::RoomClosed, retry_after_ms: 0 };
-        let waiting: Vec<_> = self.pool.take().chain(self.waiting_gifts.drain(..)).collect();
-        for candidate in waiting {
+        let waiting = self.pool.take().chain(self.waiting_gifts.drain(..)).chain(self.judge.take());
+        for candidate in waiting.collect::<Vec<_>>() {
             self.refuse(candidate, refusal, out);
         }
     }
 
     fn refuse(&mut self, candidate: Candidate, refusal: Refusal, out: &mut Vec<Output>) {
+        self.refuse_saying(candidate, refusal, String::new(), out);
+    }
+
+    fn refuse_saying(
+        &mut self,
+        candidate: Candidate,
+        refusal: Refusal,
+        text: String,
+        out: &mut Vec<Output>,
+    ) {
         self.books.refused[candidate.class as usize] += 1;
         let Refusal { code, retry_after_ms } = refusal;
-        out.push(verdict(&candidate, Outcome::Refused, Some(code), retry_after_ms));
+        let verdict = verdict_of(&candidate, Outcome::Refused, Some(code), retry_after_ms);
+        out.push(Output::Verdict(Verdict { text, ..verdict }));
     }
 
     fn shed(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
@@ -550,6 +656,7 @@ impl Home {
             Recall::User(user) => {
                 let mut seqs = self.history.of_user(&user);
                 seqs.extend(self.delay.of_user(&user));
+                self.judge.recall(&user);
                 if self.live.told().pinned().is_some_and(|pinned| pinned.user == user) {
                     self.live.pin(None);
                 }
@@ -697,7 +804,7 @@ impl Home {
         let mut pending = [0; CLASSES];
         pending[CHAT] = self.pool.len() as u64;
         pending[Class::Gift as usize] = self.waiting_gifts.len() as u64;
-        for candidate in &self.pending {
+        for candidate in self.pending.iter().chain(self.judge.candidates()) {
             pending[candidate.class as usize] += 1;
         }
         debug_assert!(pending[SYSTEM] <= u64::from(self.rules.system_messages_max));
@@ -729,7 +836,16 @@ pub fn until_window_end_ms(now: Tick, admission_us: u64) -> u32 {
 
 fn verdict_of(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Verdict {
     let (origin, client_msg_id) = (c.origin, c.client_msg_id.clone());
-    Verdict { origin, client_msg_id, outcome, seq: Seq(0), code, retry_after_ms }
+    let (seq, text) = (Seq(0), String::new());
+    Verdict { origin, client_msg_id, outcome, seq, code, retry_after_ms, text }
+}
+
+/// A candidate in its place.
+fn admitted(candidate: Candidate, seq: Seq) -> Admitted {
+    let Candidate { class, sender, content, client_msg_id, received, received_unix_ms, .. } =
+        candidate;
+    let (user, gone) = (sender.user, false);
+    Admitted { seq, class, user, content, client_msg_id, received, received_unix_ms, gone }
 }
 
 /// The verdict on a candidate, as an output.

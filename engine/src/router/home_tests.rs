@@ -29,7 +29,7 @@ fn say(home: &mut Home, sender: u64, class: Class, at: u64, out: &mut Vec<Output
 fn seqs(out: &[Output]) -> Vec<u64> {
     let flushed = |o: &Output| match o {
         Output::Flush(batch) => batch.messages.iter().map(|m| m.seq.0).collect(),
-        Output::Held(_) | Output::Verdict(_) => Vec::new(),
+        _ => Vec::new(),
     };
     out.iter().flat_map(flushed).collect()
 }
@@ -54,7 +54,7 @@ fn an_overloaded_room_is_flushed_when_its_windows_are_decided() {
     }
     let flushed_at = |o: &Output| match o {
         Output::Flush(batch) => Some(batch.flushed.0),
-        Output::Held(_) | Output::Verdict(_) => None,
+        _ => None,
     };
     let flushes: Vec<u64> = out.iter().filter_map(flushed_at).collect();
     let late: Vec<u64> = flushes.iter().skip(2).map(|at| at % 250_000 / 1_000).collect();
@@ -66,7 +66,7 @@ fn an_overloaded_room_is_flushed_when_its_windows_are_decided() {
 fn viewer_counts(out: &[Output]) -> Vec<u64> {
     let told = |o: &Output| match o {
         Output::Flush(batch) => batch.viewers,
-        Output::Held(_) | Output::Verdict(_) => None,
+        _ => None,
     };
     out.iter().filter_map(told).collect()
 }
@@ -161,7 +161,7 @@ fn likes_are_one_exact_counter() {
         .iter()
         .filter_map(|o| match o {
             Output::Flush(batch) => batch.likes,
-            Output::Held(_) | Output::Verdict(_) => None,
+            _ => None,
         })
         .collect();
     assert_eq!((told.len(), told.last()), (2, Some(&10_000)), "once a second: {told:?}");
@@ -234,11 +234,14 @@ proptest! {
 
     #[test]
     fn the_books_balance_whatever_is_offered(
-        steps in prop::collection::vec((0u64..8, 0usize..4, 0u64..40_000), 1..600),
+        steps in prop::collection::vec((0u64..8, 0usize..5, 0u64..40_000), 1..600),
         slow in 0u32..2,
         rate in 1u32..40,
+        setting in 0usize..3,
     ) {
+        let setting = [BeforePublish::Off, BeforePublish::Open, BeforePublish::Closed][setting];
         let settings = RoomSettings {
+            before_publish: setting,
             slow_mode_s: slow,
             rate_per_s: rate,
             payload_bytes_max: 8,
@@ -250,7 +253,12 @@ proptest! {
         for (sender, class, delta) in steps {
             at += delta;
             home.sweep_took(ShardId(0), delta);
-            let class = [Class::Chat, Class::System, Class::Gift, Class::Like][class];
+            let class = [Class::Chat, Class::System, Class::Gift, Class::Like].get(class).copied();
+            let Some(class) = class else {
+                home.judged(delta % 100, Judgement::Allow, now(at), &mut out);
+                prop_assert!(home.books().is_balanced(&home.pending()));
+                continue;
+            };
             if class == Class::Like {
                 home.books.offered[LIKE] += 1;
                 let offer = Offer { likes: 3, like_frames: 1, ..Offer::default() };
@@ -357,8 +365,106 @@ fn a_user_is_recalled_also_where_the_room_has_forgotten_what_it_said() {
     assert_eq!(known, [] as [u64; 0], "the history has the last one alone");
     let told = out.iter().find_map(|o| match o {
         Output::Flush(batch) => batch.recalls().next(),
-        Output::Held(_) | Output::Verdict(_) => None,
+        _ => None,
     });
     let told = told.expect("at once");
     assert_eq!((&*told.user, told.up_to_seq, &told.seqs[..]), ("5", 4, &[][..]));
+}
+
+/// A room whose platform decides, and messages of different senders it was asked about.
+fn asking(before_publish: BeforePublish, senders: u64, out: &mut Vec<Output>) -> Home {
+    let settings = RoomSettings { before_publish, unique_s: 60, ..RoomSettings::default() };
+    let mut home = home(settings, config::Window::FixedMs(0));
+    home.attach(ShardId(0), now(1));
+    (1..=senders).for_each(|sender| ask(&mut home, sender, &sender.to_string(), 1_000, out));
+    home
+}
+
+fn ask(home: &mut Home, sender: u64, text: &str, at: u64, out: &mut Vec<Output>) {
+    let content = Content::Text(text.to_owned().into());
+    let candidates = vec![Candidate { content, ..candidate(sender, Class::Chat, at) }];
+    home.books.offered[CHAT] += 1;
+    home.offer(Offer { candidates, ..Offer::default() }, now(at), out);
+}
+
+fn verdicts(out: &[Output]) -> Vec<(Outcome, Option<Code>, u32, &str)> {
+    let told = out.iter().filter_map(|o| match o {
+        Output::Verdict(v) => Some((v.outcome, v.code, v.retry_after_ms, v.text.as_str())),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn texts(out: &[Output]) -> Vec<String> {
+    let said = |o: &Output| match o {
+        Output::Flush(batch) => batch.messages.iter().map(|m| m.content.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let text = |content: Content| match content {
+        Content::Text(text) => String::from_utf8_lossy(&text).into_owned(),
+        Content::Data(_) => "data".into(),
+    };
+    out.iter().flat_map(said).map(text).collect()
+}
+
+#[test]
+fn a_platform_lets_pass_replaces_or_refuses_and_its_word_is_the_senders() {
+    let mut out = Vec::new();
+    let mut home = asking(BeforePublish::Closed, 5, &mut out);
+    let questions = out.iter().filter(|o| matches!(o, Output::Question(_))).count();
+    assert_eq!((questions, seqs(&out).len(), verdicts(&out).len()), (5, 0, 0));
+    assert_eq!(home.pending()[CHAT], 5);
+    out.clear();
+    let refuse = Judgement::Refuse(Code::Muted, "calm down".into());
+    let long = "x".repeat(5_000);
+    let words = [Judgement::Allow, Judgement::Replace("*".into()), refuse, Judgement::Allow];
+    for (number, word) in (1..).zip(words) {
+        assert!(home.judged(number, word, now(2_000), &mut out));
+    }
+    assert!(home.judged(5, Judgement::Replace(long), now(2_000), &mut out));
+    assert!(!home.judged(5, Judgement::Allow, now(2_000), &mut out));
+    assert_eq!(texts(&out), ["1", "*", "4"]);
+    assert_eq!(seqs(&out), [1, 2, 3], "what is refused takes no place");
+    let refused = (Outcome::Refused, Some(Code::Muted), 0, "calm down");
+    let undecided = (Outcome::Refused, Some(Code::HookDown), 1_000, "");
+    let told = verdicts(&out);
+    assert!(told.contains(&refused) && told.contains(&undecided), "{told:?}");
+    assert!(home.books().is_balanced(&[0; CLASSES]) && home.pending() == [0; CLASSES]);
+    // It is told to come again, and is no repetition then; what was shown is one.
+    out.clear();
+    ask(&mut home, 8, "5", 3_000_000, &mut out);
+    ask(&mut home, 9, "1", 3_000_000, &mut out);
+    assert!(matches!(out[0], Output::Question(_)));
+    assert_eq!(verdicts(&out)[0].1, Some(Code::Duplicate));
+}
+
+#[test]
+fn a_wait_for_the_platform_is_no_wait_for_the_room() {
+    let mut out = Vec::new();
+    let settings = RoomSettings { before_publish: BeforePublish::Open, ..RoomSettings::default() };
+    let rules =
+        Rooms { window: config::Window::FixedMs(0), before_publish_ms: 5_000, ..Rooms::default() };
+    let room = RoomId::new("r").expect("legal");
+    let mut home = Home::new(room, Arc::new(settings), &rules, Epoch(1), 7, Tick(0), true);
+    ask(&mut home, 1, "x", 1_000, &mut out);
+    run_until(&mut home, 5_000_999, &mut out);
+    assert_eq!(seqs(&out), [] as [u64; 0]);
+    assert!(!home.expired_when_empty(Tick(1_000_000_000)), "somebody waits");
+    run_until(&mut home, 5_001_000, &mut out);
+    assert_eq!((seqs(&out), home.books().expired[CHAT]), (vec![1], 0));
+}
+
+#[test]
+fn a_room_that_asks_no_more_lets_out_what_waits_and_one_that_ends_refuses_it() {
+    let mut out = Vec::new();
+    let mut home = asking(BeforePublish::Closed, 2, &mut out);
+    home.update(Arc::default());
+    run_until(&mut home, 2_000, &mut out);
+    assert_eq!(texts(&out), ["1", "2"]);
+    let mut out = Vec::new();
+    let mut home = asking(BeforePublish::Open, 2, &mut out);
+    home.close(now(2_000), &mut out);
+    let closed = (Outcome::Refused, Some(Code::RoomClosed), 0, "");
+    assert_eq!((texts(&out), verdicts(&out)), (vec![], vec![closed; 2]));
+    assert!(home.books().is_balanced(&[0; CLASSES]) && home.pending() == [0; CLASSES]);
 }

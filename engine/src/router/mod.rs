@@ -12,6 +12,7 @@ pub mod delay;
 pub mod entries;
 pub mod history;
 pub mod home;
+pub mod judge;
 pub mod live;
 pub mod polls;
 pub mod shed;
@@ -20,13 +21,14 @@ pub mod unique;
 pub mod window;
 
 pub use books::Books;
+pub use judge::Fate;
 pub use polls::Ballot;
 pub use state::RoomState;
 
 use crate::seam::Tick;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
-use uproar_proto::control::{Content, RoomSettings};
+use uproar_proto::control::{Content, Question, RoomSettings};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId, Seq};
 use uproar_proto::v1::{self, server_frame::Body};
@@ -67,8 +69,8 @@ pub struct Candidate {
     /// 1 to 16 bytes.
     pub client_msg_id: Bytes,
     pub content: Content,
-    /// When the shard received it: latency and expiry count from here, and samples are ordered
-    /// by it.
+    /// When the shard received it, or the platform has decided about it: latency and expiry count
+    /// from here, and samples are ordered by it.
     pub received: Tick,
     pub received_unix_ms: u64,
 }
@@ -228,6 +230,8 @@ pub struct Verdict {
     pub seq: Seq,
     pub code: Option<Code>,
     pub retry_after_ms: u32,
+    /// What the platform says of its refusal, for people; else empty.
+    pub text: String,
 }
 
 /// What a shard is told when it attaches to a room: the room's present state, from which the
@@ -255,6 +259,11 @@ pub enum Output {
     Held(Arc<Batch>),
     /// To where the verdict's origin says.
     Verdict(Verdict),
+    /// To the platform, by way of control: its answer comes by [`home::Home::judged`].
+    Question(Question),
+    /// To be counted: what became of a message that was asked about, and how long it waited, in
+    /// microseconds.
+    Judged(Fate, u64),
 }
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ impl Unique {
         (left_us > 0).then(|| u32::try_from(left_us.div_ceil(1_000)).unwrap_or(u32::MAX))
     }
 
+    /// A text that was accepted is shown to nobody after all.
+    pub fn forget(&mut self, content: &Content) {
+        let Content::Text(text) = content else { return };
+        self.last.remove(&hash_bytes(self.seed, text));
+    }
+
     /// A text was accepted.
     pub fn hear(&mut self, content: &Content, unique_s: u32, now: Tick) {
         if unique_s == 0 {

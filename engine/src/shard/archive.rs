@@ -59,7 +59,7 @@ impl Shard {
                 let says = !batch.messages.is_empty() || batch.recalls().next().is_some();
                 says.then(|| Arc::clone(batch))
             }
-            Output::Held(_) | Output::Verdict(_) => None,
+            _ => None,
         });
         self.archive.batches.extend(batches);
     }

@@ -126,6 +126,7 @@ impl Edge {
             seq: Default::default(),
             code: Some(code),
             retry_after_ms: until_window_end_ms(now, self.admission_us),
+            text: String::new(),
         }
     }
 

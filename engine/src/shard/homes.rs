@@ -137,6 +137,7 @@ impl Shard {
                 seq: Default::default(),
                 code: Some(code),
                 retry_after_ms: 0,
+                text: String::new(),
             }));
         }
         self.metrics.book(&books);
@@ -181,6 +182,8 @@ impl Shard {
                         self.post(*shard, Message::Held(batch.clone()));
                     }
                 }
+                Output::Question(question) => self.questions.put(question, &self.metrics),
+                Output::Judged(fate, waited_us) => self.count_judged(fate, waited_us),
                 Output::Verdict(verdict) => match verdict.origin {
                     Origin::Backend { request, index } => {
                         self.backend_verdict(request, index, &verdict)
@@ -219,7 +222,7 @@ impl Shard {
                 if self.homes.by_name.contains_key(&room) {
                     return reply(Err(Code::AlreadyExists));
                 }
-                let opened = self.open_home(&room, settings, false);
+                let opened = self.open_home(&room, *settings, false);
                 reply(opened.map(|number| self.homes.slab.get(number).home.info()));
             }
             Command::Get { room, reply } => {
@@ -227,7 +230,7 @@ impl Shard {
             }
             Command::Update { room, settings, reply } => {
                 let updated = self.hosted(&room).map(|number| {
-                    let settings = Arc::new(settings);
+                    let settings = Arc::from(settings);
                     self.homes.slab.get_mut(number).home.update(settings);
                     self.tell_updated(number);
                     self.schedule_home(number);

@@ -263,6 +263,9 @@ impl Shard {
                 }
             }
             Tell::Resync { mcast } => self.pass_on(mcast, Delivery::Resync),
+            Tell::Judged { room, epoch, number, judgement, .. } => {
+                self.home_judged(&room, epoch, number, judgement);
+            }
             Tell::Anew { number } => self.begin_anew(number),
             // Compiled first, beside the shards; what comes here is made of it.
             Tell::Filter(_) => {}

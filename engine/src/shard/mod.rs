@@ -21,6 +21,7 @@ mod mcasts;
 pub mod members;
 pub mod message;
 mod presence;
+mod questions;
 mod reopen;
 mod rooms;
 mod sample;
@@ -51,6 +52,7 @@ use lag::Lag;
 use mcasts::Mcasts;
 use message::Message;
 use presence::Presence;
+use questions::Questions;
 use rooms::Rooms;
 use schedule::Schedule;
 use slab::Slab;
@@ -132,6 +134,7 @@ pub struct Shard {
     room_schedule: Schedule,
     homes: Homes,
     archive: archive::Archive,
+    questions: Questions,
     announcements: announce::Announcements,
     verdicts: Verdicts,
     filtering: Filtering,
@@ -203,6 +206,7 @@ impl Shard {
             room_schedule: Schedule::default(),
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
+            questions: Questions::default(),
             announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
             filtering: Filtering::default(),
@@ -307,6 +311,7 @@ impl Shard {
                 seq: verdict.seq.0,
                 code: verdict.code.map_or(0, Code::number),
                 retry_after_ms: verdict.retry_after_ms,
+                text: verdict.text,
             };
             self.verdicts.add(ConnSlot(conn), generation, room.as_str(), told);
         }

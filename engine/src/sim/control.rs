@@ -88,12 +88,14 @@ pub(crate) fn create(world: &mut World, room: &str, settings: RoomSettings) {
     let reply = reply(world, |answers, answer: Result<RoomInfo, Code>| {
         answers.created.extend(answer);
     });
+    let settings = Box::new(settings);
     hand(world, room, Command::Create { room: room_id(room), settings, reply });
 }
 
 /// A backend changes a room.
 pub(crate) fn update(world: &mut World, room: &str, settings: RoomSettings) {
     let reply = reply(world, |_, _: Result<RoomInfo, Code>| {});
+    let settings = Box::new(settings);
     hand(world, room, Command::Update { room: room_id(room), settings, reply });
 }
 

@@ -3,7 +3,7 @@
 
 use super::sentences::{HOST, JUDGE};
 use super::*;
-use crate::cluster::home::home_of_name;
+use crate::cluster::home::{home_of, home_of_name};
 use uproar_proto::control::{Ask, Asked, Membership, Tell};
 use uproar_proto::error::Code;
 use uproar_proto::ids::McastId;
@@ -45,6 +45,10 @@ pub(super) fn tell(world: &mut World, tell: Tell) {
         Tell::Join { user, .. } => vec![home(world, &McastId::user(user))],
         Tell::Leave { user, group, .. } => {
             vec![home(world, &McastId::user(user)), home(world, &McastId::group(group))]
+        }
+        Tell::Judged { room, .. } => {
+            let config = &world.plan.config;
+            vec![usize::from(home_of(room, world.plan.shards, config.seed).0)]
         }
         Tell::Close { .. }
         | Tell::Generation(_)

@@ -2,11 +2,12 @@
 //! were told. Taken from the messages between shards, which no client sees, and compared with what
 //! every client gets.
 
-use crate::router::Batch;
+use crate::router::{Admitted, Batch};
+use crate::seam::Tick;
 use crate::shard::message::Message;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use uproar_proto::control::Content;
+use uproar_proto::control::{BeforePublish, Content, Judgement, Question};
 use uproar_proto::v1::{self, Class, Outcome};
 
 /// A publish, by the id that no other has.
@@ -15,6 +16,12 @@ pub(crate) struct Published {
     pub(crate) room: String,
     pub(crate) class: Class,
     pub(crate) content: Content,
+}
+
+/// What a platform was asked about a message, and said.
+struct Asked {
+    until: Tick,
+    judgement: Option<Judgement>,
 }
 
 /// One message in a room's order.
@@ -39,6 +46,9 @@ pub(crate) struct Ledger {
     /// Where each message stands: its epoch and seq.
     places: BTreeMap<Vec<u8>, (u64, u64)>,
     verdicts: BTreeMap<Vec<u8>, (Outcome, u64)>,
+    /// As every room of the world is set.
+    before_publish: BeforePublish,
+    asked: BTreeMap<Vec<u8>, Asked>,
     /// Likes in offers that came back for want of room.
     pub(crate) likes_refused: u64,
     /// Gap frames and the messages they named, as clients got them; lost batches apart.
@@ -48,6 +58,58 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// Of a world whose rooms are set so.
+    pub(crate) fn of(before_publish: BeforePublish) -> Ledger {
+        Ledger { before_publish, ..Ledger::default() }
+    }
+
+    /// A home asks about a message; `is_lost`: it is told at once that nobody could be asked.
+    pub(crate) fn asked(&mut self, question: &Question, now: Tick, is_lost: bool) {
+        assert_eq!(question.message.seq, 0, "what is asked about has no place yet");
+        let id = question.message.client_msg_id.to_vec();
+        assert!(!self.places.contains_key(&id), "a message was ordered before it was asked about");
+        let until = now.after_ms(u64::from(question.wait_ms));
+        let judgement = is_lost.then_some(Judgement::Undecided);
+        let old = self.asked.insert(id, Asked { until, judgement });
+        assert!(old.is_none(), "a message is asked about once");
+    }
+
+    /// The platform says something, which may come too late.
+    pub(crate) fn answered(&mut self, question: &Question, judgement: Judgement) {
+        let asked = self.asked.get_mut(&question.message.client_msg_id[..]);
+        asked.expect("only what was asked is answered").judgement = Some(judgement);
+    }
+
+    /// A message has got its place in the order: by right?
+    fn passes(&mut self, message: &Admitted, now: Tick) {
+        let is_asked = matches!(message.class, Class::Chat | Class::Gift)
+            && self.before_publish != BeforePublish::Off
+            && !matches!(&*message.user, "judge" | "backend");
+        let Some(asked) = self.asked.get(&message.client_msg_id[..]) else {
+            return assert!(!is_asked, "nobody was asked about a message of {}", message.user);
+        };
+        assert!(is_asked, "a platform was asked about a message of {}", message.user);
+        let is_over = self.before_publish == BeforePublish::Open && asked.until <= now;
+        let said = self.published.get_mut(&message.client_msg_id[..]).expect("it was published");
+        match &asked.judgement {
+            Some(Judgement::Allow) => {}
+            Some(Judgement::Replace(text)) if !text.is_empty() => {
+                let text = Content::Text(Bytes::from(text.clone()));
+                if message.content == text {
+                    said.content = text;
+                } else {
+                    assert_eq!(self.before_publish, BeforePublish::Open, "it is not replaced");
+                }
+            }
+            Some(Judgement::Replace(_) | Judgement::Undecided) => {
+                assert_eq!(self.before_publish, BeforePublish::Open, "nobody decided");
+            }
+            None | Some(Judgement::Refuse(..)) => {
+                assert!(is_over, "shown before it was decided about, or though it was refused");
+            }
+        }
+    }
+
     /// A client or a backend is about to say something.
     pub(crate) fn publish(&mut self, id: &[u8], room: &str, class: Class, content: Content) {
         let published = Published { room: room.to_owned(), class, content };
@@ -61,19 +123,25 @@ impl Ledger {
     }
 
     /// A message between shards, as it leaves its shard.
-    pub(crate) fn overhear(&mut self, message: &Message) {
+    pub(crate) fn overhear(&mut self, message: &Message, now: Tick) {
         match message {
-            Message::Flush(batch) => self.batch(batch),
+            Message::Flush(batch) => self.batch(batch, now),
+            Message::Held(batch) => batch.messages.iter().for_each(|m| self.passes(m, now)),
             Message::Attached { room, answer: Ok(state) } => {
                 self.begins(room.to_string(), state.epoch.0);
-                state.history.iter().for_each(|batch| self.batch(batch));
+                state.history.iter().for_each(|batch| self.batch(batch, now));
             }
             _ => {}
         }
     }
 
-    fn batch(&mut self, batch: &Batch) {
+    fn batch(&mut self, batch: &Batch, now: Tick) {
         let (room, epoch) = (batch.room.to_string(), batch.epoch.0);
+        for message in batch.messages.iter().filter(|message| !message.gone) {
+            if !self.places.contains_key(&message.client_msg_id[..]) {
+                self.passes(message, now);
+            }
+        }
         let life = self.lives.entry((room.clone(), epoch)).or_default();
         life.recalled.extend(batch.recalled());
         let mut seq = batch.seq_before();

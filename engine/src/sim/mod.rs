@@ -14,6 +14,9 @@ mod control;
 mod crowd;
 #[cfg(test)]
 mod inboxes;
+#[cfg(test)]
+mod judged;
+mod judging;
 mod ledger;
 #[cfg(test)]
 mod live;
@@ -43,6 +46,7 @@ use ledger::Ledger;
 use mail::Mail;
 use net::Net;
 use std::sync::Arc;
+use uproar_proto::control::Question;
 use uproar_proto::v1;
 use uproar_proto::wire::Variant;
 
@@ -70,6 +74,8 @@ pub struct World {
     pub(crate) accounts: Vec<Account>,
     pub(crate) answers: control::Shared,
     pub(crate) ledger: Ledger,
+    /// What the platform was asked and has not answered.
+    pub(crate) questions: Vec<Question>,
     /// A hash of every action of every turn and every byte any client got: two runs of a seed
     /// agree on it.
     pub(crate) trace: u64,
@@ -134,7 +140,8 @@ impl World {
             clients: Vec::new(),
             accounts: crowd::accounts(now.unix_ms),
             answers: control::Shared::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::of(plan.config.rooms.defaults.before_publish),
+            questions: Vec::new(),
             trace: plan.seed,
             ids: 0,
             was_late: false,
@@ -194,6 +201,7 @@ impl World {
         }
         crowd::act(self);
         control::act(self);
+        judging::act(self);
         for _ in 0..self.nodes.len() {
             let shard = self.rng.below(self.nodes.len() as u64) as usize;
             if self.rng.below(1000) < faults.shard_slow {
@@ -253,6 +261,7 @@ impl World {
         }
         driver.perform(node.shard.frames(), actions);
         actions.clear();
+        judging::hear(self, number);
         self.carry(number, outbox);
         control::hear(self);
         check::after_turn(self, number);
@@ -263,7 +272,7 @@ impl World {
     fn carry(&mut self, from: usize, outbox: Vec<(u16, Message)>) {
         self.mail.retry(from);
         for (to, message) in outbox {
-            self.ledger.overhear(&message);
+            self.ledger.overhear(&message, self.now.tick);
             if let Err(message) = self.mail.send(from, usize::from(to), message) {
                 if self.told {
                     println!("{:18} undeliverable: {}", "", check::name(&message));

@@ -3,6 +3,7 @@
 //! others far more often than any real day would.
 
 use super::World;
+use super::judging::{self, Platform};
 use crate::config::{Config, Rooms, Tokens, Window};
 use crate::hash::{Rng, mix};
 use uproar_proto::control::RoomSettings;
@@ -67,6 +68,7 @@ pub struct Plan {
     pub(crate) connections_max: u32,
     pub(crate) faults: Faults,
     pub(crate) habits: Habits,
+    pub(crate) platform: Platform,
     pub(crate) rooms: Vec<String>,
     /// Socket buffers are drawn between these.
     pub(crate) buffer_bytes: (u64, u64),
@@ -96,6 +98,7 @@ impl Plan {
             connections_max: 20_000,
             faults: Faults::default(),
             habits: Habits::default(),
+            platform: Platform::default(),
             rooms: vec!["room".into()],
             buffer_bytes: (256 * 1024, 256 * 1024),
             queue_max: 16_384,
@@ -111,7 +114,12 @@ impl Plan {
     pub(crate) fn drawn(seed: u64) -> Plan {
         let mut rng = Rng::new(mix(seed));
         let calm = Plan::calm(seed);
-        let config = config(&mut rng, calm.config);
+        let mut config = config(&mut rng, calm.config);
+        // Drawn apart, so that a seed's world is otherwise what it was without.
+        let mut of_platform = Rng::new(mix(seed ^ 0x6a75_6467));
+        let (platform, before_publish) = judging::drawn(&mut of_platform);
+        config.rooms.defaults.before_publish = before_publish;
+        config.rooms.before_publish_ms = 50 << of_platform.below(6);
         let small = rng.below(3) == 0;
         let mut faults = faults(&mut rng);
         if small && rng.below(2) == 0 {
@@ -123,6 +131,7 @@ impl Plan {
             connections_max: if rng.below(5) == 0 { 3 + rng.below(10) as u32 } else { 10_000 },
             faults,
             habits: habits(&mut rng),
+            platform,
             rooms: {
                 let many = if rng.below(8) == 0 { 12 } else { 1 + rng.below(4) as u8 };
                 (0..many).map(|n| char::from(b'a' + n).to_string()).collect()
@@ -282,6 +291,7 @@ fn config(rng: &mut Rng, calm: Config) -> Config {
         users_max: 16,
         poll_voters_max: 16,
         poll_every_ms: 100 + rng.below(1_000) as u32,
+        before_publish_ms: 500,
         defaults,
     };
     Config {

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use uplink::{SILENT, Uplink};
 use uproar_proto::control::{
-    Ask, Control, Engine, Lines, NodeLoad, Sample, SampleKind, SampleValue, Seen, Tell,
+    Ask, Control, Engine, Lines, NodeLoad, Question, Sample, SampleKind, SampleValue, Seen, Tell,
 };
 
 /// What waits to be told to the shards. Reached: whoever tells waits, asks among them; shards
@@ -67,6 +67,7 @@ struct Figures {
     anew: AtomicU64,
     seen_lost: AtomicU64,
     lines_lost: AtomicU64,
+    unasked: AtomicU64,
     unremembered: Arc<AtomicU64>,
 }
 
@@ -142,6 +143,7 @@ impl Client {
             ),
             count("uproar_link_presence_lost_total", "notices of presence dropped", &f.seen_lost),
             count("uproar_link_lines_lost_total", "archived lines dropped", &f.lines_lost),
+            count("uproar_link_unasked_total", "questions of rooms nobody was asked", &f.unasked),
         ]
     }
 }
@@ -186,6 +188,18 @@ impl Control for Client {
             self.shared.work.notify_one();
         } else {
             self.shared.figures.lines_lost.fetch_add(many, Relaxed);
+        }
+    }
+
+    fn question(&self, question: Question) {
+        let taken = self.shared.link().question(question);
+        match taken {
+            Ok(()) => self.shared.work.notify_one(),
+            Err(undecided) => {
+                self.shared.figures.unasked.fetch_add(1, Relaxed);
+                // Lost: the room's own deadline says the same, a moment later.
+                let _ = self.shared.tells.try_send(undecided);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Owns the promise that each ask gets exactly one answer. Never opens a connection.
 
 use crate::v1::{self, Told};
-use crate::words::{from_ask, from_lines, from_seen, to_tell};
+use crate::words::{from_ask, from_lines, from_question, from_seen, to_tell};
 use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use uproar_proto::control::{Ask, Asked, ConnectionId, Lines, Seen, Tell, refusal};
+use uproar_proto::control::{
+    Ask, Asked, ConnectionId, Judgement, Lines, Question, Seen, Tell, refusal,
+};
 use uproar_proto::error::Code;
 use uproar_proto::lanes::{Lanes, Stop};
 use uproar_proto::v1::{Ping, Send, client_frame::Body};
@@ -30,6 +32,8 @@ const SEEN_USERS_MAX: usize = 65_536;
 /// Bytes of archived lines that wait to be sent, also while control cannot be reached. Reached:
 /// dropped; the archive sees the hole by seq.
 const LINES_BYTES_MAX: usize = 16 << 20;
+/// Bytes of rooms' questions that wait to be sent. Reached: nobody is asked.
+const QUESTIONS_BYTES_MAX: usize = 4 << 20;
 /// Tries in a row that fail before the breaker opens: of the stream, or of one batch.
 const TRIES_MAX: u32 = 3;
 /// The stream is silent for this long: the breaker opens.
@@ -52,6 +56,8 @@ pub(super) struct Uplink {
     seen_users: usize,
     lines: VecDeque<v1::Lines>,
     lines_bytes: usize,
+    questions: VecDeque<v1::Question>,
+    questions_bytes: usize,
     /// In the order they were asked.
     owed: BTreeMap<u64, Owed>,
     places: HashMap<(ConnectionId, u32), u64>,
@@ -198,6 +204,34 @@ impl Uplink {
         true
     }
 
+    /// Takes a question of a room in.
+    ///
+    /// # Errors
+    /// The answer to it, where nobody can be asked.
+    pub(super) fn question(&mut self, question: Question) -> Result<(), Tell> {
+        if !self.is_up() || self.questions_bytes >= QUESTIONS_BYTES_MAX {
+            return Err(question.judged(Judgement::Undecided));
+        }
+        let question = from_question(question);
+        self.questions_bytes += question.encoded_len();
+        self.questions.push_back(question);
+        Ok(())
+    }
+
+    /// Questions for a batch that holds so many bytes already, and how many it holds then.
+    fn next_questions(&mut self, mut bytes: usize) -> (Vec<v1::Question>, usize) {
+        let mut next = Vec::new();
+        while bytes < BATCH_BYTES_MAX
+            && let Some(question) = self.questions.pop_front()
+        {
+            let of = question.encoded_len();
+            bytes += of;
+            self.questions_bytes -= of;
+            next.push(question);
+        }
+        (next, bytes)
+    }
+
     /// Lines for a batch that holds so many bytes already.
     fn next_lines(&mut self, mut bytes: usize) -> Vec<v1::Lines> {
         let mut next = Vec::new();
@@ -219,6 +253,7 @@ impl Uplink {
         let is_due = !self.waiting.is_empty()
             || !self.seen.is_empty()
             || !self.lines.is_empty()
+            || !self.questions.is_empty()
             || session.heard >= session.said + HEARD_EVERY
             || now - session.last_batch >= BEAT;
         // Control keeps so many that arrive before an earlier one, and no more.
@@ -235,11 +270,13 @@ impl Uplink {
         self.waiting_bytes -= bytes;
         self.seen_users = 0;
         let seen = std::mem::take(&mut self.seen);
+        let (questions, bytes) = self.next_questions(bytes);
         let lines = self.next_lines(bytes);
         let session = self.session.as_mut()?;
         let (name, number, heard) = (session.name, session.next_number, session.heard);
         let load = Some(load);
-        let mut batch = v1::Asks { session: name, number, heard, load, asks, seen, lines };
+        let mut batch =
+            v1::Asks { session: name, number, heard, load, asks, seen, lines, questions };
         let body = batch.encode_to_vec().into();
         let lines = std::mem::take(&mut batch.lines);
         session.in_flight.insert(number, Batch { body, tries: 0, lines });
@@ -367,7 +404,9 @@ impl Uplink {
         self.waiting.clear();
         self.seen.clear();
         self.places.clear();
-        (self.waiting_bytes, self.seen_users) = (0, 0);
+        // Their rooms wait no longer than they have said.
+        self.questions.clear();
+        (self.waiting_bytes, self.seen_users, self.questions_bytes) = (0, 0, 0);
         self.keep_lines();
         if let Some(session) = &mut self.session {
             let (name, heard) = (session.name, session.said);

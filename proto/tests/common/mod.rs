@@ -387,13 +387,14 @@ fn live_body() -> impl Strategy<Value = server_frame::Body> {
 }
 
 fn verdict() -> impl Strategy<Value = v1::Verdict> {
-    (data(), word(5), number(), any::<u32>(), any::<u32>()).prop_map(
-        |(client_msg_id, outcome, seq, code, retry_after_ms)| v1::Verdict {
+    (data(), word(5), number(), any::<u32>(), any::<u32>(), text()).prop_map(
+        |(client_msg_id, outcome, seq, code, retry_after_ms, text)| v1::Verdict {
             client_msg_id,
             outcome,
             seq,
             code,
             retry_after_ms,
+            text,
         },
     )
 }

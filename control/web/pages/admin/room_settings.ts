@@ -17,6 +17,7 @@ export interface Settings {
   unique_s: number;
   delay_ms: number;
   enter_events: boolean;
+  before_publish: string;
 }
 
 const NUMBERS = [
@@ -36,6 +37,13 @@ const SWITCHES = [
   ["members are told who comes in", "enter_events"],
 ] as const;
 
+/** What holds where the platform has not decided about a message in time. */
+const BEFORE = [
+  ["off", "nobody is asked"],
+  ["open", "asked; without an answer it passes"],
+  ["closed", "asked; without an answer it is refused"],
+] as const;
+
 export function settings(path: string, now: Settings): HTMLElement {
   const fields = NUMBERS.map(([label, name]) =>
     field(label, name, { type: "number", min: "0", required: true, value: `${now[name]}` }),
@@ -45,6 +53,11 @@ export function settings(path: string, now: Settings): HTMLElement {
   }
   const allowed = make("textarea", { name: "allowed", rows: 2, value: now.allowed.join("\n") });
   fields.push(make("label", {}, "who may always speak, a name a line ", allowed));
+  const before = BEFORE.map(([value, label]) =>
+    make("option", { value, selected: value === now.before_publish }, label),
+  );
+  const asks = make("select", { name: "before_publish" }, ...before);
+  fields.push(make("label", {}, "the platform, before a message is shown ", asks));
   let known = now;
   const form = action("Set", fields, async (given) => {
     const changed = differences(known, given);
@@ -67,6 +80,8 @@ function differences(known: Settings, given: FormData): Partial<Settings> {
     const is = given.get(name) !== null;
     if (is !== known[name]) changed[name] = is;
   }
+  const before = `${given.get("before_publish")}`;
+  if (before !== known.before_publish) changed.before_publish = before;
   const allowed = linesOf(given.get("allowed"));
   if (allowed.slice().sort().join("\n") !== known.allowed.slice().sort().join("\n")) {
     changed.allowed = allowed;

@@ -158,7 +158,7 @@ function judged(fate: Fate): void {
   talk.judged(fate);
   if (fate.outcome !== "refused") return;
   if (fate.code === SLOW_MODE || fate.code === SLOW_DOWN) return hold(fate.retry_after_ms);
-  const why = words.code(fate.code, Math.ceil(fate.retry_after_ms / 1_000));
+  const why = fate.reason || words.code(fate.code, Math.ceil(fate.retry_after_ms / 1_000));
   note(why ?? words.refused(`${fate.code}`));
 }
 

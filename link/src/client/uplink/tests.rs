@@ -380,3 +380,35 @@ fn lines_of_rooms_go_again_after_a_break_in_their_order_and_are_bounded() {
     let taken = (0..5).filter(|_| link.lines(large.clone())).count();
     assert_eq!(taken, 3);
 }
+
+#[test]
+fn questions_of_rooms_are_asked_once_or_answered_here() {
+    let (mut link, now) = up();
+    let question = |number| {
+        let message = uproar_proto::v1::Message { user: "x".repeat(1_000), ..Default::default() };
+        let room = uproar_proto::ids::RoomId::new("stage").unwrap();
+        let epoch = uproar_proto::ids::Epoch(7);
+        Question { node: 0, room, epoch, number, wait_ms: 500, message }
+    };
+    let numbers = |batch: v1::Asks| batch.questions.iter().map(|q| q.number).collect::<Vec<_>>();
+    (1..=2).for_each(|number| link.question(question(number)).unwrap());
+    assert_eq!(numbers(batch(&mut link, now).unwrap()), [1, 2]);
+    link.question(question(3)).unwrap();
+    // As many as fit into a batch, and as many as may wait.
+    let taken = (4..).take_while(|number| link.question(question(*number)).is_ok()).count();
+    assert!((4_000..4_300).contains(&taken), "{taken}");
+    let undecided = question(9).judged(Judgement::Undecided);
+    assert_eq!(link.question(question(9)), Err(undecided.clone()));
+    let first = numbers(batch(&mut link, now).unwrap());
+    assert!(first[0] == 3 && first.len() < 1_100, "{}", first.len());
+    link.question(question(5_000)).unwrap();
+    // While nothing passes nobody is asked, and what has waited is not asked later.
+    let later = now + SILENT;
+    link.broken(later);
+    assert_eq!(link.question(question(9)), Err(undecided));
+    link.begin(78, later);
+    link.stands(later);
+    assert_eq!(batch(&mut link, later).map(numbers).unwrap_or_default(), [] as [u64; 0]);
+    link.question(question(1)).unwrap();
+    assert_eq!(numbers(batch(&mut link, later).unwrap()), [1]);
+}
