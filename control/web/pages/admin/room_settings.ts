@@ -17,6 +17,7 @@ export interface Settings {
   unique_s: number;
   delay_ms: number;
   enter_events: boolean;
+  followers_only_s: number | null;
 }
 
 const NUMBERS = [
@@ -43,6 +44,8 @@ export function settings(path: string, now: Settings): HTMLElement {
   for (const [label, name] of SWITCHES) {
     fields.push(field(label, name, { type: "checkbox", checked: now[name] }));
   }
+  const followers = { type: "number", min: "0", value: `${now.followers_only_s ?? ""}` };
+  fields.push(field("for followers since, seconds; empty: all", "followers_only_s", followers));
   const allowed = make("textarea", { name: "allowed", rows: 2, value: now.allowed.join("\n") });
   fields.push(make("label", {}, "who may always speak, a name a line ", allowed));
   let known = now;
@@ -67,6 +70,9 @@ function differences(known: Settings, given: FormData): Partial<Settings> {
     const is = given.get(name) !== null;
     if (is !== known[name]) changed[name] = is;
   }
+  const since = given.get("followers_only_s");
+  const followers = since === "" || since === null ? null : Number(since);
+  if (followers !== known.followers_only_s) changed.followers_only_s = followers;
   const allowed = linesOf(given.get("allowed"));
   if (allowed.slice().sort().join("\n") !== known.allowed.slice().sort().join("\n")) {
     changed.allowed = allowed;
