@@ -8,7 +8,7 @@ use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uproar_proto::control::{Command, Present, RoomInfo, RoomSettings, SAMPLE_USERS_MAX, Which};
@@ -64,7 +64,7 @@ pub(crate) struct SettingsView {
     filter: bool,
     /// Nobody may publish but moderators, backends and those of `allowed`; likes pass.
     mute_all: bool,
-    /// Users whom neither `mute_all` nor `slow_mode_s` concerns.
+    /// Users whom neither `mute_all`, `slow_mode_s` nor `followers_only_s` concerns.
     allowed: BTreeSet<String>,
     /// A chat text that was accepted within so many seconds is refused; 0: it may come again.
     unique_s: u32,
@@ -72,6 +72,9 @@ pub(crate) struct SettingsView {
     delay_ms: u32,
     /// Members are told who comes in: each up to 500 viewers, a few beyond.
     enter_events: bool,
+    /// Chat is for who follows the room for at least so many seconds, as tokens tell (`follows`),
+    /// moderators, backends and those of `allowed`; `null`: for everybody.
+    followers_only_s: Option<u32>,
 }
 
 /// A page of rooms, by name.
@@ -105,6 +108,10 @@ pub(crate) struct CreateRoom {
     /// Up to 5,000.
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
+    /// Up to 31,536,000; `null`: off.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    followers_only_s: Option<Option<u32>>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -126,6 +133,15 @@ pub(crate) struct UpdateRoom {
     /// Up to 5,000.
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
+    /// Up to 31,536,000; `null`: off.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    followers_only_s: Option<Option<u32>>,
+}
+
+/// Tells `null`, which is a value here, from what is left out.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::<u32>::deserialize(from).map(Some)
 }
 
 impl UpdateRoom {
@@ -144,6 +160,7 @@ impl UpdateRoom {
             unique_s: self.unique_s.unwrap_or(base.unique_s),
             delay_ms: self.delay_ms.unwrap_or(base.delay_ms),
             enter_events: self.enter_events.unwrap_or(base.enter_events),
+            followers_only_s: self.followers_only_s.unwrap_or(base.followers_only_s),
         }
     }
 }
@@ -199,6 +216,7 @@ pub(crate) async fn create(
         unique_s: body.unique_s,
         delay_ms: body.delay_ms,
         enter_events: body.enter_events,
+        followers_only_s: body.followers_only_s,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -385,6 +403,7 @@ impl From<RoomSettings> for SettingsView {
             unique_s,
             delay_ms,
             enter_events,
+            followers_only_s,
         } = settings;
         SettingsView {
             attributes,
@@ -400,6 +419,7 @@ impl From<RoomSettings> for SettingsView {
             unique_s,
             delay_ms,
             enter_events,
+            followers_only_s,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! knows a connection; never reads a clock.
 
 use super::admit::{Refusal, TokenBucket, Users};
+use super::bans::Bans;
 use super::books::Books;
 use super::count::Counter;
 use super::delay::Delay;
@@ -59,7 +60,8 @@ pub struct Home {
     members: Vec<(ShardId, u64)>,
     bucket: TokenBucket,
     users: Users,
-    bans: Vec<(u64, u64)>,
+    /// Who may not enter; the shards with members see to it.
+    pub bans: Bans,
     /// Number of the admission window under way, and what it has seen.
     window: u64,
     offered: u64,
@@ -115,6 +117,7 @@ impl Home {
             history: History::new(rules),
             live: Live::new(room.clone(), epoch, settings.attributes.clone(), polls),
             unique: Unique::new(seed),
+            bans: Bans::new(rules.bans_max),
             rules: rules.clone(),
             room,
             settings,
@@ -125,7 +128,6 @@ impl Home {
             seed,
             shards: Vec::new(),
             members: Vec::new(),
-            bans: Vec::new(),
             window: 0,
             offered: 0,
             gifts: 0,
@@ -148,7 +150,6 @@ impl Home {
             // Somebody is there, or it would not ask; it tells how many soon.
             self.members(shard, 1);
         }
-        self.bans.retain(|(_, until)| *until > now.unix_ms);
         Attached {
             epoch: self.epoch,
             seq: Seq(self.seq_shown),
@@ -157,7 +158,7 @@ impl Home {
             state: self.live.told().clone(),
             viewers: self.viewers.told(),
             likes: self.likes.told(),
-            bans: self.bans.clone(),
+            bans: self.bans.all(now.unix_ms),
         }
     }
 
@@ -655,12 +656,6 @@ impl Home {
     /// A user may not speak until a wall-clock time (a past one ends it).
     pub fn mute(&mut self, user: u64, until_unix_ms: u64, now_unix_ms: u64) {
         self.users.mute(user, until_unix_ms, now_unix_ms);
-    }
-
-    /// A user may not enter until a wall-clock time; the shards check it.
-    pub fn ban(&mut self, user: u64, until_unix_ms: u64) {
-        self.bans.retain(|(key, _)| *key != user);
-        self.bans.push((user, until_unix_ms));
     }
 
     /// Connections in the room, about a second old.

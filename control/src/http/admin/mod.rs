@@ -4,6 +4,7 @@
 //! Owns the routes, and that every one that changes or shows what is not public is told in the log:
 //! from which address, and about whom (by id: a log outlives a name).
 
+pub(super) mod blocks;
 pub(super) mod export;
 pub(super) mod groups;
 pub(super) mod messages;
@@ -25,6 +26,7 @@ use uproar_proto::error::Code;
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/users", put(users::take_over))
+        .route("/v1/admin/blocks", get(blocks::list).put(blocks::put).delete(blocks::remove))
         .route("/v1/admin/users", get(users::list))
         .route("/v1/admin/users/{user}", get(users::get).delete(users::erase))
         .route("/v1/admin/users/{user}/erasure", get(users::erasure))
