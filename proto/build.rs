@@ -75,6 +75,7 @@ const OMITTED: &[&str] = &[
     "Publish.client_msg_id",
     "Publish.count",
     "Joined.slow_mode_s",
+    "Joined.followers_only_s",
     "Message.client_msg_id",
     "Verdict.seq",
     "Verdict.code",

@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) store: uproar_control::StoreConfig,
     /// People who log in with a password.
     pub(crate) accounts: uproar_control::AccountSettings,
+    /// Devices and networks that are kept out.
+    pub(crate) blocks: uproar_control::BlocksConfig,
     /// How large groups may be.
     pub(crate) groups: uproar_control::GroupsConfig,
     /// Reports of the quality of streams.
@@ -223,6 +225,7 @@ impl Config {
         self.admin.check().map_err(|e| format!("admin.{e}"))?;
         self.store.check().map_err(|e| format!("store.{e}"))?;
         self.accounts.check().map_err(|e| format!("accounts.{e}"))?;
+        self.blocks.check().map_err(|e| format!("blocks.{e}"))?;
         self.groups.check().map_err(|e| format!("groups.{e}"))?;
         self.quality.check().map_err(|e| format!("quality.{e}"))?;
         self.danmaku.check().map_err(|e| format!("danmaku.{e}"))?;

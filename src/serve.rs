@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
+use uproar_proto::blocks::BlockList;
 use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Question, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
@@ -31,23 +32,27 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let kept = base.keep()?;
     let control = kept.as_ref().map(|kept| Arc::clone(&kept.conversations) as Arc<dyn Control>);
     let danmaku = base.keep_danmaku()?;
+    let blocks = base.keep_blocks(kept.as_ref())?;
     let filter = kept.as_ref().map(|kept| Arc::clone(&kept.filters.current().list));
     let archive = danmaku.clone().map(archive_in);
     let gate = base.room_gate();
     let asked = Arc::clone(&gate);
     let questions = gate.decides().then(|| Box::new(move |one| asked.question(one)) as Questions);
-    let engine = start_engine(&base.config, control, (archive, questions), filter)?;
+    let known = Known { filter, blocks: Some(blocks.list()) };
+    let engine = start_engine(&base.config, control, (archive, questions), known)?;
     let generation = kept.as_ref().map_or(0, |kept| kept.store.generation());
     gate.serve(Arc::clone(&engine) as _, generation);
     if let Some(kept) = &kept {
         kept.serve(&base.runtime, &(Arc::clone(&engine) as _));
     }
+    base.serve_blocks(&blocks, &(Arc::clone(&engine) as _));
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
     api.danmaku.clone_from(&danmaku);
     if kept.is_none() {
         api.figures.push(Box::new(move || gate.samples()));
     }
+    api.blocks = Some(blocks);
     let http = base.serve_http(api)?;
     live(base, engine, http, Life { open_files, control: None, kept, danmaku })
 }
@@ -63,20 +68,27 @@ fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
     Box::new(move |lines| danmaku.lines(lines))
 }
 
+/// What the shards know from their first turn on, where it is known here.
+#[derive(Default)]
+pub(crate) struct Known {
+    filter: Option<Arc<FilterList>>,
+    blocks: Option<Arc<BlockList>>,
+}
+
 /// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// `archive`, what they ask to `questions`, where there is one. Messages are held against `filter`
-/// from the first one on.
+/// `archive`, what they ask to `questions`, where there is one.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
     (archive, questions): (Option<Archive>, Option<Questions>),
-    filter: Option<Arc<FilterList>>,
+    known: Known,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
         let questions = questions.map(uproar_engine::relay_questions).transpose()?;
-        let ways = Ways { asks, archive, questions, filter };
+        let Known { filter, blocks } = known;
+        let ways = Ways { asks, archive, questions, filter, blocks };
         uproar_engine::start_with(config.engine.clone(), ways)
     };
     let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));

@@ -5,7 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Archive, Life, Questions, at_once, live, start_engine};
+use crate::serve::{Archive, Known, Life, Questions, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{
     Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
@@ -39,9 +39,12 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let issuers = issuers.map_err(|e| Failure::Usage(format!("engine.tokens.{e}")))?;
     let nodes = Arc::<Nodes>::default();
     kept.serve(&base.runtime, &(Arc::clone(&nodes) as Arc<dyn Engine>));
+    let blocks = base.keep_blocks(Some(&kept))?;
+    base.serve_blocks(&blocks, &(Arc::clone(&nodes) as _));
     let danmaku = base.keep_danmaku()?;
     let mut api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
     api.danmaku.clone_from(&danmaku);
+    api.blocks = Some(blocks);
     let http = base.serve_http(api)?;
     let conversations = Arc::clone(&kept.conversations);
     let gate = base.room_gate();
@@ -116,7 +119,8 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let asked = Arc::clone(&client) as Arc<dyn Control>;
     let of_rooms = Arc::clone(&client);
     let questions: Questions = Box::new(move |one: Question| of_rooms.question(one));
-    let engine = start_engine(&base.config, Some(asked), (archive, Some(questions)), None)?;
+    let ways = (archive, Some(questions));
+    let engine = start_engine(&base.config, Some(asked), ways, Known::default())?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);

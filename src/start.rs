@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{
-    AdminLogin, Api, Conversations, Danmaku, Filters, RoomGate, Rules, Store, Webhooks,
+    AdminLogin, Api, Blocks, Conversations, Danmaku, Filters, RoomGate, Rules, Store, Webhooks,
 };
 use uproar_proto::control::{Ask, Control, Engine, Lines, Question, Seen};
 use uproar_proto::issuers::Issuers;
@@ -154,6 +154,18 @@ impl Base {
         opened.map(Some).map_err(Failure::Failed)
     }
 
+    /// Who is kept out: as the store has it, or nobody yet where there is none.
+    pub(crate) fn keep_blocks(&self, kept: Option<&Kept>) -> Result<Arc<Blocks>, Failure> {
+        let opened = Blocks::open(kept.map(|kept| &kept.store), &self.config.blocks);
+        self.runtime.block_on(opened).map_err(Failure::Failed)
+    }
+
+    /// Begins to tell `engine` of it.
+    pub(crate) fn serve_blocks(&self, blocks: &Arc<Blocks>, engine: &Arc<dyn Engine>) {
+        let _on = self.runtime.enter();
+        blocks.serve(Arc::clone(engine));
+    }
+
     /// Begins to keep danmaku, where that is wanted.
     pub(crate) fn keep_danmaku(&self) -> Result<Option<Arc<Danmaku>>, Failure> {
         let config = &self.config.danmaku;
@@ -191,6 +203,7 @@ impl Base {
             accounts: config.accounts.clone(),
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
             filters: kept.map(|kept| Arc::clone(&kept.filters)),
+            blocks: None,
             quality: config.quality.clone(),
             audit_days: config.store.audit_days,
             danmaku: None,

@@ -53,6 +53,7 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
         rooms: args.rooms.clone(),
         publish: args.publish.clone(),
         moderate: args.moderate,
+        follows: None,
         sid: None,
         nbf: None,
     };

@@ -6,6 +6,7 @@
 
 use crate::fault::Fault;
 use crate::store::{Dialect, Store, StoreError, filter as rows};
+use crate::tell::keep_telling;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,10 +16,6 @@ use uproar_filter::{Filter, List};
 use uproar_proto::control::{Engine, FilterList, Sample, SampleKind, SampleValue, Tell};
 use uproar_proto::error::Code;
 
-/// Between two lists that are told: a node buffers what it has not heard, and a list may be large.
-const TELL_EVERY: Duration = Duration::from_millis(200);
-/// An engine whose queue is full takes it within turns.
-const TELL_RETRY: Duration = Duration::from_millis(5);
 /// How often a store that several servers share is asked for the version of its list.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Tries to change a list that another server changes at the same time.
@@ -84,18 +81,7 @@ impl Filters {
 
     /// Tells `engine` of the list, now and whenever it changes; on the caller's tokio runtime.
     pub fn serve(self: &Arc<Filters>, engine: Arc<dyn Engine>) {
-        let mut told = self.told.subscribe();
-        told.mark_changed();
-        tokio::spawn(async move {
-            while told.changed().await.is_ok() {
-                let mut tell = Tell::Filter(Arc::clone(&told.borrow_and_update()));
-                while let Err(back) = engine.tell(tell) {
-                    sleep(TELL_RETRY).await;
-                    tell = back;
-                }
-                sleep(TELL_EVERY).await;
-            }
-        });
+        keep_telling(self.told.subscribe(), engine, Tell::Filter);
         if self.store.dialect() == Dialect::Mysql {
             let filters = Arc::downgrade(self);
             tokio::spawn(async move {

@@ -8,6 +8,7 @@
 pub mod accounts;
 mod admin_login;
 mod audit;
+mod blocks;
 pub mod config;
 pub mod conversations;
 pub mod danmaku;
@@ -30,11 +31,13 @@ mod refresh;
 pub mod relations;
 mod search;
 pub mod store;
+mod tell;
 pub mod tokens;
 mod webhooks;
 
 pub use accounts::AccountSettings;
 pub use admin_login::AdminLogin;
+pub use blocks::{Blocks, BlocksConfig};
 pub use config::GroupsConfig;
 pub use config::{AdminConfig, Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};

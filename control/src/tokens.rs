@@ -218,6 +218,7 @@ pub fn check(claims: &Claims) -> Result<(), String> {
             ));
         }
     }
+    claims.check_follows()?;
     for class in claims.publish.as_deref().unwrap_or_default() {
         if !CLASSES.contains(&class.as_str()) {
             return Err(format!("publish holds {class:?}; allowed are {}", CLASSES.join(", ")));
@@ -268,6 +269,7 @@ mod tests {
             rooms: Some(vec!["stage".into(), "back-*".into()]),
             publish: Some(vec!["chat".into(), "gift".into()]),
             moderate: true,
+            follows: Some([("stage".into(), 7)].into()),
             sid: None,
             nbf: None,
         }
@@ -372,6 +374,8 @@ mod tests {
         assert!(key.mint(&bad_room).unwrap_err().contains("\"a b\""));
         let inner_star = Claims { rooms: Some(vec!["a*b".into()]), ..alice() };
         assert!(key.mint(&inner_star).is_err());
+        let bad_follow = Claims { follows: Some([("a b".into(), 1)].into()), ..alice() };
+        assert!(check(&bad_follow).unwrap_err().contains("follows holds \"a b\""));
         let bad_class = Claims { publish: Some(vec!["shout".into()]), ..alice() };
         assert!(key.mint(&bad_class).unwrap_err().contains("\"shout\""));
         let every_room = Claims { rooms: Some(vec!["*".into()]), ..alice() };

@@ -188,6 +188,9 @@ pub struct Rooms {
     pub system_messages_max: u32,
     /// Users a room remembers for limits, slow mode and mutes. Full: the longest idle is forgotten.
     pub users_max: u32,
+    /// Users, devices and addresses that are banned from one room, about 100 bytes each. Full: the
+    /// ban that ends first makes room, counted.
+    pub bans_max: u32,
     /// Users who may answer one poll: 9 to 20 bytes each while it is open, 36 MiB at the default.
     /// More: their answers are refused with `LIMIT_REACHED`.
     pub poll_voters_max: u32,
@@ -216,6 +219,7 @@ impl Default for Rooms {
             likes_per_frame_max: 100,
             system_messages_max: 64,
             users_max: 10_000,
+            bans_max: 10_000,
             poll_voters_max: 2_000_000,
             poll_every_ms: 1_000,
             before_publish_ms: 500,
@@ -292,6 +296,7 @@ impl Config {
             ("rooms.likes_per_frame_max", r.likes_per_frame_max, 1, 1_000_000),
             ("rooms.system_messages_max", r.system_messages_max, 1, 10_000),
             ("rooms.users_max", r.users_max, 16, 1 << 20),
+            ("rooms.bans_max", r.bans_max, 16, 1 << 20),
             ("rooms.poll_voters_max", r.poll_voters_max, 1, 1 << 26),
             ("rooms.poll_every_ms", r.poll_every_ms, 100, 60_000),
             ("rooms.before_publish_ms", r.before_publish_ms, 50, 5_000),

@@ -4,6 +4,7 @@
 //! Owns no state of a room. Replies leave a shard over a relay: a shard has a descriptor table of
 //! its own, and must not wake somebody else's runtime from it.
 
+use crate::blocks::{self, Blocks};
 use crate::cluster::home::{home_of, home_of_name};
 use crate::config::Config;
 use crate::filters::{self, Filters};
@@ -48,6 +49,7 @@ const BACKLOG: u32 = 4096;
 pub struct Engine {
     running: Running<Message>,
     filters: Filters,
+    blocks: Blocks,
     relay: Relay<Answer>,
     issuers: Arc<Issuers>,
     /// What clients are told to connect to; empty: where they do.
@@ -108,6 +110,8 @@ pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
     let (config, given) = (Arc::new(config), metrics.clone());
     let filter = ways.filter.as_ref().map(filters::compile).transpose()?;
     let first = filter.as_ref().map(|now| Arc::clone(&now.active));
+    let blocks = ways.blocks.as_ref().map(|list| blocks::make(list, seed));
+    let blocked = blocks.as_ref().map(|now| Arc::clone(&now.active));
     let running = io::launch(launch, move |info| {
         let mut shard = Shard::new(
             ShardId(info.index),
@@ -119,11 +123,13 @@ pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
             info.connections_max,
         );
         first.iter().for_each(|active| shard.use_filter(Arc::clone(active)));
+        blocked.iter().for_each(|active| shard.use_blocks(Arc::clone(active)));
         Hosted::new(shard, ways.clone())
     });
     let running = running.map_err(|e| e.to_string())?;
     Ok(Engine {
         filters: Filters::start(running.poster(), filter)?,
+        blocks: Blocks::start(running.poster(), blocks, seed)?,
         running,
         relay,
         issuers,
@@ -219,8 +225,16 @@ impl Engine {
             Command::Publish { room, messages, reply } => {
                 (name(&room), Command::Publish { room, messages, reply: self.over_relay(reply) })
             }
-            Command::Kick { room, user, ban_s, reply } => {
-                (name(&room), Command::Kick { room, user, ban_s, reply: self.over_relay(reply) })
+            Command::Kick { room, user, ban_s, with, reply } => {
+                let reply = self.over_relay(reply);
+                (name(&room), Command::Kick { room, user, ban_s, with, reply })
+            }
+            Command::Unban { room, user, reply } => {
+                (name(&room), Command::Unban { room, user, reply: self.over_relay(reply) })
+            }
+            Command::Bans { room, after, limit, reply } => {
+                let reply = self.over_relay(reply);
+                (name(&room), Command::Bans { room, after, limit, reply })
             }
             Command::Mute { room, user, mute_s, reply } => {
                 (name(&room), Command::Mute { room, user, mute_s, reply: self.over_relay(reply) })
@@ -328,6 +342,10 @@ impl control::Engine for Engine {
                 self.filters.told(Arc::clone(list));
                 return Ok(());
             }
+            Tell::Blocks(list) => {
+                self.blocks.told(Arc::clone(list));
+                return Ok(());
+            }
             Tell::Close { .. }
             | Tell::Generation(_)
             | Tell::Anew { .. }
@@ -384,6 +402,7 @@ impl control::Engine for Engine {
             }
         }
         samples.extend(self.filters.samples());
+        samples.extend(self.blocks.samples());
         samples.push(Sample {
             name: "uproar_io_driver",
             help: "1 for the driver in use, with the reason it was chosen",

@@ -1,36 +1,25 @@
 //! What messages are held against: compiled beside the shards, and handed to all of them.
 //!
-//! Owns the thread that compiles a list and the newest list that waits for it. Shards go on with
-//! the list they have until the next one is ready, and never compile, nor free, one themselves.
-//! Never looks at a message.
+//! Owns how a list is compiled and what of it is counted. How it comes to the shards is
+//! [`Snapshots`]' business. Never looks at a message.
 
-use crate::io::{Poster, Relay, relay, thread_cpu_us};
+use crate::io::{Poster, thread_cpu_us};
 use crate::shard::filter::Active;
 use crate::shard::message::Message;
+use crate::snapshot::{Ready, Snapshots};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use uproar_filter::{Filter, List};
 use uproar_proto::control::{FilterList, Sample, SampleKind, SampleValue};
-
-/// A queue of a shard that is full empties within turns.
-const POST_RETRY: Duration = Duration::from_millis(1);
-/// How often it is looked whether all shards have taken the next list.
-const LET_GO_EVERY: Duration = Duration::from_millis(5);
-/// Looks before a list is left to the last shard that has it: a second.
-const LET_GO_LOOKS: u32 = 200;
 
 /// See the module.
 pub(crate) struct Filters {
     state: Arc<State>,
-    /// Wakes the thread. Full: it is awake, and looks for the newest list afterwards.
-    work: Relay<()>,
+    snapshots: Snapshots<FilterList>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Told and not compiled; one that is not the newest any more is never compiled.
-    next: Mutex<Option<Arc<FilterList>>>,
     words: AtomicU64,
     regexes: AtomicU64,
     bytes: AtomicU64,
@@ -46,39 +35,30 @@ impl Filters {
     /// Where the thread cannot be started.
     pub(crate) fn start(poster: Poster<Message>, now: Option<Now>) -> Result<Filters, String> {
         let state = Arc::<State>::default();
-        let first = now.as_ref().map(|now| Arc::clone(&now.list)).unwrap_or_default();
-        let mut active = now.map(|now| {
+        let now = now.map(|now| {
             state.count(&now.compiled);
-            now.active
+            Ready { list: now.list, active: now.active }
         });
         let of = Arc::clone(&state);
-        // Whoever is linked anew is told again what it has.
-        let mut before = first;
-        let take = move |()| {
-            let next = of.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some(list) = next.filter(|list| **list != *before) else { return };
-            match compile(&list) {
-                Ok(next) => {
-                    hand_out(&poster, &next.active);
-                    of.count(&next.compiled);
-                    tracing::info!(version = list.version, "another filter list is in effect");
-                    let_go(active.replace(next.active));
-                    before = list;
-                }
-                Err(error) => {
-                    of.failed.fetch_add(1, Relaxed);
-                    tracing::error!(version = list.version, %error, "a filter list is no good");
-                }
+        let make = move |list: &Arc<FilterList>| match compile(list) {
+            Ok(next) => {
+                of.count(&next.compiled);
+                tracing::info!(version = list.version, "another filter list is in effect");
+                Some(next.active)
+            }
+            Err(error) => {
+                of.failed.fetch_add(1, Relaxed);
+                tracing::error!(version = list.version, %error, "a filter list is no good");
+                None
             }
         };
-        let work = relay("filter", 1, take).map_err(|e| e.to_string())?;
-        Ok(Filters { state, work })
+        let snapshots = Snapshots::start("filter", poster, now, make, Message::Filter)?;
+        Ok(Filters { state, snapshots })
     }
 
     /// This list is to be in effect.
     pub(crate) fn told(&self, list: Arc<FilterList>) {
-        *self.state.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(list);
-        let _ = self.work.hand(());
+        self.snapshots.told(list);
     }
 
     /// Figures for `/metrics`.
@@ -148,29 +128,4 @@ pub(crate) fn compile(list: &Arc<FilterList>) -> Result<Now, String> {
     };
     let active = Arc::new(Active { version: list.version, filter });
     Ok(Now { active, list: Arc::clone(list), compiled })
-}
-
-/// Every shard gets it, in the end: a shard whose queue is closed needs none.
-fn hand_out(poster: &Poster<Message>, next: &Arc<Active>) {
-    for shard in 0..poster.threads() {
-        let mut message = Message::Filter(Arc::clone(next));
-        while let Err(back) = poster.post(shard, message) {
-            if poster.is_closed(shard) {
-                break;
-            }
-            message = back;
-            std::thread::sleep(POST_RETRY);
-        }
-    }
-}
-
-/// Frees a list here, once no shard has it any more: megabytes are not freed between two messages.
-fn let_go(before: Option<Arc<Active>>) {
-    let Some(before) = before else { return };
-    for _ in 0..LET_GO_LOOKS {
-        if Arc::strong_count(&before) == 1 {
-            return;
-        }
-        std::thread::sleep(LET_GO_EVERY);
-    }
 }

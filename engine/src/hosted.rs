@@ -9,6 +9,7 @@ use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
+use uproar_proto::blocks::BlockList;
 use uproar_proto::control::{Ask, FilterList, Question, Seen};
 
 /// What a shard has for control.
@@ -36,6 +37,8 @@ pub struct Ways {
     pub questions: Option<Relay<Question>>,
     /// What messages are held against from the first one on.
     pub filter: Option<Arc<FilterList>>,
+    /// Who may not connect, from the first connection on.
+    pub blocks: Option<Arc<BlockList>>,
 }
 
 impl Hosted {

@@ -5,6 +5,7 @@
 //! control plane on the live path, never stores anything.
 #![deny(unsafe_code)]
 
+mod blocks;
 pub mod cluster;
 pub mod config;
 mod engine;
@@ -18,6 +19,7 @@ pub mod seam;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod snapshot;
 
 pub use engine::{Engine, relay_archive, relay_asks, relay_questions, start, start_with};
 pub use hosted::{Upward, Ways};

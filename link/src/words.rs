@@ -3,8 +3,9 @@
 //! The node of a connection does not travel: an engine knows none, and control says which node a
 //! message came from.
 
-use crate::v1::{self, ask, close, judged, tell};
+use crate::v1::{self, ask, block, close, judged, tell};
 use std::sync::Arc;
+use uproar_proto::blocks::{Block, BlockKind, BlockList};
 use uproar_proto::control::{
     Ask, Asked, Closed, ConnectionId, FilterList, Judgement, Lines, Membership, Question, Seen,
     Tell,
@@ -146,6 +147,24 @@ fn mcast(name: &str) -> Result<McastId, Bad> {
     McastId::named(name).ok_or("an unknown kind of mcast")
 }
 
+fn from_block(block: Block) -> v1::Block {
+    let Block { kind, value, until_s } = block;
+    let of = match kind {
+        BlockKind::Device => block::Of::Device(value),
+        BlockKind::Address => block::Of::Network(value),
+    };
+    v1::Block { of: Some(of), until_s }
+}
+
+fn to_block(block: v1::Block) -> Result<Block, Bad> {
+    let v1::Block { of, until_s } = block;
+    let (kind, value) = match of.ok_or("a block of nothing")? {
+        block::Of::Device(device) => (BlockKind::Device, device),
+        block::Of::Network(network) => (BlockKind::Address, network),
+    };
+    Ok(Block { kind, value, until_s })
+}
+
 /// As it goes to engines; `None`: it never leaves the engine's side.
 pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
     let what = match tell {
@@ -178,6 +197,11 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
         Tell::Filter(list) => {
             let FilterList { version, words, regexes } = Arc::unwrap_or_clone(list);
             tell::What::Filter(v1::Filter { version, words, regexes })
+        }
+        Tell::Blocks(list) => {
+            let BlockList { version, blocks } = Arc::unwrap_or_clone(list);
+            let blocks = blocks.into_iter().map(from_block).collect();
+            tell::What::Blocks(v1::Blocks { version, blocks })
         }
         Tell::Announce { id, message } => {
             tell::What::Announce(v1::Announce { id, message: Some(*message) })
@@ -233,6 +257,10 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
         tell::What::Generation(generation) => Tell::Generation(generation),
         tell::What::Filter(v1::Filter { version, words, regexes }) => {
             Tell::Filter(Arc::new(FilterList { version, words, regexes }))
+        }
+        tell::What::Blocks(v1::Blocks { version, blocks }) => {
+            let blocks = blocks.into_iter().map(to_block).collect::<Result<_, _>>()?;
+            Tell::Blocks(Arc::new(BlockList { version, blocks }))
         }
         tell::What::Announce(v1::Announce { id, message }) => {
             Tell::Announce { id, message: Box::new(message.ok_or("an announcement of nothing")?) }
@@ -301,6 +329,13 @@ mod tests {
                 version: u64::MAX,
                 words: "a\n\u{5fae}\u{4fe1}".into(),
                 regexes: "b+".into(),
+            })),
+            Tell::Blocks(Arc::new(BlockList {
+                version: 7,
+                blocks: vec![
+                    Block { kind: BlockKind::Device, value: "\u{5fae}".into(), until_s: u64::MAX },
+                    Block { kind: BlockKind::Address, value: "10.0.0.0/8".into(), until_s: 0 },
+                ],
             })),
             Tell::Announce { id: 7, message: Box::default() },
             judged(Judgement::Allow),

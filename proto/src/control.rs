@@ -3,6 +3,7 @@
 //!
 //! `control` is never called on the live path: nothing here is awaited by a shard.
 
+use crate::blocks::BlockList;
 use crate::error::Code;
 use crate::ids::{CONVERSATION_BYTES_MAX, Epoch, McastId, RoomId};
 use crate::token::USER_BYTES_MAX;
@@ -49,7 +50,7 @@ pub struct RoomSettings {
     pub filter: bool,
     /// Nobody may publish but who is exempt, on the list `allowed`, or a backend; likes pass.
     pub mute_all: bool,
-    /// Users whom neither `mute_all` nor `slow_mode_s` concerns; at most 1,000 names.
+    /// Users whom neither `mute_all`, `slow_mode_s` nor `followers_only_s` concerns; at most 1,000 names.
     pub allowed: BTreeSet<String>,
     /// A chat text that the room accepted within so many seconds is refused; 0: it may come again.
     pub unique_s: u32,
@@ -59,6 +60,8 @@ pub struct RoomSettings {
     pub enter_events: bool,
     /// Whether the platform decides about chat and gifts before anybody sees them.
     pub before_publish: BeforePublish,
+    /// Chat is for who follows the room for at least so many seconds; to 31,536,000. `None`: off.
+    pub followers_only_s: Option<u32>,
 }
 
 impl Default for RoomSettings {
@@ -78,6 +81,7 @@ impl Default for RoomSettings {
             delay_ms: 0,
             enter_events: false,
             before_publish: BeforePublish::Off,
+            followers_only_s: None,
         }
     }
 }
@@ -95,6 +99,7 @@ impl RoomSettings {
             ("payload_bytes_max", self.payload_bytes_max, 1, payload_bytes_max),
             ("unique_s", self.unique_s, 0, 3_600),
             ("delay_ms", self.delay_ms, 0, 5_000),
+            ("followers_only_s", self.followers_only_s.unwrap_or(0), 0, FOLLOWERS_ONLY_S_MAX),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {
@@ -121,6 +126,23 @@ impl RoomSettings {
         !self.mute_all || self.allowed.contains(user)
     }
 
+    /// Whether a user who follows the room since `since_s` (seconds since 1970; `None`: it does not)
+    /// may chat, as far as `followers_only_s` goes.
+    ///
+    /// # Errors
+    /// Milliseconds until it may; 0 where that is not known, since it does not follow.
+    pub fn may_chat(&self, user: &str, since_s: Option<u64>, now_ms: u64) -> Result<(), u32> {
+        let Some(long_s) = self.followers_only_s else { return Ok(()) };
+        if self.allowed.contains(user) {
+            return Ok(());
+        }
+        let from_ms = since_s.ok_or(0_u32)?.saturating_add(u64::from(long_s)).saturating_mul(1000);
+        match from_ms.saturating_sub(now_ms) {
+            0 => Ok(()),
+            left_ms => Err(u32::try_from(left_ms).unwrap_or(u32::MAX)),
+        }
+    }
+
     /// Seconds between two messages of this user.
     #[must_use]
     pub fn slow_mode_s_of(&self, user: &str) -> u32 {
@@ -128,6 +150,8 @@ impl RoomSettings {
     }
 }
 
+/// The longest that one may have to follow a room before speaking in it: a year.
+const FOLLOWERS_ONLY_S_MAX: u32 = 31_536_000;
 /// Users on a room's list of those who may always speak: a show's hosts, moderators and bots.
 const ALLOWED_MAX: usize = 1_000;
 
@@ -343,8 +367,13 @@ pub enum Command {
     Close { room: RoomId, reply: Reply<()> },
     /// Offers messages to a room; one outcome each, in order, once all are decided.
     Publish { room: RoomId, messages: Vec<BackendMessage>, reply: Reply<Vec<Published>> },
-    /// Removes a user's connections from a room, and refuses the user for `ban_s` seconds.
-    Kick { room: RoomId, user: String, ban_s: u32, reply: Reply<u32> },
+    /// Removes a user's connections from a room, and refuses the user, and where they come from as
+    /// `with` says, for `ban_s` seconds.
+    Kick { room: RoomId, user: String, ban_s: u32, with: BanWith, reply: Reply<Kicked> },
+    /// Ends a user's ban, with the devices and addresses that came with it; whether there was one.
+    Unban { room: RoomId, user: String, reply: Reply<bool> },
+    /// Tells who is banned in a room: by name, at most `limit` of those behind `after`.
+    Bans { room: RoomId, after: String, limit: usize, reply: Reply<Vec<BanInfo>> },
     /// The user's publishes are refused for `mute_s` seconds (0 ends a mute).
     Mute { room: RoomId, user: String, mute_s: u32, reply: Reply<()> },
     /// Recalls messages: members are told, and the room shows them to nobody any more. Their seqs.
@@ -373,12 +402,45 @@ impl Command {
             | Command::Pin { reply, .. } => reply(Err(code)),
             Command::Publish { reply, .. } => reply(Err(code)),
             Command::Kick { reply, .. } => reply(Err(code)),
+            Command::Unban { reply, .. } => reply(Err(code)),
+            Command::Bans { reply, .. } => reply(Err(code)),
             Command::Recall { reply, .. } => reply(Err(code)),
             Command::Members { reply, .. } => reply(Err(code)),
             Command::Attributes { reply, .. } => reply(Err(code)),
             Command::OpenPoll { reply, .. } | Command::Poll { reply, .. } => reply(Err(code)),
         }
     }
+}
+
+/// What is refused beside a banned user, as far as its connections in the room tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BanWith {
+    /// Their devices.
+    pub devices: bool,
+    /// Their addresses: an IPv4 address whole, of an IPv6 one its /64.
+    pub addresses: bool,
+}
+
+/// What a kick did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kicked {
+    /// Connections of the user that were removed.
+    pub connections: u32,
+    /// Different devices and addresses that are refused with it.
+    pub devices: u32,
+    pub addresses: u32,
+}
+
+/// A ban of a room. Where the devices and addresses are, nobody is told: they are kept as hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanInfo {
+    /// Whose.
+    pub user: String,
+    /// Until when, milliseconds since 1970.
+    pub until_ms: u64,
+    /// Devices and addresses that are refused with the user.
+    pub devices: u32,
+    pub addresses: u32,
 }
 
 /// Who is in a room: a few of all.
@@ -567,6 +629,10 @@ pub enum Tell {
     /// engine's own, while what was told before goes on. Told to every node, and again to each that
     /// begins anew; of two, the last one told counts.
     Filter(Arc<FilterList>),
+    /// Which devices and networks may not connect from now on, and are closed where they are
+    /// connected. As [`Tell::Filter`]: compiled beside the shards, told to every node and again to
+    /// each that begins anew; of two, the last one told counts.
+    Blocks(Arc<BlockList>),
 }
 
 /// Words and regular expressions that messages are held against.

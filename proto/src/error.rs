@@ -85,12 +85,13 @@ codes! {
     BadConversation = 2032, ws 1008, "BAD_CONVERSATION", "a conversation is user:NAME or group:ID";
     Refused = 2033, ws 1008, "REFUSED", "the platform does not take this message";
     Filtered = 2034, ws 1008, "FILTERED", "the text is not allowed here";
+    FollowersOnly = 2035, ws 1008, "FOLLOWERS_ONLY", "only who follows the room, for long enough, may speak in it now";
     BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
     FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";
     BadUtf8 = 3004, ws 1007, "BAD_UTF8", "text is not UTF-8";
     Kicked = 3005, ws 1008, "KICKED", "removed by a moderator";
-    Banned = 3006, ws 1008, "BANNED", "this user is banned";
+    Banned = 3006, ws 1008, "BANNED", "this user, device or address is banned";
     OriginRefused = 3007, ws 1008, "ORIGIN_REFUSED", "pages of this origin may not connect here";
     BadProxyHeader = 3008, ws 1002, "BAD_PROXY_HEADER", "a trusted proxy sent a bad PROXY protocol v2 header";
     Flooding = 3009, ws 1008, "FLOODING", "this connection sent more frames a second than allowed";

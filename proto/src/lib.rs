@@ -1,10 +1,12 @@
 //! What goes over a wire, and nothing that moves it.
 //!
 //! Owns the messages of `uproar.v1`, the three wire codecs, the table of error codes, the claims
-//! of a token, whose tokens are taken, and the traits by which engine and control know each other.
+//! of a token, whose tokens are taken, networks of addresses and who is kept out by them, and the
+//! traits by which engine and control know each other.
 //! No socket, no clock, no thread: bytes in, messages out.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod control;
 pub mod error;
 pub mod ids;
@@ -12,6 +14,7 @@ pub mod inbox;
 pub mod issuers;
 pub mod lanes;
 pub mod names;
+pub mod networks;
 pub mod token;
 pub mod wire;
 

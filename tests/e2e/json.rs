@@ -147,6 +147,7 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
             likes: f.number("likes"),
             resumed: f.flag("resumed"),
             slow_mode_s: f.maybe_number("slow_mode_s").map_or(0, small),
+            followers_only_s: f.maybe_number("followers_only_s").map(small),
             attributes_version: f.maybe_number("attributes_version").unwrap_or_default(),
             recalled: f.maybe_list("recalled", number),
             pinned: f.has("pinned").then(|| Box::new(message(&f.take("pinned")))),

@@ -17,6 +17,7 @@ mod tokens;
 
 mod away;
 mod backend;
+mod blocking;
 mod chat;
 mod connecting;
 mod crash;
@@ -28,6 +29,7 @@ mod deflate;
 mod durability;
 mod ending;
 mod filtering;
+mod following;
 mod hooks;
 mod judging;
 mod limits;
@@ -284,6 +286,10 @@ mod every_wire {
                 likes_are_added_up_exactly;
             filtering: a_hit_is_refused_and_seen_by_nobody;
             judging: what_the_platform_says_is_what_a_room_sees;
+            following: only_who_follows_for_long_enough_may_chat,
+                who_begins_to_follow_renews_its_token_in_place;
+            blocking: a_ban_takes_devices_and_addresses_along_until_it_is_ended,
+                whoever_is_blocked_is_closed_within_a_second_and_comes_no_more;
             live: what_is_recalled_leaves_every_screen_within_a_second,
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,
@@ -402,6 +408,7 @@ mod every_driver {
             filtering: a_list_is_swapped_while_people_write;
             judging: a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared,
                 where_control_is_gone_a_room_does_as_it_has_declared;
+            blocking: the_address_a_proxy_tells_is_the_one_that_counts;
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;

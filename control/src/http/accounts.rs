@@ -1,6 +1,7 @@
 //! Accounts and sessions over HTTP: register, log in, refresh, devices, log out, change password.
 //! People call these with their own tokens, never with the API key.
 
+use super::admin::blocks::check_not_blocked;
 use super::caller::{Named, Origin, User, accounts};
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Body;
@@ -152,7 +153,7 @@ pub(crate) struct ChangePassword {
     responses(
         (status = 201, body = Account),
         (status = 400, body = ErrorBody),
-        (status = 403, body = ErrorBody, description = "registration is closed here"),
+        (status = 403, body = ErrorBody, description = "registration is closed here, or the address is blocked"),
         (status = 409, body = ErrorBody,
             description = "the name is taken, or the key came with another body"),
         (status = 429, body = ErrorBody),
@@ -165,6 +166,7 @@ pub(crate) async fn register(
     Body(body): Body<Register>,
 ) -> Result<Response, ApiError> {
     let Register { user, password } = &body;
+    check_not_blocked(&shared, "", from.0)?;
     let ask = crate::accounts::Register { name: user, password, from: from.0, key };
     let answer = |id: i64| {
         let account = Account { user: user.clone(), user_id: id.to_string() };
@@ -181,7 +183,8 @@ pub(crate) async fn register(
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody, description = "the name or the password is wrong"),
         (status = 403, body = ErrorBody,
-            description = "the user is banned, or nobody logs in here: no key signs tokens"),
+            description = "the user is banned, the address or the device is blocked, or nobody logs \
+                           in here: no key signs tokens"),
         (status = 429, body = ErrorBody, description = "Retry-After tells when"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]
@@ -191,6 +194,7 @@ pub(crate) async fn log_in(
     Body(body): Body<OpenSession>,
 ) -> Result<(StatusCode, Json<SessionTokens>), ApiError> {
     let OpenSession { user, password, device } = &body;
+    check_not_blocked(&shared, device, from.0)?;
     let ask = LogIn { name: user, password, device, from: from.0 };
     let (tokens, ended) = accounts(&shared)?.log_in(ask, unix_ms()).await?;
     tell(&shared, ended);

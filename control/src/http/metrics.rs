@@ -69,6 +69,9 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     if let Some(conversations) = &shared.api.conversations {
         samples.extend(conversations.samples());
     }
+    if let Some(blocks) = &shared.api.blocks {
+        samples.extend(blocks.samples());
+    }
     if let Some(filters) = &shared.api.filters {
         samples.extend(filters.samples());
     }

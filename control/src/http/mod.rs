@@ -8,6 +8,7 @@ mod actor;
 mod admin;
 mod audit;
 mod auth;
+mod bans;
 mod broadcast;
 mod caller;
 mod conversations;
@@ -41,6 +42,7 @@ mod upsert;
 use crate::accounts::{AccountSettings, Accounts};
 use crate::admin_login::AdminLogin;
 use crate::audit::Audit;
+use crate::blocks::Blocks;
 use crate::config::{Config, PagesConfig};
 use crate::conversations::Conversations;
 use crate::danmaku::Danmaku;
@@ -113,6 +115,8 @@ pub struct Api {
     pub quality: QualityConfig,
     /// The list that messages are held against; `None`: its routes answer 503.
     pub filters: Option<Arc<Filters>>,
+    /// Devices and networks that are kept out; `None`: control, in another process, has them.
+    pub blocks: Option<Arc<Blocks>>,
     /// How long entries of the audit log are kept, in days.
     pub audit_days: u32,
     /// Where danmaku is kept for replay; `None`: their routes answer 503.
@@ -335,6 +339,8 @@ fn moderators() -> Router<Arc<Shared>> {
         .route("/v1/rooms/{room}/kick", post(moderation::kick))
         .route("/v1/rooms/{room}/mute", post(moderation::mute))
         .route("/v1/rooms/{room}/moderation", post(moderation::many))
+        .route("/v1/rooms/{room}/bans", get(bans::list))
+        .route("/v1/rooms/{room}/bans/{user}", delete(bans::lift))
         .route("/v1/rooms/{room}/recall", post(live::recall))
         .route("/v1/rooms/{room}/attributes", patch(live::change_attributes))
         .route("/v1/rooms/{room}/pin", put(live::pin).delete(live::unpin))

@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use uproar_proto::control::Command;
+use uproar_proto::control::{self, BanWith, Command};
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 use utoipa::ToSchema;
@@ -35,6 +35,14 @@ pub(crate) struct Kick {
     /// Refuse the user for this long, in seconds; 0 (default): the user may come back at once.
     #[serde(default)]
     ban_s: u32,
+    /// Refuse for as long the devices that the user's connections in the room name. A client can
+    /// name another one at any time.
+    #[serde(default)]
+    devices: bool,
+    /// Refuse for as long the addresses they come from (IPv4; of IPv6 the /64), and whoever else
+    /// comes from there.
+    #[serde(default)]
+    addresses: bool,
     /// For the audit log; at most 256 characters.
     #[serde(default)]
     reason: String,
@@ -43,8 +51,14 @@ pub(crate) struct Kick {
 /// What a kick did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Kicked {
-    /// Connections that were removed.
+    /// Connections of the user that were removed.
     connections: u32,
+    /// Different devices that are refused with the user; where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<u32>,
+    /// Different addresses, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<u32>,
 }
 
 /// Whom to silence, and for how long.
@@ -81,6 +95,12 @@ pub(crate) struct Moderate {
     /// How long, of a ban (from 1 on) and a mute (0 ends it).
     #[serde(default)]
     seconds: u32,
+    /// Of a ban: refuse the users' devices too, as for a kick.
+    #[serde(default)]
+    devices: bool,
+    /// Of a ban: refuse the users' addresses too, as for a kick.
+    #[serde(default)]
+    addresses: bool,
     /// For the audit log; at most 256 characters.
     #[serde(default)]
     reason: String,
@@ -99,6 +119,12 @@ pub(crate) struct ModeratedUser {
     /// Connections that were removed; of a kick and a ban that was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<u32>,
+    /// Different devices that are refused with it; of a ban that asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<u32>,
+    /// Different addresses, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<u32>,
     /// Why it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorFields>,
@@ -130,13 +156,19 @@ pub(crate) async fn kick(
     actor: Actor,
     _: RoomsAreHere,
     Room(room): Room,
-    Body(Kick { user, ban_s, reason }): Body<Kick>,
+    Body(Kick { user, ban_s, devices, addresses, reason }): Body<Kick>,
 ) -> Result<Json<Kicked>, ApiError> {
     check_user(&user)?;
     check_seconds("ban_s", ban_s)?;
+    let with = BanWith { devices, addresses };
     let action = if ban_s > 0 { Action::Ban } else { Action::Kick };
-    let one = one(&shared, actor, (&room, user), (action, ban_s), reason).await?;
-    Ok(Json(Kicked { connections: one.unwrap_or_default() }))
+    let how = How { action, seconds: ban_s, with };
+    how.check_with("ban_s is 0; devices and addresses are refused with a ban, from 1 on")?;
+    let kicked = one(&shared, actor, (&room, user), how, reason).await?.unwrap_or_default();
+    let control::Kicked { connections, devices, addresses } = kicked;
+    let (devices, addresses) =
+        (with.devices.then_some(devices), with.addresses.then_some(addresses));
+    Ok(Json(Kicked { connections, devices, addresses }))
 }
 
 /// Refuses a user's messages in a room for `mute_s` seconds; the user goes on watching. Who may, as
@@ -157,7 +189,8 @@ pub(crate) async fn mute(
 ) -> Result<StatusCode, ApiError> {
     check_user(&user)?;
     check_seconds("mute_s", mute_s)?;
-    one(&shared, actor, (&room, user), (Action::Mute, mute_s), reason).await?;
+    let how = How { action: Action::Mute, seconds: mute_s, with: BanWith::default() };
+    one(&shared, actor, (&room, user), how, reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -175,9 +208,13 @@ pub(crate) async fn many(
     actor: Actor,
     _: RoomsAreHere,
     Room(room): Room,
-    Body(Moderate { action, users, seconds, reason }): Body<Moderate>,
+    Body(body): Body<Moderate>,
 ) -> Result<Json<Moderated>, ApiError> {
+    let Moderate { action, users, seconds, devices, addresses, reason } = body;
+    let with = BanWith { devices, addresses };
+    let how = How { action, seconds, with };
     check_seconds("seconds", seconds)?;
+    how.check_with("action is no ban; devices and addresses are refused with a ban")?;
     check_reason(&reason)?;
     if users.is_empty() || users.len() > USERS_MAX {
         let text = format!("users has {} names; allowed are 1 to {USERS_MAX}", users.len());
@@ -188,13 +225,19 @@ pub(crate) async fn many(
     }
     users.iter().try_for_each(|user| check_user(user))?;
     let moderator = actor.of_room(&shared, &room).await?;
-    let done = act(&shared, &moderator, (&room, users), (action, seconds), &reason).await?;
-    let result = |(user, done): (String, Result<Option<u32>, ApiError>)| {
-        let (connections, error) = match done {
-            Ok(connections) => (connections, None),
+    let done = act(&shared, &moderator, (&room, users), how, &reason).await?;
+    let result = |(user, done): (String, Result<Option<control::Kicked>, ApiError>)| {
+        let (kicked, error) = match done {
+            Ok(kicked) => (kicked, None),
             Err(error) => (None, Some(error.fields())),
         };
-        ModeratedUser { user, connections, error }
+        ModeratedUser {
+            user,
+            connections: kicked.map(|kicked| kicked.connections),
+            devices: kicked.filter(|_| with.devices).map(|kicked| kicked.devices),
+            addresses: kicked.filter(|_| with.addresses).map(|kicked| kicked.addresses),
+            error,
+        }
     };
     Ok(Json(Moderated { results: done.into_iter().map(result).collect() }))
 }
@@ -204,9 +247,9 @@ async fn one(
     shared: &Shared,
     actor: Actor,
     (room, user): (&RoomId, String),
-    how: (Action, u32),
+    how: How,
     reason: String,
-) -> Result<Option<u32>, ApiError> {
+) -> Result<Option<control::Kicked>, ApiError> {
     check_reason(&reason)?;
     let moderator = actor.of_room(shared, room).await?;
     let mut done = act(shared, &moderator, (room, vec![user]), how, &reason).await?;
@@ -214,9 +257,27 @@ async fn one(
     done.pop().map_or(Ok(None), |(_, done)| done)
 }
 
+/// What is done to each.
+#[derive(Clone, Copy)]
+struct How {
+    action: Action,
+    seconds: u32,
+    with: BanWith,
+}
+
+impl How {
+    /// 400 with this text where something is refused with what is no ban.
+    fn check_with(self, text: &str) -> Result<(), ApiError> {
+        if self.action != Action::Ban && self.with != BanWith::default() {
+            return Err(ApiError::bad_request(text));
+        }
+        Ok(())
+    }
+}
+
 /// What the engine owes for one user.
 enum Asked {
-    Kicked(Pending<u32>),
+    Kicked(Pending<control::Kicked>),
     Muted(Pending<()>),
 }
 
@@ -225,9 +286,10 @@ async fn act(
     shared: &Shared,
     moderator: &Moderator,
     (room, users): (&RoomId, Vec<String>),
-    (action, seconds): (Action, u32),
+    how: How,
     reason: &str,
-) -> Result<Vec<(String, Result<Option<u32>, ApiError>)>, ApiError> {
+) -> Result<Vec<(String, Result<Option<control::Kicked>, ApiError>)>, ApiError> {
+    let How { action, seconds, with } = how;
     let above = moderator.above(shared, &users).await?;
     let deadline = shared.deadline();
     let ask = |user: String| {
@@ -241,7 +303,7 @@ async fn act(
             })),
             Action::Kick | Action::Ban => Asked::Kicked(shared.ask(|reply| {
                 let ban_s = if action == Action::Ban { seconds } else { 0 };
-                engine.command(Command::Kick { room, user: name, ban_s, reply });
+                engine.command(Command::Kick { room, user: name, ban_s, with, reply });
             })),
         };
         (user, Some(asked))
@@ -259,7 +321,7 @@ async fn act(
             Some(Asked::Muted(pending)) => shared.wait(pending, deadline).await.map(|()| None),
         };
         if result.is_ok() {
-            let (what, detail) = told(action, seconds);
+            let (what, detail) = told(how);
             let entry = moderator.entry(what, &user);
             entries.push(Entry { detail, reason: reason.to_owned(), ..entry });
         }
@@ -271,10 +333,19 @@ async fn act(
     Ok(done)
 }
 
-fn told(action: Action, seconds: u32) -> (&'static str, String) {
+fn told(how: How) -> (&'static str, String) {
+    let How { action, seconds, with } = how;
     match action {
         Action::Kick => ("kick", String::new()),
-        Action::Ban => ("ban", format!("seconds={seconds}")),
+        Action::Ban => {
+            let mut detail = format!("seconds={seconds}");
+            for (is_so, word) in
+                [(with.devices, " devices=true"), (with.addresses, " addresses=true")]
+            {
+                detail.push_str(if is_so { word } else { "" });
+            }
+            ("ban", detail)
+        }
         Action::Mute if seconds == 0 => ("unmute", String::new()),
         Action::Mute => ("mute", format!("seconds={seconds}")),
     }

@@ -2,7 +2,7 @@
 
 use super::errors::ErrorBody;
 use super::{
-    accounts, admin, broadcast, conversations, danmaku, filter, groups, links, live, members,
+    accounts, admin, bans, broadcast, conversations, danmaku, filter, groups, links, live, members,
     metrics,
 };
 use super::{audit, polls, roles, upsert};
@@ -41,6 +41,8 @@ use utoipa::{Modify, OpenApi};
         moderation::kick,
         moderation::mute,
         moderation::many,
+        bans::list,
+        bans::lift,
         roles::list,
         roles::set,
         roles::remove,
@@ -110,6 +112,9 @@ use utoipa::{Modify, OpenApi};
         links::join,
         receipts::of_message,
         receipts::own,
+        admin::blocks::list,
+        admin::blocks::put,
+        admin::blocks::remove,
         admin::users::take_over,
         admin::users::list,
         admin::users::get,

@@ -66,7 +66,7 @@ impl From<Role> for RoomRole {
 }
 
 /// The room and the user of a path.
-pub(crate) struct InRoom(RoomId, String);
+pub(crate) struct InRoom(pub(crate) RoomId, pub(crate) String);
 
 impl FromRequestParts<Arc<Shared>> for InRoom {
     type Rejection = ApiError;

@@ -8,7 +8,7 @@ use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use uproar_proto::control::{
@@ -66,7 +66,7 @@ pub(crate) struct SettingsView {
     filter: bool,
     /// Nobody may publish but moderators, backends and those of `allowed`; likes pass.
     mute_all: bool,
-    /// Users whom neither `mute_all` nor `slow_mode_s` concerns.
+    /// Users whom neither `mute_all`, `slow_mode_s` nor `followers_only_s` concerns.
     allowed: BTreeSet<String>,
     /// A chat text that was accepted within so many seconds is refused; 0: it may come again.
     unique_s: u32,
@@ -76,6 +76,9 @@ pub(crate) struct SettingsView {
     enter_events: bool,
     /// Whether the platform's webhook decides about chat and gifts before anybody sees them.
     before_publish: BeforePublishView,
+    /// Chat is for who follows the room for at least so many seconds, as tokens tell (`follows`),
+    /// moderators, backends and those of `allowed`; `null`: for everybody.
+    followers_only_s: Option<u32>,
 }
 
 /// Whether a webhook with `publish.before` is asked, and what holds where it does not decide in
@@ -141,6 +144,10 @@ pub(crate) struct CreateRoom {
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
     before_publish: Option<BeforePublishView>,
+    /// Up to 31,536,000; `null`: off.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    followers_only_s: Option<Option<u32>>,
 }
 
 /// Settings to change. What is left out stays; `attributes` replaces all of them.
@@ -163,6 +170,15 @@ pub(crate) struct UpdateRoom {
     delay_ms: Option<u32>,
     enter_events: Option<bool>,
     before_publish: Option<BeforePublishView>,
+    /// Up to 31,536,000; `null`: off.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    followers_only_s: Option<Option<u32>>,
+}
+
+/// Tells `null`, which is a value here, from what is left out.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::<u32>::deserialize(from).map(Some)
 }
 
 impl UpdateRoom {
@@ -182,6 +198,7 @@ impl UpdateRoom {
             delay_ms: self.delay_ms.unwrap_or(base.delay_ms),
             enter_events: self.enter_events.unwrap_or(base.enter_events),
             before_publish: self.before_publish.map_or(base.before_publish, BeforePublish::from),
+            followers_only_s: self.followers_only_s.unwrap_or(base.followers_only_s),
         }
     }
 }
@@ -238,6 +255,7 @@ pub(crate) async fn create(
         delay_ms: body.delay_ms,
         enter_events: body.enter_events,
         before_publish: body.before_publish,
+        followers_only_s: body.followers_only_s,
     };
     let settings = update.over(shared.api.room_defaults.clone());
     settings.check(shared.api.payload_bytes_max).map_err(ApiError::bad_request)?;
@@ -427,6 +445,7 @@ impl From<RoomSettings> for SettingsView {
             delay_ms,
             enter_events,
             before_publish,
+            followers_only_s,
         } = settings;
         SettingsView {
             attributes,
@@ -443,6 +462,7 @@ impl From<RoomSettings> for SettingsView {
             delay_ms,
             enter_events,
             before_publish: before_publish.into(),
+            followers_only_s,
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use uproar_proto::error::Code;
 use uproar_proto::token::Claims;
 use utoipa::ToSchema;
@@ -29,6 +30,9 @@ pub(crate) struct MintToken {
     /// May moderate: exempt from slow mode, per-user limits and mutes.
     #[serde(default)]
     moderate: bool,
+    /// Rooms the user follows, and since when, seconds since 1970; at most 256. For rooms with
+    /// `followers_only_s`.
+    follows: Option<BTreeMap<String, u64>>,
     /// Seconds until it expires; 1 to `http.token_ttl_s_max`, default an hour.
     ttl_s: Option<u32>,
 }
@@ -78,6 +82,7 @@ pub(crate) async fn mint(
         rooms: body.rooms,
         publish: body.publish,
         moderate: body.moderate,
+        follows: body.follows,
         sid: None,
         nbf: None,
     };

@@ -5,9 +5,10 @@
 use super::report::TEXT_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use uproar_proto::networks::{self, Network};
 
 /// Lines of a table. More: it is refused.
 const LINES_MAX: usize = 4_000_000;
@@ -19,27 +20,12 @@ pub(crate) struct Place {
     pub(crate) isp: Arc<str>,
 }
 
-/// See the module. IPv4 stands in it as IPv6 writes it, `::ffff:a.b.c.d`.
+/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
-    /// From which address on which place holds, ascending; `None`: no network.
-    begins: Vec<(u128, Option<u32>)>,
+    /// By number of the place.
+    table: networks::Networks<u32>,
     places: Vec<Place>,
-}
-
-/// A line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Network {
-    first: u128,
-    /// Leading bits that are fixed, 0 to 128: of networks that begin alike, the wider one is first.
-    bits: u32,
-    place: u32,
-}
-
-impl Network {
-    fn last(self) -> u128 {
-        self.first | u128::MAX.checked_shr(self.bits).unwrap_or(0)
-    }
 }
 
 impl Networks {
@@ -74,7 +60,7 @@ impl Networks {
             else {
                 return Err(wrong(&"it has not three parts"));
             };
-            let (first, bits) = network_of(network).ok_or_else(|| {
+            let network = Network::parse(network).ok_or_else(|| {
                 wrong(&format_args!(
                     "{network:?} is no network such as 203.0.113.0/24 or 2001:db8::/32"
                 ))
@@ -88,76 +74,21 @@ impl Networks {
             }
             let next = numbers.len() as u32;
             let place = *numbers.entry((region, isp)).or_insert(next);
-            networks.push(Network { first, bits, place });
+            networks.push((network, place));
         }
         let mut places = vec![Place::default(); numbers.len()];
         for ((region, isp), number) in numbers {
             places[number as usize] = Place { region: region.into(), isp: isp.into() };
         }
-        Ok(Networks { begins: flattened(networks), places })
+        // Of two networks the narrower one counts.
+        let table = networks::Networks::new(networks, |_, own| own);
+        Ok(Networks { table, places })
     }
 
     /// Where an address is, if the table says so.
     pub(crate) fn place(&self, address: IpAddr) -> Option<&Place> {
-        let address = number_of(address);
-        let after = self.begins.partition_point(|(first, _)| *first <= address);
-        let (_, place) = self.begins.get(after.checked_sub(1)?)?;
-        self.places.get(place.as_ref().copied()? as usize)
+        self.places.get(self.table.get(address)? as usize)
     }
-}
-
-/// Networks either hold one another or have nothing in common: each address gets the narrowest.
-fn flattened(mut networks: Vec<Network>) -> Vec<(u128, Option<u32>)> {
-    networks.sort_unstable();
-    let mut begins: Vec<(u128, Option<u32>)> = Vec::new();
-    let mut around: Vec<Network> = Vec::new();
-    let mut begin = |at: u128, place: Option<u32>| match begins.last_mut() {
-        Some((last, of)) if *last == at => *of = place,
-        Some((_, of)) if *of == place => {}
-        _ => begins.push((at, place)),
-    };
-    let end = |around: &mut Vec<Network>, begin: &mut dyn FnMut(u128, Option<u32>)| {
-        if let Some(ended) = around.pop()
-            && let Some(next) = ended.last().checked_add(1)
-        {
-            begin(next, around.last().map(|outer| outer.place));
-        }
-    };
-    for network in networks {
-        while around.last().is_some_and(|outer| outer.last() < network.first) {
-            end(&mut around, &mut begin);
-        }
-        begin(network.first, Some(network.place));
-        around.push(network);
-    }
-    while !around.is_empty() {
-        end(&mut around, &mut begin);
-    }
-    begins
-}
-
-fn number_of(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
-        IpAddr::V6(v6) => u128::from(v6),
-    }
-}
-
-/// The first address of `ADDRESS/BITS` and its fixed bits; without `/BITS`, one address.
-fn network_of(text: &str) -> Option<(u128, u32)> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let (width, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
-    let bits = bits.unwrap_or(width);
-    if bits > width {
-        return None;
-    }
-    let bits = before + bits;
-    let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
-    Some((u128::from(Ipv6Addr::from(number_of(address))) & !rest, bits))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod backup;
 mod backup_tests;
 pub(crate) mod bans;
 mod beside;
+pub(crate) mod blocks;
 mod checkpoint;
 pub(crate) mod conversations;
 mod copy;

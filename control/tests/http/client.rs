@@ -16,7 +16,8 @@ use uproar_control::{
     AccountSettings, AdminConfig, AdminLogin, Api, Config, Conversations, Filters, GroupsConfig,
     PagesConfig,
 };
-use uproar_control::{Danmaku, DanmakuConfig, QualityConfig, Rules, Webhooks};
+use uproar_control::{Blocks, BlocksConfig, Danmaku, DanmakuConfig};
+use uproar_control::{QualityConfig, Rules, Webhooks};
 use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
@@ -28,6 +29,8 @@ static NEXT_MESSAGE: AtomicU64 = AtomicU64::new(1);
 pub(crate) const KEY: &str = "test-key-0123456789";
 /// The HS256 secret of servers that mint: bytes 0 to 31.
 pub(crate) const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Devices and networks that servers keep out at most.
+pub(crate) const BLOCKS_MAX: u32 = 100;
 /// The largest content of the test's node.
 pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 
@@ -228,6 +231,7 @@ impl Server {
             accounts,
             conversations: None,
             filters: None,
+            blocks: None,
             quality,
             audit_days: 180,
             danmaku: danmaku.clone(),
@@ -247,6 +251,10 @@ impl Server {
                     api.store = Some(Store::open(&url, true).await.unwrap());
                 }
                 let store = api.store.clone();
+                let bounds = BlocksConfig { blocks_max: BLOCKS_MAX };
+                let blocks = Blocks::open(store.as_ref(), &bounds).await.unwrap();
+                blocks.serve(Arc::clone(&api.engine));
+                api.blocks = Some(blocks);
                 api.conversations = store.as_ref().map(|store| conversing(store, &api.engine));
                 if let Some(store) = &store {
                     let filters = Filters::open(store).await.unwrap();

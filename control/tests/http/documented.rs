@@ -3,7 +3,7 @@
 //! description does not name, `contract` sees to.)
 
 use crate::accounts::{World, access, unhurried};
-use crate::client::{Answer, ISSUER, KEY, SECRET, Server};
+use crate::client::{Answer, BLOCKS_MAX, ISSUER, KEY, SECRET, Server};
 use crate::contract::{self, Operation};
 use crate::engine::ROOMS_MAX;
 use jsonwebtoken::{EncodingKey, Header};
@@ -88,6 +88,9 @@ fn sample(operation: &Operation) -> (String, String) {
     for (name, value) in filled.into_iter().chain(more) {
         path = path.replace(&format!("{{{name}}}"), value);
     }
+    if (operation.method, path.as_str()) == ("delete", "/v1/admin/blocks") {
+        path.push_str("?kind=device&value=x");
+    }
     if path == "/v1/admin/messages" {
         path.push_str("?user=bob");
     }
@@ -122,6 +125,7 @@ fn sample(operation: &Operation) -> (String, String) {
         ("post", path) if path.ends_with("/danmaku/recall") => json!({"user": "bob"}),
         ("patch", "/v1/conversations/{conversation}") => json!({"silent": true}),
         ("post", "/v1/quality/reports") => json!({"reports": []}),
+        ("put", "/v1/admin/blocks") => json!({"blocks": [{"kind": "device", "value": "x"}]}),
         ("put", "/v1/filter") => json!({"words": ["spam"]}),
         ("post", "/v1/filter/check") => json!({"text": "spam"}),
         _ => json!({}),
@@ -312,7 +316,9 @@ fn node_and_rooms(run: &mut Run) {
         ("GET", "", none.clone(), 200),
         ("PATCH", "", json!({"slow_mode_s": 1}), 200),
         ("POST", "/publish", message, 200),
-        ("POST", "/kick", json!({"user": "bob"}), 200),
+        ("POST", "/kick", json!({"user": "bob", "ban_s": 9}), 200),
+        ("GET", "/bans", none.clone(), 200),
+        ("DELETE", "/bans/bob", none.clone(), 204),
         ("POST", "/mute", json!({"user": "bob", "mute_s": 1}), 204),
         ("POST", "/recall", json!({"seqs": [1]}), 200),
         ("PATCH", "/attributes", json!({"set": {"a": "b"}, "if_version": 0}), 200),
@@ -694,12 +700,27 @@ fn filter(run: &mut Run) {
     }
 }
 
+/// Who is kept out.
+fn blocks(run: &mut Run) {
+    let world = World::with(unhurried());
+    let (server, path) = (&world.server, "/v1/admin/blocks");
+    let of = |from: u32| -> Vec<Value> {
+        let one = |n| json!({"kind": "device", "value": format!("d{n}")});
+        (from..from + BLOCKS_MAX).map(one).collect()
+    };
+    run.ask(server, KEY, ("PUT", path), &json!({"blocks": of(0)}), 200);
+    run.ask(server, KEY, ("PUT", path), &json!({"blocks": of(1)}), 409);
+    run.ask(server, KEY, ("GET", path), &Value::Null, 200);
+    let one = format!("{path}?kind=device&value=d7");
+    run.ask(server, KEY, ("DELETE", &one), &Value::Null, 204);
+}
+
 #[test]
 fn every_answer_of_the_description_is_produced_and_no_other() {
     let mut run = Run::default();
     let parts: [fn(&mut Run); 5] = [strangers, malformed, broken, node_and_rooms, browser];
     let more: [fn(&mut Run); 7] = [people, groups, operators, quality, danmaku, filter, moderators];
-    for part in parts.into_iter().chain(more) {
+    for part in parts.into_iter().chain(more).chain([blocks as fn(&mut Run)]) {
         part(&mut run);
     }
     let mut documented = BTreeSet::new();

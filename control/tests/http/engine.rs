@@ -2,13 +2,14 @@
 //! from a thread of its own, as shards do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    AttributeChange, AttributesOutcome, BackendMessage, Command, Engine, NewPoll, NodeInfo,
-    NodeLoad, Pin, PollInfo, Present, Published, Recall, Reply, RoomInfo, RoomSettings, Sample,
-    SampleKind, SampleValue, Tell, Which,
+    AttributeChange, AttributesOutcome, BackendMessage, BanInfo, BanWith, Command, Engine, Kicked,
+    NewPoll, NodeInfo, NodeLoad, Pin, PollInfo, Present, Published, Recall, Reply, RoomInfo,
+    RoomSettings, Sample, SampleKind, SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::v1::Outcome;
@@ -20,6 +21,7 @@ struct Room {
     settings: RoomSettings,
     seq: u64,
     muted: BTreeSet<String>,
+    bans: BTreeMap<String, BanInfo>,
     viewers: Vec<String>,
     messages: Vec<BackendMessage>,
     version: u64,
@@ -211,6 +213,7 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
                 settings: *settings,
                 seq: 0,
                 muted: BTreeSet::new(),
+                bans: BTreeMap::new(),
                 viewers: Vec::new(),
                 messages: Vec::new(),
                 version: 0,
@@ -239,11 +242,16 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
                 messages.into_iter().map(|message| admit(room, message)).collect()
             }));
         }
-        Command::Kick { room, user, ban_s: _, reply } => {
+        Command::Kick { room, user, ban_s, with: of, reply } => {
+            reply(with(rooms, room.as_str(), |room| kick(room, user, ban_s, of)));
+        }
+        Command::Unban { room, user, reply } => {
+            reply(with(rooms, room.as_str(), |room| room.bans.remove(&user).is_some()));
+        }
+        Command::Bans { room, after, limit, reply } => {
             reply(with(rooms, room.as_str(), |room| {
-                let before = room.viewers.len();
-                room.viewers.retain(|viewer| *viewer != user);
-                u32::try_from(before - room.viewers.len()).unwrap()
+                let behind = (Bound::Excluded(after), Bound::Unbounded);
+                room.bans.range(behind).take(limit).map(|(_, ban)| ban.clone()).collect()
             }));
         }
         Command::Mute { room, user, mute_s, reply } => {
@@ -291,6 +299,20 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
             reply(told.and_then(|told| told));
         }
     }
+}
+
+/// Each connection of this engine comes from a device and an address of its own.
+fn kick(room: &mut Room, user: String, ban_s: u32, with: BanWith) -> Kicked {
+    let before = room.viewers.len();
+    room.viewers.retain(|viewer| *viewer != user);
+    let connections = u32::try_from(before - room.viewers.len()).unwrap();
+    let of = |is_asked: bool| if is_asked { connections } else { 0 };
+    let (devices, addresses) = (of(with.devices), of(with.addresses));
+    if ban_s > 0 {
+        let until_ms = u64::from(ban_s) * 1_000;
+        room.bans.insert(user.clone(), BanInfo { user, until_ms, devices, addresses });
+    }
+    Kicked { connections, devices, addresses }
 }
 
 fn change_attributes(room: &mut Room, change: AttributeChange) -> AttributesOutcome {

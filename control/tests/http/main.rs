@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod blocks;
 mod client;
 mod contract;
 mod documented;

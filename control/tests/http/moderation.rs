@@ -82,6 +82,58 @@ fn a_role_permits_what_it_says_in_its_own_room_alone() {
 }
 
 #[test]
+fn a_ban_is_listed_and_ended_by_whoever_may_ban() {
+    let world = World::with(unhurried());
+    let [olga, mo, bob] = staffed(&world);
+    let server = &world.server;
+    for user in ["bob", "bob", "guest-1"] {
+        server.engine.join("stage", user);
+    }
+    let path = "/v1/rooms/stage/kick";
+    let ban = json!({"user": "bob", "ban_s": 60, "devices": true, "addresses": true});
+    let banned = world.post(&mo, path, &ban).json();
+    assert_eq!(banned, json!({"connections": 2, "devices": 2, "addresses": 2}));
+    let kicked = world.post(&mo, path, &json!({"user": "guest-1"})).json();
+    assert_eq!(kicked, json!({"connections": 1}), "what was not asked is not told");
+    let text = world.post(&mo, path, &json!({"user": "bob", "devices": true}));
+    assert!(text.error(400, "BAD_REQUEST").contains("ban_s is 0"));
+    let mute = json!({"action": "mute", "users": ["bob"], "seconds": 5, "addresses": true});
+    let text = world.post(&mo, "/v1/rooms/stage/moderation", &mute);
+    assert!(text.error(400, "BAD_REQUEST").contains("no ban"));
+    let many = json!({"action": "ban", "users": ["guest-2"], "seconds": 5, "devices": true});
+    let many = world.post(&mo, "/v1/rooms/stage/moderation", &many).json();
+    let one = json!({"user": "guest-2", "connections": 0, "devices": 0});
+    assert_eq!(many["results"], json!([one]));
+    let list = |query: &str| {
+        let path = format!("/v1/rooms/stage/bans{query}");
+        world.with_token(&mo, "GET", &path, "").json()
+    };
+    let page = list("?limit=1");
+    let of_bob = json!({"user": "bob", "until_unix_ms": 60_000, "devices": 2, "addresses": 2});
+    assert_eq!(page, json!({"bans": [of_bob], "next": "bob"}));
+    assert_eq!(list("?after=bob")["bans"][0]["user"], "guest-2");
+    let lift = |token: &str, user: &str| {
+        world.with_token(token, "DELETE", &format!("/v1/rooms/stage/bans/{user}"), "")
+    };
+    world.with_token(&bob, "GET", "/v1/rooms/stage/bans", "").error(403, "FORBIDDEN");
+    lift(&bob, "bob").error(403, "FORBIDDEN");
+    lift(&mo, "olga").error(403, "FORBIDDEN");
+    for _ in 0..2 {
+        assert_eq!(lift(&olga, "bob").status, 204);
+    }
+    assert_eq!(list("")["bans"].as_array().unwrap().len(), 1);
+    let limit = world.with_token(&mo, "GET", "/v1/rooms/stage/bans?limit=1001", "");
+    assert!(limit.error(400, "BAD_REQUEST").contains("1 to 1000"));
+    let audit = server.call("GET", "/v1/audit?room=stage", "").json();
+    let entries = audit["entries"].as_array().unwrap();
+    let unbans = entries.iter().filter(|entry| entry["what"] == "unban");
+    let unbans: Vec<&Value> = unbans.map(|entry| &entry["whom"]).collect();
+    assert_eq!(unbans, ["bob"], "the second time there was none");
+    let ban = entries.iter().find(|entry| entry["what"] == "ban" && entry["whom"] == "bob");
+    assert_eq!(ban.unwrap()["detail"], "seconds=60 devices=true addresses=true");
+}
+
+#[test]
 fn many_are_moderated_in_one_call_with_a_result_each() {
     let world = World::with(unhurried());
     let [_, mo, _] = staffed(&world);

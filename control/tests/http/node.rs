@@ -82,7 +82,8 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 115] = [
+const ROUTES: [&str; 120] = [
+    "DELETE /v1/admin/blocks",
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
     "DELETE /v1/admin/session",
@@ -98,6 +99,7 @@ const ROUTES: [&str; 115] = [
     "DELETE /v1/groups/{group}/members/{user}",
     "DELETE /v1/groups/{group}/requests/{user}",
     "DELETE /v1/rooms/{room}",
+    "DELETE /v1/rooms/{room}/bans/{user}",
     "DELETE /v1/rooms/{room}/pin",
     "DELETE /v1/rooms/{room}/polls/{poll}",
     "DELETE /v1/rooms/{room}/roles/{user}",
@@ -107,6 +109,7 @@ const ROUTES: [&str; 115] = [
     "GET /metrics",
     "GET /readyz",
     "GET /v1/account/settings",
+    "GET /v1/admin/blocks",
     "GET /v1/admin/groups",
     "GET /v1/admin/groups/{group}",
     "GET /v1/admin/groups/{group}/members",
@@ -142,6 +145,7 @@ const ROUTES: [&str; 115] = [
     "GET /v1/quality/heatmap",
     "GET /v1/rooms",
     "GET /v1/rooms/{room}",
+    "GET /v1/rooms/{room}/bans",
     "GET /v1/rooms/{room}/danmaku",
     "GET /v1/rooms/{room}/danmaku/{recording}/{segment}",
     "GET /v1/rooms/{room}/members",
@@ -184,6 +188,7 @@ const ROUTES: [&str; 115] = [
     "POST /v1/videos/{video}/danmaku",
     "POST /v1/videos/{video}/danmaku/recall",
     "PUT /v1/account/password",
+    "PUT /v1/admin/blocks",
     "PUT /v1/admin/groups/{group}/owner",
     "PUT /v1/admin/users/{user}/ban",
     "PUT /v1/blocks/{user}",

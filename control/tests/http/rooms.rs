@@ -23,7 +23,8 @@ fn a_room_is_created_shown_changed_and_closed() {
                 "filter": true,
                 "mute_all": false, "allowed": [], "unique_s": 0, "delay_ms": 0,
                 "enter_events": false,
-                "before_publish": "off"
+                "before_publish": "off",
+                "followers_only_s": null
             }
         })
     );
@@ -68,6 +69,7 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
         r#"{"delay_ms":83}"#,
         r#"{"enter_events":true}"#,
         r#"{"before_publish":"closed"}"#,
+        r#"{"followers_only_s":84}"#,
     ];
     std::thread::scope(|scope| {
         for body in bodies {
@@ -82,9 +84,24 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
             "filter": false,
             "mute_all": true, "allowed": ["ann"], "unique_s": 82, "delay_ms": 83,
             "enter_events": true,
-            "before_publish": "closed"
+            "before_publish": "closed",
+            "followers_only_s": 84
         })
     );
+}
+
+#[test]
+fn what_may_be_off_is_set_by_a_number_and_unset_by_null() {
+    let server = Server::keyed();
+    let body = r#"{"room":"a","followers_only_s":0}"#;
+    let created = server.call("POST", "/v1/rooms", body);
+    assert_eq!(created.json()["settings"]["followers_only_s"], 0, "{}", created.body);
+    let set = |body: &str| server.call("PATCH", "/v1/rooms/a", body);
+    assert_eq!(set(r#"{"rate_per_s":9}"#).json()["settings"]["followers_only_s"], 0);
+    let off = set(r#"{"followers_only_s":null}"#).json();
+    assert_eq!(off["settings"]["followers_only_s"], json!(null));
+    let long = set(r#"{"followers_only_s":31536001}"#).error(400, "BAD_REQUEST");
+    assert!(long.contains("followers_only_s is 31536001"), "{long}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn guarded(server: &Server) -> Vec<(String, String)> {
             }
         }
     }
-    assert_eq!(routes.len(), 55, "{routes:?}");
+    assert_eq!(routes.len(), 60, "{routes:?}");
     routes
 }
 

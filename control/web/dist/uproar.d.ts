@@ -51,6 +51,8 @@ export interface Joined extends Cursor {
 	likes: number;
 	resumed: boolean;
 	slow_mode_s: number;
+	/** Chat is for who follows the room for so many seconds; absent: for everybody. */
+	followers_only_s?: number;
 	attributes_version: number;
 	/** Messages before the cursor that were recalled. */
 	recalled: number[];
@@ -455,6 +457,8 @@ export declare class Room extends Emitter<RoomEvents> {
 	private readonly host;
 	/** Seconds between two messages of one user; 0: no slow mode. */
 	slowMode_s: number;
+	/** Chat is for who follows the room for so many seconds; undefined: for everybody. */
+	followersOnly_s?: number;
 	private readonly verdicts;
 	get viewers(): number;
 	get likes(): number;
@@ -502,7 +506,11 @@ export interface Options {
 	 * themselves, those before by {@link Conversations.older}. Absent: all there are.
 	 */
 	recent?: number;
-	/** A name of this device, for the server's logs; 64 bytes at most. */
+	/**
+	 * A name of this device, 64 bytes at most: who is kept out may be so by it. Absent: a random one
+	 * that the browser keeps (`localStorage`, `uproar.device`); none in Node. Empty: none, and nothing is
+	 * kept.
+	 */
 	device?: string;
 	/** A WebSocket class, where there is none (Node before version 22: `ws`). */
 	WebSocket?: typeof WebSocket;

@@ -7,6 +7,7 @@
 import { Backoff } from "./backoff.js";
 import { BadFrame, fromJson, fromProto, toJson, toProto } from "./codec.js";
 import { Conversations } from "./conversations.js";
+import { keptDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
 import { RoomMessage, ServerError, Welcome } from "./frames.js";
 import { Room } from "./room.js";
@@ -45,7 +46,11 @@ export interface Options {
    * themselves, those before by {@link Conversations.older}. Absent: all there are.
    */
   recent?: number;
-  /** A name of this device, for the server's logs; 64 bytes at most. */
+  /**
+   * A name of this device, 64 bytes at most: who is kept out may be so by it. Absent: a random one
+   * that the browser keeps (`localStorage`, `uproar.device`); none in Node. Empty: none, and nothing is
+   * kept.
+   */
   device?: string;
   /** A WebSocket class, where there is none (Node before version 22: `ws`). */
   WebSocket?: typeof WebSocket;
@@ -187,7 +192,7 @@ export class Uproar extends Emitter<UproarEvents> {
     this.after(link, WELCOME_MS, () => link.welcome ?? this.drop(link));
     socket.onopen = () => {
       const join = [...this.rooms.values()].map((room) => room.state.join());
-      const { device = "", inbox = false } = this.options;
+      const { device = keptDevice(), inbox = false } = this.options;
       this.tell({ connect: { token, device, join, agent: AGENT, inbox } });
     };
     socket.onmessage = ({ data }) => {

@@ -48,6 +48,8 @@ export interface Joined extends Cursor {
   likes: number;
   resumed: boolean;
   slow_mode_s: number;
+  /** Chat is for who follows the room for so many seconds; absent: for everybody. */
+  followers_only_s?: number;
   attributes_version: number;
   /** Messages before the cursor that were recalled. */
   recalled: number[];

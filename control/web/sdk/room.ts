@@ -58,6 +58,8 @@ export interface RoomHost {
 export class Room extends Emitter<RoomEvents> {
   /** Seconds between two messages of one user; 0: no slow mode. */
   slowMode_s = 0;
+  /** Chat is for who follows the room for so many seconds; undefined: for everybody. */
+  followersOnly_s?: number;
   /** @internal */
   readonly state: RoomState;
   private readonly verdicts = new Map<Uint8Array, (fate: Fate) => void>();
@@ -148,6 +150,7 @@ export class Room extends Emitter<RoomEvents> {
       switch (event.is) {
         case "joined":
           this.slowMode_s = event.joined.slow_mode_s;
+          this.followersOnly_s = event.joined.followers_only_s;
           this.emit("joined", event.joined);
           break;
         case "message":

@@ -56,7 +56,8 @@ const MESSAGES = {
   Joined:
     "1 room string, 2 epoch id, 3 seq uint, 4 messages Message*, 5 attributes map, " +
     "6 viewers uint, 7 likes uint, 8 resumed bool, 9 slow_mode_s uint, " +
-    "10 attributes_version uint, 11 recalled uint*, 12 pinned Message, 13 polls Poll*",
+    "10 attributes_version uint, 11 recalled uint*, 12 pinned Message, 13 polls Poll*, " +
+    "14 followers_only_s uint?",
   Batch: "1 room string, 2 epoch id, 3 messages Message*",
   Message:
     "1 seq uint, 2 class Class, 3 user string, 4 time_ms uint, 5 text string?, 6 data bytes?, " +

@@ -222,6 +222,20 @@ check("what a room refuses comes back with the reason and the time to wait", asy
   assert.ok(fate.retry_after_ms > 20_000 && fate.retry_after_ms <= 30_000);
 });
 
+check("a room for followers says so, and who may not speak learns when it may", async () => {
+  const server = await Server.start(
+    `${WITH_USERS}\n[engine.rooms.defaults]\nfollowers_only_s = 60\n`,
+  );
+  const follows = { stage: Math.floor(Date.now() / 1_000) - 20 };
+  const token = await mint(server, "ann", 600, { follows });
+  const room = client({ url: server.url, token }).room("stage");
+  await until("it is in", () => room.joined);
+  assert.equal(room.followersOnly_s, 60);
+  const fate: Fate = await room.publish("hello");
+  assert.deepEqual([fate.outcome, fate.code], ["refused", 2035]);
+  assert.ok(fate.retry_after_ms > 30_000 && fate.retry_after_ms <= 40_000);
+});
+
 check("more than a room admits is shed, and its sender is told", async () => {
   const server = await Server.start(
     "[engine.rooms.defaults]\nrate_per_s = 2\nuser_rate_per_s = 100\n",

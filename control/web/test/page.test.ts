@@ -137,6 +137,19 @@ check("slow mode counts down on the button, and what was refused is marked", asy
   await page.waitForFunction(() => document.querySelectorAll("#lines li").length === 2);
 });
 
+check("a room for followers says so where one writes", async () => {
+  const server = await Server.start("[engine.rooms.defaults]\nfollowers_only_s = 600\n");
+  const page = await visit(await browser(), server.http);
+  await isIn(page);
+  assert.equal(
+    await page.getAttribute("#text", "placeholder"),
+    "Followers only, for 10 min or longer",
+  );
+  await say(page, "hello");
+  await page.waitForSelector("#lines .failed");
+  assert.equal(await page.textContent("#note"), "Only followers may speak here");
+});
+
 check("the list stays bounded, and does not move under who reads back", async () => {
   const server = await Server.start(
     "[engine.rooms.defaults]\nrate_per_s = 1000\nuser_rate_per_s = 1000\n",

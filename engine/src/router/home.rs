@@ -5,6 +5,7 @@
 //! knows a connection; never reads a clock.
 
 use super::admit::{Refusal, TokenBucket, Users};
+use super::bans::Bans;
 use super::books::Books;
 use super::count::Counter;
 use super::delay::Delay;
@@ -65,7 +66,8 @@ pub struct Home {
     members: Vec<(ShardId, u64)>,
     bucket: TokenBucket,
     users: Users,
-    bans: Vec<(u64, u64)>,
+    /// Who may not enter; the shards with members see to it.
+    pub bans: Bans,
     /// Number of the admission window under way, and what it has seen.
     window: u64,
     offered: u64,
@@ -123,6 +125,7 @@ impl Home {
             history: History::new(rules),
             live: Live::new(room.clone(), epoch, settings.attributes.clone(), polls),
             unique: Unique::new(seed),
+            bans: Bans::new(rules.bans_max),
             rules: rules.clone(),
             room,
             settings,
@@ -133,7 +136,6 @@ impl Home {
             seed,
             shards: Vec::new(),
             members: Vec::new(),
-            bans: Vec::new(),
             window: 0,
             offered: 0,
             gifts: 0,
@@ -157,7 +159,6 @@ impl Home {
             // Somebody is there, or it would not ask; it tells how many soon.
             self.members(shard, 1);
         }
-        self.bans.retain(|(_, until)| *until > now.unix_ms);
         Attached {
             epoch: self.epoch,
             seq: Seq(self.seq_shown),
@@ -166,7 +167,7 @@ impl Home {
             state: self.live.told().clone(),
             viewers: self.viewers.told(),
             likes: self.likes.told(),
-            bans: self.bans.clone(),
+            bans: self.bans.all(now.unix_ms),
         }
     }
 
@@ -458,9 +459,7 @@ impl Home {
     /// Why a sender may not speak any more that was admitted a moment ago.
     fn barred(&self, candidate: &Candidate, now: Now) -> Option<Refusal> {
         let Sender { key, user, .. } = &candidate.sender;
-        let is_banned =
-            self.bans.iter().any(|(banned, until)| banned == key && *until > now.unix_ms);
-        if is_banned {
+        if self.bans.until_ms(*key) > now.unix_ms {
             return Some(Refusal { code: Code::Banned, retry_after_ms: 0 });
         }
         if !self.settings.may_speak(user) {
@@ -763,12 +762,6 @@ impl Home {
     /// A user may not speak until a wall-clock time (a past one ends it).
     pub fn mute(&mut self, user: u64, until_unix_ms: u64, now_unix_ms: u64) {
         self.users.mute(user, until_unix_ms, now_unix_ms);
-    }
-
-    /// A user may not enter until a wall-clock time; the shards check it.
-    pub fn ban(&mut self, user: u64, until_unix_ms: u64) {
-        self.bans.retain(|(key, _)| *key != user);
-        self.bans.push((user, until_unix_ms));
     }
 
     /// Connections in the room, about a second old.

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod attributes;
+pub mod bans;
 mod books;
 pub mod count;
 pub mod delay;
@@ -246,8 +247,8 @@ pub struct Attached {
     pub state: RoomState,
     pub viewers: u64,
     pub likes: u64,
-    /// Banned sender keys and until when (wall clock, milliseconds).
-    pub bans: Vec<(u64, u64)>,
+    /// Banned users, devices and addresses, by key, and until when (wall clock, milliseconds).
+    pub bans: bans::Changes,
 }
 
 /// What a home puts out; the shard that hosts the home carries it to where it belongs.

@@ -1,10 +1,11 @@
 //! The shard's table of connections, indexed by the slot the driver picked.
 //!
 //! Owns what a connection is between two turns. Split by temperature: [`Hot`] is what a sweep
-//! looks at (8 bytes), [`Cold`] the rest (40 bytes); what most connections do not have (partial
+//! looks at (8 bytes), [`Cold`] the rest (56 bytes); what most connections do not have (partial
 //! input, unsent bytes, a signed-in user, a second room) stands in slabs beside it. Tables grow
 //! by chunks and never move.
 
+use super::origin::Family;
 use super::slab::NONE;
 use crate::seam::{ConnSlot, Tick};
 use uproar_proto::wire::Variant;
@@ -82,12 +83,18 @@ pub struct Cold {
     pub frames_window: u16,
     /// Frames in that window.
     pub frames: u16,
+    /// Its IPv4 address, or the first half of its IPv6 one, as `family` says.
+    pub network: u64,
+    /// Seeded hash of its device; 0: it gave none.
+    pub device: u64,
+    /// See [`Family`].
+    pub family: Family,
     /// The peer will send no more.
     pub eof: bool,
 }
 
 const _: () = assert!(size_of::<Hot>() == 8);
-const _: () = assert!(size_of::<Cold>() == 40);
+const _: () = assert!(size_of::<Cold>() == 56);
 
 const FREE_HOT: Hot =
     Hot { sent_turn: 0, state: State::Free, variant: Variant::Tcp, generation: 0, blocked: false };
@@ -101,6 +108,9 @@ const FREE_COLD: Cold = Cold {
     address: NONE,
     frames_window: 0,
     frames: 0,
+    network: 0,
+    device: 0,
+    family: Family::Unknown,
     eof: false,
 };
 

@@ -2,19 +2,21 @@
 //! out to where it belongs. The rules are the router's; nothing is decided here.
 
 use super::Shard;
-use super::message::{Message, Tally};
+use super::message::{Gather, KickPart, Message};
 use super::schedule::Schedule;
 use super::slab::Slab;
 use crate::hash::{Seeded, hash_bytes};
 use crate::metrics::Figure;
+use crate::router::bans::{Changes, Origin as From};
 use crate::router::home::Home;
 use crate::router::{Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict};
 use crate::seam::{Now, Tick};
 use crate::{Map, hash};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use uproar_proto::control::{BackendMessage, Command, Published, Reply, RoomInfo};
-use uproar_proto::control::{RoomSettings, Which};
+use uproar_proto::control::{BackendMessage, BanWith, Command, Kicked, Published, Reply};
+use uproar_proto::control::{RoomInfo, RoomSettings, Which};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId};
 use uproar_proto::v1::{Class, Outcome};
@@ -244,10 +246,18 @@ impl Shard {
             Command::Publish { room, messages, reply } => {
                 self.backend_publish(room, messages, reply)
             }
-            Command::Kick { room, user, ban_s, reply } => match self.hosted(&room) {
+            Command::Kick { room, user, ban_s, with, reply } => match self.hosted(&room) {
                 Err(code) => reply(Err(code)),
-                Ok(number) => self.home_kick(number, &user, ban_s, reply),
+                Ok(number) => self.home_kick(number, &user, (ban_s, with), reply),
             },
+            Command::Unban { room, user, reply } => {
+                reply(self.hosted(&room).map(|number| self.home_unban(number, &user)));
+            }
+            Command::Bans { room, after, limit, reply } => {
+                self.live_command(&room, reply, |home, now, _| {
+                    Ok(home.bans.page(&after, limit, now.unix_ms))
+                });
+            }
             Command::Mute { room, user, mute_s, reply } => {
                 let now_ms = self.now.unix_ms;
                 let until = now_ms + u64::from(mute_s) * 1000;
@@ -329,21 +339,93 @@ impl Shard {
         (room.clone(), home.epoch(), home.attached().to_vec())
     }
 
-    fn home_kick(&mut self, number: u32, user: &str, ban_s: u32, reply: Reply<u32>) {
+    fn home_kick(
+        &mut self,
+        number: u32,
+        user: &str,
+        (ban_s, with): (u32, BanWith),
+        reply: Reply<Kicked>,
+    ) {
         let key = hash_bytes(self.seed, user.as_bytes());
-        let mut until_unix_ms = 0;
+        let (mut until_unix_ms, now_ms) = (0, self.now.unix_ms);
         if ban_s > 0 {
-            until_unix_ms = self.now.unix_ms + u64::from(ban_s) * 1000;
-            self.homes.slab.get_mut(number).home.ban(key, until_unix_ms);
+            until_unix_ms = now_ms + u64::from(ban_s) * 1000;
+            let bans = &mut self.homes.slab.get_mut(number).home.bans;
+            let changes = bans.ban(user, key, until_unix_ms, now_ms);
+            self.tell_bans(number, changes);
         }
         let (room, epoch, shards) = self.hosted_by(number);
         if shards.is_empty() {
-            return reply(Ok(0));
+            return reply(Ok(Kicked::default()));
         }
-        let tally = Arc::new(Tally::new(shards.len() as u32, reply));
+        let finish = Box::new(move |parts: Vec<KickPart>| reply(Ok(kicked(parts))));
+        let gather = Arc::new(Gather::new(shards.len() as u32, finish));
         for shard in shards {
-            let (room, tally) = (room.clone(), tally.clone());
-            self.post(shard, Message::Kick { room, epoch, key, until_unix_ms, tally });
+            let (room, gather) = (room.clone(), gather.clone());
+            self.post(shard, Message::Kick { room, epoch, key, until_unix_ms, with, gather });
+        }
+    }
+
+    /// Whether the user was banned.
+    fn home_unban(&mut self, number: u32, user: &str) -> bool {
+        let now_ms = self.now.unix_ms;
+        let changes = self.homes.slab.get_mut(number).home.bans.lift(user, now_ms);
+        let was_banned = changes.is_some();
+        self.tell_bans(number, changes.unwrap_or_default());
+        was_banned
+    }
+
+    /// Where a user came from that was banned here: nobody else comes in from there.
+    pub(super) fn home_found(
+        &mut self,
+        room: &RoomId,
+        epoch: Epoch,
+        (key, until_unix_ms): (u64, u64),
+        origins: &[From],
+    ) {
+        let Ok(number) = self.hosted(room) else { return };
+        let home = &mut self.homes.slab.get_mut(number).home;
+        if home.epoch() == epoch {
+            let changes = home.bans.found(key, until_unix_ms, origins);
+            self.tell_bans(number, changes);
+        }
+    }
+
+    fn tell_bans(&mut self, number: u32, changes: Changes) {
+        let dropped = self.homes.slab.get_mut(number).home.bans.take_dropped();
+        self.metrics.add(Figure::BansDropped, dropped);
+        if changes.is_empty() {
+            return;
+        }
+        let (room, epoch, shards) = self.hosted_by(number);
+        for shard in shards {
+            let (room, changes) = (room.clone(), changes.clone());
+            self.post(shard, Message::Bans { room, epoch, whole: false, changes });
+        }
+    }
+
+    /// A shard has not learnt of a change of who is banned: it is told all.
+    pub(super) fn home_bans(&mut self, room: &RoomId, to: u16) {
+        let Ok(number) = self.hosted(room) else { return };
+        let now_ms = self.now.unix_ms;
+        let home = &mut self.homes.slab.get_mut(number).home;
+        let (epoch, changes) = (home.epoch(), home.bans.all(now_ms));
+        let room = room.clone();
+        self.post(ShardId(to), Message::Bans { room, epoch, whole: true, changes });
+    }
+
+    /// Until when a user is banned by now that was kicked with a ban until then: a kick that comes
+    /// late must not bring back a ban that has been ended.
+    pub(super) fn home_ban_until(
+        &self,
+        room: &RoomId,
+        epoch: Epoch,
+        key: u64,
+        until_unix_ms: u64,
+    ) -> u64 {
+        match self.hosted(room).map(|number| &self.homes.slab.get(number).home) {
+            Ok(home) if home.epoch() == epoch => home.bans.until_ms(key).min(until_unix_ms),
+            _ => until_unix_ms,
         }
     }
 
@@ -471,4 +553,13 @@ impl Shard {
         }
         found.into_iter().map(|(.., number)| home(number).info()).collect()
     }
+}
+
+/// What a kick did on all shards.
+fn kicked(parts: Vec<KickPart>) -> Kicked {
+    let connections = parts.iter().map(|part| part.connections).sum();
+    let origins = parts.into_iter().flat_map(|part| part.origins);
+    let different: BTreeSet<(bool, u64)> = origins.map(|of| (of.is_device, of.key)).collect();
+    let devices = different.iter().filter(|(is_device, _)| *is_device).count() as u32;
+    Kicked { connections, devices, addresses: different.len() as u32 - devices }
 }

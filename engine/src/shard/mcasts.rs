@@ -268,7 +268,7 @@ impl Shard {
             }
             Tell::Anew { number } => self.begin_anew(number),
             // Compiled first, beside the shards; what comes here is made of it.
-            Tell::Filter(_) => {}
+            Tell::Filter(_) | Tell::Blocks(_) => {}
         }
     }
 

@@ -1,13 +1,15 @@
 //! What shards say to each other, and what control says to a home. Everything is owned or
 //! shared by reference count: no shard looks into another one's memory.
 
+use super::blocks;
 use super::filter::Active;
 use super::mcasts::Delivery;
 use super::sample::Part;
+use crate::router::bans::{Changes, Origin};
 use crate::router::{Attached, Ballot, Batch, Offer, ShardId, Verdict};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use uproar_proto::control::{Command, Reply, RoomInfo, RoomSettings, Tell, Which};
+use uproar_proto::control::{BanWith, Command, RoomInfo, RoomSettings, Tell, Which};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
 
@@ -47,8 +49,19 @@ pub enum Message {
     Ended { room: RoomId, epoch: Epoch, code: Code },
     /// To a shard with members: this user's connections leave this life of the room, and stay
     /// out until then (wall clock; 0: they may come back). One message, so that nobody slips in
-    /// between.
-    Kick { room: RoomId, epoch: Epoch, key: u64, until_unix_ms: u64, tally: Arc<Tally> },
+    /// between. What the shard is asked for beside that it tells the home by `Found`.
+    Kick {
+        room: RoomId,
+        epoch: Epoch,
+        key: u64,
+        until_unix_ms: u64,
+        with: BanWith,
+        gather: Arc<Gather<KickPart>>,
+    },
+    /// To a home: where a user came from that was banned until then.
+    Found { room: RoomId, epoch: Epoch, key: u64, until_unix_ms: u64, origins: Vec<Origin> },
+    /// To a shard with members: until when these are banned now; `whole`: they and no others.
+    Bans { room: RoomId, epoch: Epoch, whole: bool, changes: Changes },
     /// To a shard with members: how many there are, and a sample of their users.
     Sample { room: RoomId, epoch: Epoch, limit: usize, salt: u64, gather: Arc<Gather<Part>> },
     /// To the home of an mcast: `shard` has its first member (`serial` names this life of its list
@@ -60,6 +73,8 @@ pub enum Message {
     Deliver { mcast: McastId, delivery: Arc<Delivery> },
     /// To every shard: what messages are held against from now on.
     Filter(Arc<Active>),
+    /// To every shard: who may not connect from now on.
+    Blocks(Arc<blocks::Active>),
     /// From control: to the home of its mcast, the shard of its connection, or every shard.
     Tell(Tell),
     /// To every shard: stop accepting, tell clients to go elsewhere.
@@ -106,21 +121,11 @@ impl<T> Gather<T> {
     }
 }
 
-/// Adds up one number from every shard that was asked; the last one answers.
-pub struct Tally {
-    gather: Gather<u32>,
-}
-
-impl Tally {
-    /// Waits for `shards` numbers, then replies with their sum.
-    #[must_use]
-    pub fn new(shards: u32, reply: Reply<u32>) -> Tally {
-        let finish = Box::new(move |parts: Vec<u32>| reply(Ok(parts.iter().sum())));
-        Tally { gather: Gather::new(shards, finish) }
-    }
-
-    /// One shard's number.
-    pub fn add(&self, n: u32) {
-        self.gather.add(vec![n]);
-    }
+/// One shard's part of a kick.
+#[derive(Default)]
+pub struct KickPart {
+    /// Connections of the user that were removed.
+    pub connections: u32,
+    /// Where they came from, as far as that was asked.
+    pub origins: Vec<Origin>,
 }

@@ -9,6 +9,7 @@ mod announce;
 mod archive;
 #[cfg(any(test, feature = "sim"))]
 mod audit;
+pub mod blocks;
 pub mod connections;
 pub mod edge;
 mod entries;
@@ -20,6 +21,7 @@ pub mod lag;
 mod mcasts;
 pub mod members;
 pub mod message;
+pub mod origin;
 mod presence;
 mod questions;
 mod reopen;
@@ -44,6 +46,7 @@ use crate::seam::{
 };
 
 use addresses::Addresses;
+use blocks::Blocking;
 use connections::{Connections, Membership, State};
 use filter::Filtering;
 use homes::Homes;
@@ -138,6 +141,7 @@ pub struct Shard {
     announcements: announce::Announcements,
     verdicts: Verdicts,
     filtering: Filtering,
+    blocking: Blocking,
     inboxes: Inboxes,
     presence: Presence,
     mcasts: Mcasts,
@@ -210,6 +214,7 @@ impl Shard {
             announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
             filtering: Filtering::default(),
+            blocking: Blocking::default(),
             inboxes: Inboxes::default(),
             presence: Presence::default(),
             mcasts: Mcasts::new(seed),
@@ -282,8 +287,14 @@ impl Shard {
             Message::Verdicts { room, verdicts } => self.take_verdicts(&room, verdicts),
             Message::Updated { room, settings } => self.updated(&room, settings),
             Message::Ended { room, epoch, code } => self.ended(&room, epoch, code),
-            Message::Kick { room, epoch, key, until_unix_ms, tally } => {
-                tally.add(self.kick(&room, epoch, key, until_unix_ms));
+            Message::Kick { room, epoch, key, until_unix_ms, with, gather } => {
+                gather.add(vec![self.kick(&room, epoch, (key, until_unix_ms), with)]);
+            }
+            Message::Found { room, epoch, key, until_unix_ms, origins } => {
+                self.home_found(&room, epoch, (key, until_unix_ms), &origins);
+            }
+            Message::Bans { room, epoch, whole, changes } => {
+                self.bans_changed(&room, epoch, whole, changes);
             }
             Message::Sample { room, epoch, limit, salt, gather } => {
                 gather.add(vec![self.sample_members(&room, epoch, limit, salt)]);
@@ -292,6 +303,7 @@ impl Shard {
             Message::Routed { mcast, serial } => self.routed(&mcast, serial),
             Message::Deliver { mcast, delivery } => self.deliver(&mcast, &delivery),
             Message::Filter(active) => self.use_filter(active),
+            Message::Blocks(active) => self.use_blocks(active),
             Message::Tell(tell) => self.told(tell),
             Message::Drain => {
                 self.draining = true;
@@ -398,6 +410,7 @@ impl Shard {
         let set = |figure, value: usize| self.metrics.set(figure, value as u64);
         set(Figure::RoomsLocal, self.rooms.slab.used());
         set(Figure::Members, self.rooms.slab.iter().map(|(_, r)| r.members.len() as usize).sum());
+        set(Figure::Bans, self.homes.slab.iter().map(|(_, h)| h.home.bans.used()).sum());
         set(Figure::Lagging, self.lag.used());
         set(Figure::Inboxes, self.inboxes.records.used());
         set(Figure::Mcasts, self.mcasts.used());
@@ -486,6 +499,7 @@ impl Machine for Shard {
         self.tick_homes();
         self.drain_step();
         self.announce_step();
+        self.block_step();
         self.pace_accepting();
         self.report();
         self.restate_presence();
@@ -500,7 +514,7 @@ impl Machine for Shard {
         if self.has_sends() || !self.checks.is_empty() || !self.finished.is_empty() {
             return Tick(0);
         }
-        if !self.announcements.is_idle() {
+        if !self.announcements.is_idle() || !self.blocking.is_idle() {
             return Tick(0);
         }
         if self.draining && self.drain_at < self.conns.slots() || !self.outbox.is_empty() {

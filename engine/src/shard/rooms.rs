@@ -8,18 +8,19 @@ use super::edge::Edge;
 use super::entries::Entries;
 use super::frames::Ring;
 use super::members::{Member, Members};
-use super::message::Message;
+use super::message::{KickPart, Message};
 use super::slab::{NONE, Slab};
 use super::votes::Votes;
 use super::{REPORT_US, Shard};
 use crate::cluster::home::home_of;
 use crate::metrics::{Delivery, Figure};
+use crate::router::bans::{Changes, Origin};
 use crate::router::history::History;
 use crate::router::{Admitted, Attached, Batch, Books, RoomState, ShardId, VARIANTS};
 use crate::seam::{ConnSlot, Tick};
 use crate::{Map, hash};
 use std::sync::Arc;
-use uproar_proto::control::RoomSettings;
+use uproar_proto::control::{BanWith, RoomSettings};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId};
 use uproar_proto::v1::{self, server_frame::Body};
@@ -45,7 +46,7 @@ pub(super) struct Room {
     pub(super) edge: Edge,
     pub(super) votes: Votes,
     pub(super) entries: Entries,
-    /// Banned sender keys and until when, wall clock.
+    /// Banned users, devices and addresses, by key, and until when, wall clock.
     pub(super) bans: Map<u64, u64>,
     /// Joins that wait for the home: connection, generation, cursor.
     waiting: Vec<(ConnSlot, u8, Option<v1::Cursor>)>,
@@ -140,11 +141,10 @@ impl Shard {
     /// Why a connection may not enter a room, as far as this shard knows it now. Viewers of other
     /// shards count as last told. `inside`: 1 where it is among the members already.
     fn entry_refusal(&self, conn: ConnSlot, number: u32, inside: u64) -> Option<Code> {
-        let (key, unix_ms) = (self.sender_key(conn), self.now.unix_ms);
-        let room = self.rooms.slab.get(number);
-        if room.bans.get(&key).is_some_and(|until| *until > unix_ms) {
-            return Some(Code::Banned);
+        if self.is_banned(conn, number) {
+            return Some(Code::Banned); // S-62
         }
+        let room = self.rooms.slab.get(number);
         let full = u64::from(room.settings.viewers_max);
         let viewers = room.viewers.max(u64::from(room.members.len()) - inside);
         (full > 0 && viewers >= full).then_some(Code::RoomFull)
@@ -472,12 +472,19 @@ impl Shard {
         }
     }
 
-    /// Removes a user's connections from this life of a room; how many. A room that the home has
-    /// not answered yet learns of bans by that answer.
-    pub(super) fn kick(&mut self, id: &RoomId, epoch: Epoch, key: u64, until_unix_ms: u64) -> u32 {
+    /// Removes a user's connections from this life of a room; how many, and where they came from as
+    /// far as `with` asks, which the home is told too. A room that the home has not answered yet
+    /// learns of bans by that answer.
+    pub(super) fn kick(
+        &mut self,
+        id: &RoomId,
+        epoch: Epoch,
+        (key, until_unix_ms): (u64, u64),
+        with: BanWith,
+    ) -> KickPart {
         let known = self.rooms.by_name.get(id).copied();
         let Some(number) = known.filter(|n| self.rooms.slab.get(*n).epoch == epoch) else {
-            return 0;
+            return KickPart::default();
         };
         let room = self.rooms.slab.get_mut(number);
         let mut code = Code::Kicked;
@@ -487,12 +494,80 @@ impl Shard {
             room.bans.insert(key, until_unix_ms);
         }
         let room = self.rooms.slab.get(number);
-        let members = room.members.iter().map(|m| ConnSlot(m.conn));
+        let (home, members) = (room.home, room.members.iter().map(|m| ConnSlot(m.conn)));
         let targets: Vec<ConnSlot> = members.filter(|c| self.sender_key(*c) == key).collect();
+        let mut origins: Vec<Origin> = Vec::new();
         for conn in &targets {
+            if until_unix_ms > 0 {
+                origins.extend(self.origins_of(*conn, with));
+            }
             self.leave(*conn, id.as_str(), Some(code));
         }
-        targets.len() as u32
+        origins.sort_unstable();
+        origins.dedup();
+        if !origins.is_empty() {
+            let (room, origins) = (id.clone(), origins.clone());
+            self.post(home, Message::Found { room, epoch, key, until_unix_ms, origins });
+        }
+        KickPart { connections: targets.len() as u32, origins }
+    }
+
+    fn origins_of(&self, conn: ConnSlot, with: BanWith) -> impl Iterator<Item = Origin> + use<> {
+        let cold = self.conns.cold(conn);
+        let device = cold.device_key().filter(|_| with.devices);
+        let address = cold.address_key(self.seed).filter(|_| with.addresses);
+        let of = |is_device| move |key| Origin { key, is_device };
+        device.map(of(true)).into_iter().chain(address.map(of(false)))
+    }
+
+    /// The home says until when some are banned now. Whoever is here and comes from where nobody
+    /// may come from any more leaves.
+    pub(super) fn bans_changed(
+        &mut self,
+        id: &RoomId,
+        epoch: Epoch,
+        whole: bool,
+        changes: Changes,
+    ) {
+        let known = self.rooms.by_name.get(id).copied();
+        let Some(number) = known.filter(|n| self.rooms.slab.get(*n).epoch == epoch) else {
+            return;
+        };
+        let unix_ms = self.now.unix_ms;
+        let room = self.rooms.slab.get_mut(number);
+        room.bans.retain(|_, until| !whole && *until > unix_ms);
+        let mut has_new = false;
+        for (key, until) in changes {
+            if until > unix_ms {
+                has_new = true;
+                room.bans.insert(key, until);
+            } else {
+                room.bans.remove(&key);
+            }
+        }
+        if !has_new {
+            return;
+        }
+        let members: Vec<ConnSlot> = room.members.iter().map(|m| ConnSlot(m.conn)).collect();
+        for conn in members {
+            if self.is_banned(conn, number) {
+                self.leave(conn, id.as_str(), Some(Code::Banned)); // S-62
+            }
+        }
+    }
+
+    /// Whether a connection may not be in a room: its user, or its device or address, which do not
+    /// concern moderators.
+    pub(super) fn is_banned(&self, conn: ConnSlot, number: u32) -> bool {
+        let bans = &self.rooms.slab.get(number).bans;
+        if bans.is_empty() {
+            return false;
+        }
+        let holds = |key: u64| bans.get(&key).is_some_and(|until| *until > self.now.unix_ms);
+        let cold = self.conns.cold(conn);
+        let from = [cold.device_key(), cold.address_key(self.seed)];
+        let is_from = from.into_iter().flatten().any(holds);
+        (is_from && !self.may_moderate(conn)) || holds(self.sender_key(conn))
     }
 
     /// The rooms a connection is in.
@@ -611,6 +686,7 @@ impl Room {
             likes: self.likes,
             resumed,
             slow_mode_s: self.settings.slow_mode_s,
+            followers_only_s: self.settings.followers_only_s, // S-64
             ..v1::Joined::default()
         };
         self.state.show(&mut joined, cursor_seq);

@@ -4,6 +4,7 @@
 //! message arrives: permission, size, bans. What the room allows is the home's business.
 
 use super::connections::{State, wrapping_ms};
+use super::origin::device_key;
 use super::slab::NONE;
 use super::token::{EXPIRY_WARNING_S, GUEST_CLASSES, Session, Verified};
 use super::{Check, Input, PendingCheck, Shard};
@@ -35,7 +36,7 @@ pub(super) const DISCARD_MS: u32 = 1_000;
 /// A PROXY header with all its TLVs; larger ones are refused.
 const OPENING_BYTES_MAX: usize = 16 * 1024;
 /// The longest device or agent name, bytes.
-const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = uproar_proto::blocks::DEVICE_BYTES_MAX;
 
 impl Shard {
     pub(super) fn accepted(&mut self, conn: ConnSlot, peer: IpAddr) {
@@ -56,6 +57,7 @@ impl Shard {
     }
 
     fn count_address(&mut self, conn: ConnSlot, peer: IpAddr) {
+        self.conns.cold_mut(conn).set_address(peer);
         match self.addresses.enter(peer, self.now.tick) {
             Ok(number) => self.conns.cold_mut(conn).address = number,
             Err(number) => {
@@ -246,6 +248,12 @@ impl Shard {
         if connect.device.len() > NAME_BYTES_MAX || connect.agent.len() > NAME_BYTES_MAX {
             return self.end(conn, Code::BadFrame, None);
         }
+        if !connect.device.is_empty() {
+            self.conns.cold_mut(conn).device = device_key(self.seed, &connect.device);
+        }
+        if self.is_blocked(conn) {
+            return self.end(conn, Code::Banned, None); // S-63
+        }
         if connect.token.is_empty() {
             if !self.verifier.guests() {
                 return self.end(conn, Code::TokenRequired, None); // S-2
@@ -401,19 +409,27 @@ impl Shard {
         let (classes, moderate) = self.permissions(conn);
         let (key, unix_ms, user) = (self.sender_key(conn), self.now.unix_ms, self.user_of(conn));
         let guest = self.conns.cold(conn).session == NONE;
+        let banned = self.is_banned(conn, number);
+        let follows_since = self.follows_since(conn, &publish.room);
         let room = self.rooms.slab.get_mut(number);
-        let banned = room.bans.get(&key).is_some_and(|until| *until > unix_ms);
         let settings = &room.settings;
         let content = publish.content.map(content_of);
         let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like; // S-18
         let too_many = like && publish.count > self.config.rooms.likes_per_frame_max;
+        let mut retry_after_ms = 0;
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
             Some(Code::Forbidden) // S-16
         } else if banned {
             Some(Code::Banned)
         } else if !like && !moderate && !settings.may_speak(&user) {
             Some(Code::RoomMuted) // S-54
+        } else if class == Class::Chat
+            && !moderate
+            && let Err(left_ms) = settings.may_chat(&user, follows_since, unix_ms)
+        {
+            retry_after_ms = left_ms;
+            Some(Code::FollowersOnly) // S-64
         } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
             // S-15
             Some(Code::BadId)
@@ -434,7 +450,7 @@ impl Shard {
                 return; // likes get no verdict
             }
             let id = publish.client_msg_id.slice(..publish.client_msg_id.len().min(16));
-            return self.refuse(conn, &publish.room, id, code);
+            return self.refuse(conn, &publish.room, id, (code, retry_after_ms));
         }
         if like {
             let count = u64::from(publish.count.max(1));
@@ -467,11 +483,26 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, conn: ConnSlot, room: &str, client_msg_id: bytes::Bytes, code: Code) {
+    /// Since when the user follows a room, seconds since 1970, where its token says so.
+    fn follows_since(&self, conn: ConnSlot, room: &str) -> Option<u64> {
+        match self.conns.cold(conn).session {
+            NONE => None,
+            session => self.sessions.get(session).follows_since(room),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        conn: ConnSlot,
+        room: &str,
+        client_msg_id: bytes::Bytes,
+        (code, retry_after_ms): (Code, u32),
+    ) {
         let verdict = v1::Verdict {
             client_msg_id,
             outcome: v1::Outcome::Refused.into(),
             code: code.number(),
+            retry_after_ms,
             ..v1::Verdict::default()
         };
         let generation = self.conns.hot(conn).generation;

@@ -20,15 +20,15 @@ pub struct Verifier {
     guests: bool,
 }
 
-/// Who a connection is, where it is not a guest. About 72 bytes with a short name.
+/// Who a connection is, where it is not a guest. About 64 bytes with a short name.
 #[derive(Debug)]
 pub struct Session {
     /// As shown to viewers.
     pub user: Arc<str>,
     /// Seeded hash of the name.
     pub key: u64,
-    /// Rooms it is good for, where the token says; a trailing `*` matches any ending.
-    pub rooms: Option<Box<[Box<str>]>>,
+    /// What the token says of rooms, where it does.
+    pub rooms: Option<Box<OfRooms>>,
     /// Expiry, seconds since 1970.
     pub expires_s: u32,
     /// Bit `class as u8`: may publish it.
@@ -41,6 +41,15 @@ pub struct Session {
     pub inbox: u32,
     /// Seeded hash of the login that minted the token; 0 where it does not say.
     pub login: u64,
+}
+
+/// What a token says of rooms.
+#[derive(Debug, Default)]
+pub struct OfRooms {
+    /// Those it is good for; a trailing `*` matches any ending. `None`: all.
+    pub entered: Option<Box<[Box<str>]>>,
+    /// Those its user follows, ascending, and since when, seconds since 1970.
+    pub followed: Box<[(Box<str>, u64)]>,
 }
 
 /// A token that was checked.
@@ -143,6 +152,9 @@ fn verified(claims: Claims, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
     if claims.exp <= unix_ms / 1000 {
         return Err(Code::TokenExpired);
     }
+    if claims.check_follows().is_err() {
+        return Err(Code::TokenInvalid); // S-65
+    }
     let classes = match claims.publish {
         None => GUEST_CLASSES,
         Some(names) => {
@@ -157,10 +169,14 @@ fn verified(claims: Claims, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
         }
     };
     let boxed = |rooms: Vec<String>| rooms.into_iter().map(String::into_boxed_str).collect();
+    let follows = claims.follows.unwrap_or_default().into_iter();
+    let followed: Box<_> = follows.map(|(room, since)| (room.into_boxed_str(), since)).collect();
+    let rooms = OfRooms { entered: claims.rooms.map(boxed), followed };
+    let says_of_rooms = rooms.entered.is_some() || !rooms.followed.is_empty();
     let session = Session {
         key: crate::hash::hash_bytes(seed, claims.sub.as_bytes()),
         user: Arc::from(claims.sub),
-        rooms: claims.rooms.map(boxed),
+        rooms: says_of_rooms.then(|| Box::new(rooms)),
         // A token good beyond the year 2106 is good until then.
         expires_s: u32::try_from(claims.exp).unwrap_or(u32::MAX),
         classes,
@@ -179,7 +195,7 @@ pub fn login_key(seed: u64, login: &str) -> u64 {
 }
 
 // What a signed-in viewer costs besides its connection, its name apart.
-const _: () = assert!(size_of::<Session>() == 64);
+const _: () = assert!(size_of::<Session>() == 56);
 
 impl Session {
     /// Whether the token is good for a room.
@@ -189,13 +205,26 @@ impl Session {
             Some(start) => room.starts_with(start),
             None => room == pattern,
         };
-        self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|pattern| matches(pattern)))
+        let entered = self.rooms.as_ref().and_then(|rooms| rooms.entered.as_ref());
+        entered.is_none_or(|rooms| rooms.iter().any(|pattern| matches(pattern)))
+    }
+
+    /// Since when its user follows a room, seconds since 1970; `None`: it does not.
+    #[must_use]
+    pub fn follows_since(&self, room: &str) -> Option<u64> {
+        let followed = &self.rooms.as_ref()?.followed;
+        let found = followed.binary_search_by(|(name, _)| (**name).cmp(room)).ok()?;
+        Some(followed[found].1)
     }
 
     /// Bytes it owns beyond the record.
     #[must_use]
     pub fn bytes_owned(&self) -> usize {
-        let rooms = self.rooms.as_ref().map_or(0, |r| r.iter().map(|room| room.len() + 16).sum());
+        let rooms = self.rooms.as_ref().map_or(0, |rooms| {
+            let entered = rooms.entered.iter().flatten().map(|room| room.len() + 16);
+            let followed = rooms.followed.iter().map(|(room, _)| room.len() + 24);
+            size_of::<OfRooms>() + entered.chain(followed).sum::<usize>()
+        });
         self.user.len() + 16 + rooms
     }
 }
@@ -293,6 +322,21 @@ mod tests {
         assert!(session.may_enter("stage") && session.may_enter("vip-7"));
         assert!(!session.may_enter("stage2") && !session.may_enter("vip"));
         assert_eq!(session.classes, 1 << Class::Gift as u8);
+        let follows = [("stage".to_owned(), 7), ("a".to_owned(), 3)].into();
+        let follower = Claims { follows: Some(follows), ..claims() };
+        let session = verifier().verify(&token(&follower, SECRET), 1, 1).expect("good").session;
+        assert_eq!(
+            ["a", "stage", "b"].map(|room| session.follows_since(room)),
+            [Some(3), Some(7), None]
+        );
+        assert!(session.may_enter("b") && session.bytes_owned() > 80);
+        let many = (0..257).map(|n| (format!("r{n}"), 1)).collect();
+        let long = (0..200).map(|n| (format!("{n:064}"), 1)).collect();
+        for bad in [many, long, [("a b".to_owned(), 1)].into()] {
+            let claims = Claims { follows: Some(bad), ..claims() };
+            let refused = verifier().verify(&token(&claims, SECRET), 1, 1).err();
+            assert_eq!(refused, Some(Code::TokenInvalid));
+        }
         let odd = Claims { publish: Some(vec!["shout".into()]), ..claims() };
         let refused = verifier().verify(&token(&odd, SECRET), 1, 1).err();
         assert_eq!(refused, Some(Code::TokenInvalid));

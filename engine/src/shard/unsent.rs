@@ -53,6 +53,8 @@ enum State {
     Attached,
     /// The last change of its settings.
     Updated,
+    /// Who is banned.
+    Bans,
 }
 
 impl Unsent {
@@ -115,7 +117,12 @@ impl Shard {
                 self.unsent.keep_state(to, room, State::Updated, now);
             }
             Message::Ended { .. } => self.unsent.keep(to, message, 0, now),
-            Message::Kick { tally, .. } if full => tally.add(0),
+            Message::Kick { gather, .. } if full => gather.add(Vec::new()),
+            Message::Found { .. } if full => {}
+            Message::Found { .. } => self.unsent.keep(to, message, 1, now),
+            Message::Bans { room, .. } => {
+                self.unsent.keep_state(to, room, State::Bans, now);
+            }
             Message::Kick { .. } => self.unsent.keep(to, message, 1, now),
             Message::Verdicts { .. } if full => {}
             Message::Verdicts { ref verdicts, .. } => {
@@ -144,7 +151,7 @@ impl Shard {
             // Bounded by the mcasts of that shard.
             Message::Routed { .. } => self.unsent.keep(to, message, 0, now),
             // Comes from outside, as a drain does.
-            Message::Tell(_) | Message::Filter(_) => {}
+            Message::Tell(_) | Message::Filter(_) | Message::Blocks(_) => {}
             // Another sweep follows. A drain or a stop comes from outside.
             Message::SweepTook { .. } | Message::Drain | Message::DrainOver | Message::Stop => {}
         }
@@ -167,9 +174,15 @@ impl Shard {
                 State::Detached => self.detach_again(to, room),
                 State::Attached => self.home_attach(room, ShardId(to)),
                 State::Updated => self.home_updated(&room, to),
+                State::Bans => self.home_bans(&room, to),
             }
         }
-        self.outbox.extend(list);
+        for (to, mut message) in list {
+            if let Message::Kick { room, epoch, key, until_unix_ms, .. } = &mut message {
+                *until_unix_ms = self.home_ban_until(room, *epoch, *key, *until_unix_ms);
+            }
+            self.outbox.push((to, message));
+        }
     }
 
     /// The home still has this shard among those with members.

@@ -72,13 +72,12 @@ impl Shard {
         let key = self.sender_key(conn);
         let guest = self.conns.cold(conn).session == NONE;
         let (now, generation) = (self.now, self.conns.hot(conn).generation);
+        let is_banned = self.is_banned(conn, number);
         let room = self.rooms.slab.get_mut(number);
         let option = u8::try_from(vote.option).unwrap_or(u8::MAX);
         let refusal = match room.state.known_poll(vote.poll) {
             _ if guest && !room.settings.guests_publish => Some(Code::Forbidden),
-            _ if room.bans.get(&key).is_some_and(|until| *until > now.unix_ms) => {
-                Some(Code::Banned)
-            }
+            _ if is_banned => Some(Code::Banned),
             None => Some(Code::PollOver),
             Some(poll) if poll.over || poll.ends_ms <= now.unix_ms => Some(Code::PollOver),
             Some(poll) if usize::from(option) >= poll.votes.len() => Some(Code::BadRequest),

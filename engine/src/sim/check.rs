@@ -249,6 +249,8 @@ pub(super) fn name(message: &Message) -> String {
         Message::Updated { room, .. } => format!("updated {room}"),
         Message::Ended { room, code, .. } => format!("ended {room} {}", code.name()),
         Message::Kick { room, .. } => format!("kick {room}"),
+        Message::Found { room, origins, .. } => format!("found {room} {}", origins.len()),
+        Message::Bans { room, changes, .. } => format!("bans {room} {}", changes.len()),
         Message::Route { mcast, serial, .. } => format!("route {mcast:?} {serial:?}"),
         Message::Routed { mcast, .. } => format!("routed {mcast:?}"),
         Message::Deliver { mcast, .. } => format!("deliver {mcast:?}"),
@@ -256,6 +258,7 @@ pub(super) fn name(message: &Message) -> String {
         Message::Drain => "drain".into(),
         Message::DrainOver => "drain over".into(),
         Message::Filter(active) => format!("filter {}", active.version),
+        Message::Blocks(active) => format!("blocks {}", active.version),
         Message::Stop => "stop".into(),
     }
 }

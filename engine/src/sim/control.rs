@@ -8,7 +8,9 @@ use crate::shard::message::{Gather, Message};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(test)]
-use uproar_proto::control::{AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo};
+use uproar_proto::control::{
+    AttributeChange, AttributesOutcome, BanWith, Kicked, NewPoll, Pin, PollInfo,
+};
 use uproar_proto::control::{
     BackendMessage, Command, Content, Published, Recall, Reply, RoomInfo, RoomSettings, Which,
 };
@@ -109,9 +111,21 @@ pub(crate) fn close(world: &mut World, room: &str) {
 
 /// A backend removes a user, and keeps it out for a while.
 pub(crate) fn kick(world: &mut World, room: &str, user: &str, ban_s: u32) {
-    let reply = reply(world, |_, _: Result<u32, Code>| {});
+    kick_with(world, room, user, ban_s, BanWith::default());
+}
+
+/// The same, with where the user comes from.
+pub(crate) fn kick_with(world: &mut World, room: &str, user: &str, ban_s: u32, with: BanWith) {
+    let reply = reply(world, |_, _: Result<Kicked, Code>| {});
     let (room_id, user) = (room_id(room), user.to_owned());
-    hand(world, room, Command::Kick { room: room_id, user, ban_s, reply });
+    hand(world, room, Command::Kick { room: room_id, user, ban_s, with, reply });
+}
+
+/// A backend ends a ban.
+pub(crate) fn unban(world: &mut World, room: &str, user: &str) {
+    let reply = reply(world, |_, _: Result<bool, Code>| {});
+    let (room_id, user) = (room_id(room), user.to_owned());
+    hand(world, room, Command::Unban { room: room_id, user, reply });
 }
 
 /// A backend silences a user.
@@ -209,7 +223,13 @@ pub(crate) fn act(world: &mut World) {
         let user = world.accounts[place].user.clone();
         let long_s = world.rng.below(4) as u32;
         match world.rng.below(3) {
-            0 => kick(world, &room, &user, long_s),
+            0 => {
+                let [devices, addresses] = [2, 3].map(|of| world.rng.below(of) == 0);
+                kick_with(world, &room, &user, long_s, BanWith { devices, addresses });
+                if world.rng.below(4) == 0 {
+                    unban(world, &room, &user);
+                }
+            }
             1 => recall(world, &room, Recall::User(user)),
             _ => mute(world, &room, &user, long_s),
         }

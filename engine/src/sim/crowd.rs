@@ -70,8 +70,8 @@ pub(crate) fn connect(
     world.clients.push(client);
     let token = account.map_or(String::new(), |a| world.accounts[a].token.clone());
     let number = world.clients.len() - 1;
-    let connect =
-        v1::Connect { token, join: joins, device: "d".into(), agent: "sim".into(), inbox: false };
+    let (device, agent) = (format!("d{}", number % 7), "sim".into());
+    let connect = v1::Connect { token, join: joins, device, agent, inbox: false };
     say(world, number, &Body::Connect(connect));
     number
 }

@@ -53,6 +53,7 @@ pub(super) fn tell(world: &mut World, tell: Tell) {
         Tell::Close { .. }
         | Tell::Generation(_)
         | Tell::Filter(_)
+        | Tell::Blocks(_)
         | Tell::Anew { .. }
         | Tell::Announce { .. } => (0..world.nodes.len()).collect(),
     };

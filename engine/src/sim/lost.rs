@@ -199,6 +199,42 @@ fn a_kick_that_was_lost_is_carried_out_and_answered() {
 }
 
 #[test]
+fn a_ban_that_is_ended_while_its_kick_is_on_its_way_keeps_nobody_out() {
+    let (mut world, _, guest) = world_of_two();
+    world.mail.loss = Some((|m| matches!(m, M::Kick { .. }), u32::MAX));
+    control::kick(&mut world, "room", "judge", 60);
+    world.run_ms(1);
+    control::unban(&mut world, "room", "judge");
+    world.run_ms(10);
+    world.mail.loss = None;
+    world.run_ms(100);
+    assert_eq!(world.clients[guest].left_by, Some(Code::Kicked.number()));
+    crowd::join(&mut world, guest, "room", None);
+    world.run_ms(10);
+    assert!(is_in(&world, guest));
+    world.finish();
+}
+
+#[test]
+fn bans_that_were_lost_are_told_as_they_are_then() {
+    let (mut world, _, guest) = world_of_two();
+    control::kick(&mut world, "room", "judge", 60);
+    world.run_ms(10);
+    world.mail.loss = Some((|m| matches!(m, M::Bans { .. }), u32::MAX));
+    control::unban(&mut world, "room", "judge");
+    world.run_ms(10);
+    crowd::join(&mut world, guest, "room", None);
+    world.run_ms(10);
+    assert!(!is_in(&world, guest), "its shard does not know yet");
+    world.mail.loss = None;
+    world.run_ms(100);
+    crowd::join(&mut world, guest, "room", None);
+    world.run_ms(10);
+    assert!(is_in(&world, guest));
+    world.finish();
+}
+
+#[test]
 fn a_kick_that_comes_late_spares_who_is_in_the_next_life() {
     let (mut world, _, guest) = world_of_two();
     world.mail.loss = Some((|m| matches!(m, M::Kick { .. }), u32::MAX));

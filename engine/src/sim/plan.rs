@@ -289,6 +289,7 @@ fn config(rng: &mut Rng, calm: Config) -> Config {
         likes_per_frame_max: 1_000,
         system_messages_max: 1 + rng.below(8) as u32,
         users_max: 16,
+        bans_max: 16,
         poll_voters_max: 16,
         poll_every_ms: 100 + rng.below(1_000) as u32,
         before_publish_ms: 500,

@@ -8,7 +8,7 @@ use crate::config::{Rooms, Window};
 use crate::metrics::Delivery;
 use crate::router::CLASSES;
 use bytes::Bytes;
-use uproar_proto::control::{Content, RoomInfo, RoomSettings};
+use uproar_proto::control::{BanWith, Content, RoomInfo, RoomSettings};
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 use uproar_proto::v1::{Class, Outcome, client_frame::Body};
@@ -251,15 +251,15 @@ fn every_message_is_expected_and_sent_once_for_each_member() {
 }
 
 #[test]
-fn an_idle_guest_costs_the_shard_72_bytes() {
+fn an_idle_guest_costs_the_shard_88_bytes() {
     let bytes = |viewers| {
         let mut world = World::seed(10).viewers(viewers);
         world.run_ms(3_000);
         world.nodes[0].shard.bytes_used()
     };
-    // Whole chunks of 1024 connections: 48 in the table, 8 in the wheel, 12 in the member list.
+    // Whole chunks of 1024 connections: 64 in the table, 8 in the wheel, 12 in the member list.
     let slope = (bytes(5 * 1024) - bytes(1024)) / (4 * 1024);
-    assert!(slope <= 72, "{slope} bytes");
+    assert!(slope <= 88, "{slope} bytes");
 }
 
 #[test]
@@ -337,6 +337,43 @@ fn a_banned_user_is_out_everywhere_and_stays_out_until_the_ban_ends() {
         crowd::join(&mut world, judge, "room", None);
         world.run_ms(10);
         assert!(world.clients[judge].streams.contains_key("room"), "the ban is over");
+    }
+    world.finish();
+}
+
+#[test]
+fn a_banned_users_device_and_address_are_refused_with_it_until_the_ban_is_ended() {
+    let mut world = World::seed(11).shards(2).viewers(0);
+    // Clients come from one of five addresses and seven devices, by number.
+    let host = enter(&mut world, 0, HOST, "room");
+    let others: Vec<usize> = (1..36).map(|n| enter(&mut world, n % 2, None, "room")).collect();
+    let judge = (36..41).map(|n| enter(&mut world, n % 2, JUDGE, "room")).last().unwrap();
+    assert_eq!((judge - host) % 5, 0);
+    let with = BanWith { devices: true, addresses: true };
+    control::kick_with(&mut world, "room", "host", 60, with);
+    world.run_ms(20);
+    assert_eq!(world.clients[host].left_by, Some(Code::Banned.number()));
+    assert_eq!(world.clients[judge].left_by, None, "who moderates is not concerned");
+    let is_meant = |other: usize| (other - host) % 5 == 0 || (other - host) % 7 == 0;
+    for other in &others {
+        let left_by = is_meant(*other).then(|| Code::Banned.number());
+        assert_eq!(world.clients[*other].left_by, left_by, "{other}");
+    }
+    let meant: Vec<usize> = others.iter().copied().filter(|other| is_meant(*other)).collect();
+    assert!(meant.len() > 5 && meant.len() < others.len() / 2);
+    for other in &meant {
+        crowd::join(&mut world, *other, "room", None);
+    }
+    world.run_ms(20);
+    for other in &meant {
+        assert_eq!(world.clients[*other].refused_by, Some(Code::Banned.number()));
+    }
+    control::unban(&mut world, "room", "host");
+    world.run_ms(20);
+    for other in meant.iter().chain([&host]) {
+        crowd::join(&mut world, *other, "room", None);
+        world.run_ms(5);
+        assert!(world.clients[*other].streams.contains_key("room"), "{other} may again");
     }
     world.finish();
 }

@@ -40,8 +40,8 @@ struct State {
     nodes: BTreeMap<u16, Node>,
     /// The last number given.
     last: u16,
-    /// What every session begins with: which life of the store is served, and what messages are
-    /// held against.
+    /// What every session begins with: which life of the store is served, what messages are held
+    /// against, and who may not connect.
     first: First,
     /// The process is ending: streams end, and nobody is linked any more.
     is_over: bool,
@@ -52,6 +52,19 @@ struct State {
 struct First {
     generation: Option<Bytes>,
     filter: Option<Bytes>,
+    blocks: Option<Bytes>,
+}
+
+impl First {
+    /// Where a word is remembered that every session begins with.
+    fn place_of(tell: &Tell) -> Option<fn(&mut First) -> &mut Option<Bytes>> {
+        match tell {
+            Tell::Generation(_) => Some(|first| &mut first.generation),
+            Tell::Filter(_) => Some(|first| &mut first.filter),
+            Tell::Blocks(_) => Some(|first| &mut first.blocks),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -177,8 +190,8 @@ impl Nodes {
         let session = random_name();
         tracing::info!(%address, node = number, "an engine is linked, and begins anew");
         let mut buffer = Buffer::default();
-        let First { generation, filter } = &state.first;
-        for first in [generation, filter].into_iter().flatten() {
+        let First { generation, filter, blocks } = &state.first;
+        for first in [generation, filter, blocks].into_iter().flatten() {
             // Empty until now: there is room.
             let _ = buffer.push(first.clone());
         }
@@ -372,15 +385,12 @@ impl Engine for Nodes {
             Tell::Judged { node, .. } => Some(*node),
             _ => None,
         };
-        let (is_generation, is_filter) =
-            (matches!(tell, Tell::Generation(_)), matches!(tell, Tell::Filter(_)));
+        let place = First::place_of(&tell);
         if let Some(words) = from_tell(tell) {
             let word: Bytes = words.encode_to_vec().into();
             // Before it is put: whoever is linked in between hears it twice, not never.
-            if is_generation {
-                self.state().first.generation = Some(Bytes::clone(&word));
-            } else if is_filter {
-                self.state().first.filter = Some(Bytes::clone(&word));
+            if let Some(place) = place {
+                *place(&mut self.state().first) = Some(Bytes::clone(&word));
             }
             self.put(to, &word);
         }

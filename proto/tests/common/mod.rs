@@ -402,11 +402,12 @@ fn verdict() -> impl Strategy<Value = v1::Verdict> {
 fn joined() -> impl Strategy<Value = v1::Joined> {
     let ids = (text(), number(), number());
     let held = (vec(message(), 0..4), btree_map(text(), text(), 0..3));
-    let counts = (number(), number(), any::<bool>(), any::<u32>());
+    let modes = (any::<u32>(), option::of(any::<u32>()));
+    let counts = (number(), number(), any::<bool>(), modes);
     let live = (number(), vec(number(), 0..3), option::of(message()), vec(poll(), 0..2));
     (ids, held, counts, live).prop_map(
         |((room, epoch, seq), (messages, attributes), counts, live)| {
-            let (viewers, likes, resumed, slow_mode_s) = counts;
+            let (viewers, likes, resumed, (slow_mode_s, followers_only_s)) = counts;
             let (attributes_version, recalled, pinned, polls) = live;
             let pinned = pinned.map(Box::new);
             v1::Joined {
@@ -419,6 +420,7 @@ fn joined() -> impl Strategy<Value = v1::Joined> {
                 likes,
                 resumed,
                 slow_mode_s,
+                followers_only_s,
                 attributes_version,
                 recalled,
                 pinned,

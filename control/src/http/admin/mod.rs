@@ -4,6 +4,7 @@
 //! Owns the routes, and that every one that changes or shows what is not public is in the audit log:
 //! by whom, from which address, and about whom.
 
+pub(super) mod blocks;
 pub(super) mod export;
 pub(super) mod groups;
 pub(super) mod messages;
@@ -27,6 +28,7 @@ use uproar_proto::error::Code;
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/users", put(users::take_over))
+        .route("/v1/admin/blocks", get(blocks::list).put(blocks::put).delete(blocks::remove))
         .route("/v1/admin/users", get(users::list))
         .route("/v1/admin/users/{user}", get(users::get).delete(users::erase))
         .route("/v1/admin/users/{user}/erasure", get(users::erasure))

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod admin;
+mod blocks;
 mod conversations;
 mod facts;
 mod filter;
@@ -39,4 +40,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(quality::ALL)
         .chain(filter::ALL)
         .chain(moderation::ALL)
+        .chain(blocks::ALL)
 }

@@ -18,6 +18,7 @@ export interface Settings {
   delay_ms: number;
   enter_events: boolean;
   before_publish: string;
+  followers_only_s: number | null;
 }
 
 const NUMBERS = [
@@ -51,6 +52,8 @@ export function settings(path: string, now: Settings): HTMLElement {
   for (const [label, name] of SWITCHES) {
     fields.push(field(label, name, { type: "checkbox", checked: now[name] }));
   }
+  const followers = { type: "number", min: "0", value: `${now.followers_only_s ?? ""}` };
+  fields.push(field("for followers since, seconds; empty: all", "followers_only_s", followers));
   const allowed = make("textarea", { name: "allowed", rows: 2, value: now.allowed.join("\n") });
   fields.push(make("label", {}, "who may always speak, a name a line ", allowed));
   const before = BEFORE.map(([value, label]) =>
@@ -82,6 +85,9 @@ function differences(known: Settings, given: FormData): Partial<Settings> {
   }
   const before = `${given.get("before_publish")}`;
   if (before !== known.before_publish) changed.before_publish = before;
+  const since = given.get("followers_only_s");
+  const followers = since === "" || since === null ? null : Number(since);
+  if (followers !== known.followers_only_s) changed.followers_only_s = followers;
   const allowed = linesOf(given.get("allowed"));
   if (allowed.slice().sort().join("\n") !== known.allowed.slice().sort().join("\n")) {
     changed.allowed = allowed;

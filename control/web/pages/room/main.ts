@@ -91,6 +91,8 @@ function connect(): void {
     if (talk.joined(joined)) polls.clear();
     polls.joined(joined.polls);
     entitle(joined.attributes);
+    const followers_s = room.followersOnly_s;
+    ask(followers_s === undefined ? words.placeholder : words.followersOnly(followers_s));
   });
   room.on("attributes", ({ attributes }) => entitle(attributes));
   room.on("count", (count) => {
@@ -160,6 +162,12 @@ function judged(fate: Fate): void {
   if (fate.code === SLOW_MODE || fate.code === SLOW_DOWN) return hold(fate.retry_after_ms);
   const why = fate.reason || words.code(fate.code, Math.ceil(fate.retry_after_ms / 1_000));
   note(why ?? words.refused(`${fate.code}`));
+}
+
+/** What stands where one writes. */
+function ask(text: string): void {
+  input.placeholder = text;
+  input.setAttribute("aria-label", text);
 }
 
 function note(text: string): void {
@@ -239,8 +247,7 @@ addEventListener("keydown", (event) => {
   act();
 });
 
-input.placeholder = words.placeholder;
-input.setAttribute("aria-label", words.placeholder);
+ask(words.placeholder);
 send.textContent = words.send;
 $("like").setAttribute("aria-label", words.like);
 flying.textContent = words.flying;

@@ -6,6 +6,10 @@ const ENGLISH = {
   viewers: "watching",
   fps: "frames a second of the bullet comments, median of the last ten seconds",
   placeholder: "Say something",
+  followersOnly: (seconds: number) =>
+    seconds === 0
+      ? "Followers only"
+      : `Followers only, for ${Math.ceil(seconds / 60)} min or longer`,
   send: "Send",
   wait: (seconds: number) => `${seconds} s`,
   like: "Like",
@@ -31,6 +35,7 @@ const ENGLISH = {
       2026: "This poll takes no more answers",
       2027: "You have answered this poll; the first answer counts",
       2034: "This text is not allowed here",
+      2035: `Only followers may speak here${seconds ? `; you may in ${seconds} s` : ""}`,
     })[code],
   held: "not shown to viewers yet",
   close: "Close",
@@ -58,6 +63,8 @@ const CHINESE: Words = {
   viewers: "人在看",
   fps: "弹幕每秒帧数（最近十秒的中位数）",
   placeholder: "说点什么",
+  followersOnly: (seconds) =>
+    seconds === 0 ? "仅关注者可发言" : `关注满 ${Math.ceil(seconds / 60)} 分钟才能发言`,
   send: "发送",
   wait: (seconds) => `${seconds} 秒`,
   like: "点赞",
@@ -81,6 +88,7 @@ const CHINESE: Words = {
       2026: "投票已结束",
       2027: "您已投过票，以第一次为准",
       2034: "内容不允许在此发布",
+      2035: "仅关注者可发言" + (seconds ? `，您还需等待 ${seconds} 秒` : ""),
     })[code],
   held: "观众尚未看到",
   close: "关闭",

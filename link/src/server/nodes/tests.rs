@@ -4,6 +4,7 @@ use super::*;
 use crate::frames::Reader;
 use crate::v1::{self, Place, ask};
 use crate::words::to_tell;
+use uproar_proto::blocks::BlockList;
 use uproar_proto::control::{Asked, ConnectionId, FilterList};
 use uproar_proto::ids::McastId;
 
@@ -266,9 +267,10 @@ fn load_is_what_an_engine_said_last() {
 fn a_session_begins_with_what_was_told_last() {
     let (nodes, now) = (Nodes::default(), Instant::now());
     let list = |version| Tell::Filter(Arc::new(FilterList { version, ..FilterList::default() }));
-    for tell in [list(1), Tell::Generation(7), push("a"), list(2)] {
+    let blocks = |version| Tell::Blocks(Arc::new(BlockList { version, ..BlockList::default() }));
+    for tell in [list(1), blocks(3), Tell::Generation(7), push("a"), list(2), blocks(4)] {
         nodes.tell(tell).unwrap();
     }
     let node = linked(&nodes, 1, now);
-    assert_eq!(heard(&nodes, node, 0).0, [Tell::Generation(7), list(2)]);
+    assert_eq!(heard(&nodes, node, 0).0, [Tell::Generation(7), list(2), blocks(4)]);
 }

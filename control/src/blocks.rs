@@ -1,0 +1,312 @@
+//! Devices and networks that the platform keeps out: what they are now, how they change, and who is
+//! told.
+//!
+//! Owns the order of a change: it is checked, then kept (in the store, or, where there is none, in
+//! memory until the process ends), then the engine is told. Never closes a connection itself, and
+//! never waits for an engine.
+
+use crate::fault::Fault;
+use crate::store::{Dialect, Store, StoreError, blocks as rows};
+use crate::tell::keep_telling;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
+use uproar_proto::blocks::{Block, BlockKind, BlockList, Blocked};
+use uproar_proto::control::{Engine, Sample, SampleKind, SampleValue, Tell};
+use uproar_proto::error::Code;
+
+/// How often a store that several servers share is asked whether its entries have changed.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Tries to make a change while another server makes one.
+const TRIES_MAX: u32 = 5;
+
+/// Section `[blocks]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlocksConfig {
+    /// Devices and networks that may be blocked at once, up to about 100 bytes each on every shard
+    /// and in what a node is told. More: 409, `LIMIT_REACHED`.
+    pub blocks_max: u32,
+}
+
+impl Default for BlocksConfig {
+    fn default() -> BlocksConfig {
+        BlocksConfig { blocks_max: 100_000 }
+    }
+}
+
+impl BlocksConfig {
+    /// The first rule the section breaks, in words: which key, what it is, what is allowed.
+    ///
+    /// # Errors
+    /// The sentence to show.
+    pub fn check(&self) -> Result<(), String> {
+        let many = self.blocks_max;
+        if !(1..=100_000).contains(&many) {
+            return Err(format!("blocks_max is {many}; allowed is 1 to 100000"));
+        }
+        Ok(())
+    }
+}
+
+/// What is known of an entry beside what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Until when, seconds since 1970; 0: for ever.
+    pub(crate) until_s: u64,
+    /// When it was made or changed, milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    /// For operators.
+    pub(crate) reason: String,
+}
+
+/// All of them, by what they name.
+pub(crate) type Entries = BTreeMap<(BlockKind, String), Entry>;
+
+/// What is in effect here.
+pub(crate) struct Current {
+    pub(crate) version: u64,
+    pub(crate) entries: Entries,
+    blocked: Blocked<String>,
+}
+
+/// See the module.
+pub struct Blocks {
+    store: Option<Arc<Store>>,
+    blocks_max: usize,
+    current: RwLock<Arc<Current>>,
+    /// Held by whoever changes them.
+    changing: Mutex<()>,
+    told: watch::Sender<Arc<BlockList>>,
+    refused: AtomicU64,
+}
+
+/// What is to be done to entries.
+pub(crate) enum Change {
+    /// They are there from now on, in place of those that name the same.
+    Put(Entries),
+    /// It is not there any more.
+    Remove(BlockKind, String),
+}
+
+impl Blocks {
+    /// Reads the entries of a store; without one there are none yet.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub async fn open(
+        store: Option<&Arc<Store>>,
+        config: &BlocksConfig,
+    ) -> Result<Arc<Blocks>, String> {
+        let (version, entries) = match store {
+            Some(store) => rows::read(store).await.map_err(|why| format!("the blocks: {why}"))?,
+            None => (0, Entries::new()),
+        };
+        let (current, list) = made(version, entries);
+        Ok(Arc::new(Blocks {
+            store: store.map(Arc::clone),
+            blocks_max: config.blocks_max as usize,
+            current: RwLock::new(Arc::new(current)),
+            changing: Mutex::new(()),
+            told: watch::Sender::new(Arc::new(list)),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// Tells `engine` of them, now and whenever they change; on the caller's tokio runtime.
+    pub fn serve(self: &Arc<Blocks>, engine: Arc<dyn Engine>) {
+        keep_telling(self.told.subscribe(), engine, Tell::Blocks);
+        if self.store.as_ref().is_some_and(|store| store.dialect() == Dialect::Mysql) {
+            let blocks = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    sleep(LOOK_EVERY).await;
+                    let Some(blocks) = blocks.upgrade() else { return };
+                    if let Err(error) = blocks.look().await {
+                        tracing::debug!(?error, "whether blocks have changed is not known");
+                    }
+                }
+            });
+        }
+    }
+
+    /// As engines are told.
+    #[must_use]
+    pub fn list(&self) -> Arc<BlockList> {
+        Arc::clone(&self.told.borrow())
+    }
+
+    /// Whether they outlive the process.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.store.is_some()
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether this device or this address is kept out now; counted.
+    pub(crate) fn is_blocked(&self, device: &str, address: IpAddr, now_ms: i64) -> bool {
+        let current = self.current();
+        let device = (!device.is_empty()).then(|| device.to_owned());
+        let (address, now_s) = (Some(address.to_canonical()), now_ms.max(0) as u64 / 1000);
+        let is_blocked = current.blocked.find(device.as_ref(), address, now_s).is_some();
+        self.refused.fetch_add(u64::from(is_blocked), Relaxed);
+        is_blocked
+    }
+
+    /// What is kept now, which another server may have changed a moment ago.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn look(&self) -> Result<Arc<Current>, StoreError> {
+        let (known, Some(store)) = (self.current(), &self.store) else { return Ok(self.current()) };
+        if rows::version(store).await? == known.version {
+            return Ok(known);
+        }
+        let _changing = self.changing.lock().await;
+        self.reload(store).await
+    }
+
+    async fn reload(&self, store: &Store) -> Result<Arc<Current>, StoreError> {
+        let (version, entries) = rows::read(store).await?;
+        if version == self.current().version {
+            return Ok(self.current());
+        }
+        Ok(self.use_now(version, entries))
+    }
+
+    fn use_now(&self, version: u64, entries: Entries) -> Arc<Current> {
+        let (current, list) = made(version, entries);
+        let current = Arc::new(current);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&current);
+        self.told.send_replace(Arc::new(list));
+        current
+    }
+
+    /// Makes a change; whether anything is different.
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED`, `QUEUE_FULL` where others go on changing them, or the store's: then it is
+    /// unknown whether it was made.
+    pub(crate) async fn change(&self, change: &Change, now_ms: i64) -> Result<bool, Fault> {
+        let _changing = self.changing.lock().await;
+        for _ in 0..TRIES_MAX {
+            let before = self.current();
+            let over = |entry: &Entry| entry.until_s != 0 && entry.until_s <= now_ms as u64 / 1000;
+            let mut entries = before.entries.clone();
+            let old: Vec<_> = before.entries.iter().filter(|(_, entry)| over(entry)).collect();
+            let mut gone: Vec<_> = old.into_iter().map(|(names, _)| names.clone()).collect();
+            gone.iter().for_each(|names| drop(entries.remove(names)));
+            let mut put = Entries::new();
+            match change {
+                Change::Put(new) => {
+                    entries.extend(new.clone());
+                    put.clone_from(new);
+                }
+                Change::Remove(kind, value) => {
+                    let names = (*kind, value.clone());
+                    if entries.remove(&names).is_none() {
+                        return Ok(false);
+                    }
+                    gone.push(names);
+                }
+            }
+            if entries.len() > self.blocks_max {
+                let (many, max) = (entries.len(), self.blocks_max);
+                let text = format!("there would be {many} blocks; allowed are {max} (blocks_max)");
+                return Err(Fault::refused(Code::LimitReached, text));
+            }
+            let next = before.version + 1;
+            let Some(store) = &self.store else {
+                self.use_now(next, entries);
+                return Ok(true);
+            };
+            if rows::change(store, next, Arc::new(rows::Change { put, gone })).await? {
+                self.use_now(next, entries);
+                return Ok(true);
+            }
+            self.reload(store).await?;
+        }
+        let text = "others change the blocks at the same time; try again";
+        Err(Fault::refused(Code::QueueFull, text))
+    }
+
+    /// Figures for `/metrics`.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let current = self.current();
+        let count = |of| current.entries.keys().filter(|(kind, _)| *kind == of).count();
+        let mut samples: Vec<Sample> = [BlockKind::Device, BlockKind::Address]
+            .map(|kind| Sample {
+                name: "uproar_blocks",
+                help: "blocked devices and networks, as they are kept",
+                kind: SampleKind::Gauge,
+                labels: vec![("kind", kind.word().to_owned())],
+                value: SampleValue::Number(count(kind) as f64),
+            })
+            .into();
+        samples.push(Sample {
+            name: "uproar_blocked_logins_total",
+            help: "log-ins and registrations refused for their address or device",
+            kind: SampleKind::Counter,
+            labels: Vec::new(),
+            value: SampleValue::Number(self.refused.load(Relaxed) as f64),
+        });
+        samples
+    }
+}
+
+/// What is in effect with these entries, here and on the engines.
+fn made(version: u64, entries: Entries) -> (Current, BlockList) {
+    let block = |((kind, value), entry): (&(BlockKind, String), &Entry)| Block {
+        kind: *kind,
+        value: value.clone(),
+        until_s: entry.until_s,
+    };
+    let list = BlockList { version, blocks: entries.iter().map(block).collect() };
+    let blocked = Blocked::new(&list, str::to_owned);
+    (Current { version, entries, blocked }, list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(of: &[(BlockKind, &str, u64)]) -> Change {
+        let one = |(kind, value, until_s): &(BlockKind, &str, u64)| {
+            let entry = Entry { until_s: *until_s, at_ms: 5, reason: String::new() };
+            ((*kind, (*value).to_owned()), entry)
+        };
+        Change::Put(of.iter().map(one).collect())
+    }
+
+    #[tokio::test]
+    async fn what_is_over_makes_room_and_too_many_are_refused() {
+        use BlockKind::{Address, Device};
+        let blocks = Blocks::open(None, &BlocksConfig { blocks_max: 2 }).await.unwrap();
+        assert!(!blocks.is_kept());
+        let address = "203.0.113.9".parse().unwrap();
+        let full = put(&[(Device, "phone", 9), (Address, "203.0.113.0/24", 0)]);
+        assert!(blocks.change(&full, 1_000).await.unwrap());
+        assert!(blocks.is_blocked("phone", "::1".parse().unwrap(), 8_999));
+        assert!(!blocks.is_blocked("phone", "::1".parse().unwrap(), 9_000));
+        assert!(blocks.is_blocked("", address, 9_000));
+        let more = put(&[(Device, "tablet", 0)]);
+        let Err(Fault::Refused(refused)) = blocks.change(&more, 8_999).await else {
+            panic!("there is no room")
+        };
+        assert_eq!(refused.code, Code::LimitReached);
+        assert!(blocks.change(&more, 9_000).await.unwrap(), "one is over");
+        assert_eq!((blocks.list().version, blocks.list().blocks.len()), (2, 2));
+        let remove = Change::Remove(Address, "203.0.113.0/24".into());
+        assert!(blocks.change(&remove, 9_000).await.unwrap());
+        assert!(!blocks.change(&remove, 9_000).await.unwrap(), "it is not there any more");
+        assert!(!blocks.is_blocked("", address, 9_000));
+        assert_eq!(blocks.list().version, 3);
+    }
+}

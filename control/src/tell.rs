@@ -1,0 +1,33 @@
+//! How a list that is told whole comes to the engine: the newest one, whenever it changes.
+//!
+//! Owns the pace. What is in it, and whether it may be so, others know.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use uproar_proto::control::{Engine, Tell};
+
+/// Between two lists that are told: a node buffers what it has not heard, and a list may be large.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// An engine whose queue is full takes it within turns.
+const TELL_RETRY: Duration = Duration::from_millis(5);
+
+/// Tells `engine` of the list, now and whenever it changes; on the caller's tokio runtime.
+pub(crate) fn keep_telling<L: Send + Sync + 'static>(
+    mut told: watch::Receiver<Arc<L>>,
+    engine: Arc<dyn Engine>,
+    word: fn(Arc<L>) -> Tell,
+) {
+    told.mark_changed();
+    tokio::spawn(async move {
+        while told.changed().await.is_ok() {
+            let mut tell = word(Arc::clone(&told.borrow_and_update()));
+            while let Err(back) = engine.tell(tell) {
+                sleep(TELL_RETRY).await;
+                tell = back;
+            }
+            sleep(TELL_EVERY).await;
+        }
+    });
+}
