@@ -129,7 +129,8 @@ async fn set(desk: &Desk, user: i64, private: bool) {
     changed.await.unwrap();
 }
 
-/// The events that tell the counts of bob's messages, summed up, and how many messages wait for one.
+/// The events that tell the counts of bob's messages, summed up, and how many messages wait for
+/// one.
 async fn told(desk: &Desk, own: u64) -> (i64, i64) {
     let mut conn = desk.store.reader().await.unwrap();
     // Without her own message: its row goes with her, and would take its event off the sum.
