@@ -65,8 +65,8 @@ figures! {
     Bans, Gauge, "uproar_bans", "users, devices and addresses banned from rooms whose home is here";
     BansDropped, Counter, "uproar_bans_dropped_total", "bans that made room for others: too many";
     BlocksVersion, Gauge, "uproar_blocks_version", "which list of blocks is in effect";
-    BlockedDevices, Counter, "uproar_blocked_devices_total", "connects refused for their device";
-    BlockedAddresses, Counter, "uproar_blocked_addresses_total", "connects refused for their address";
+    BlockedDevices, Counter, "uproar_blocked_devices_total", "connects refused for a device";
+    BlockedAddresses, Counter, "uproar_blocked_addresses_total", "connects refused for an address";
     BlockedClosed, Counter, "uproar_blocked_closed_total", "connections closed as the list changed";
     VotesIn, Counter, "uproar_votes_total", "answers to polls received";
     VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";

@@ -50,7 +50,8 @@ pub struct RoomSettings {
     pub filter: bool,
     /// Nobody may publish but who is exempt, on the list `allowed`, or a backend; likes pass.
     pub mute_all: bool,
-    /// Users whom neither `mute_all`, `slow_mode_s` nor `followers_only_s` concerns; at most 1,000 names.
+    /// Users whom neither `mute_all`, `slow_mode_s` nor `followers_only_s` concerns; at most 1,000
+    /// names.
     pub allowed: BTreeSet<String>,
     /// A chat text that the room accepted within so many seconds is refused; 0: it may come again.
     pub unique_s: u32,
@@ -126,8 +127,8 @@ impl RoomSettings {
         !self.mute_all || self.allowed.contains(user)
     }
 
-    /// Whether a user who follows the room since `since_s` (seconds since 1970; `None`: it does not)
-    /// may chat, as far as `followers_only_s` goes.
+    /// Whether a user who follows the room since `since_s` (seconds since 1970; `None`: it does
+    /// not) may chat, as far as `followers_only_s` goes.
     ///
     /// # Errors
     /// Milliseconds until it may; 0 where that is not known, since it does not follow.
@@ -197,6 +198,9 @@ pub enum AttributesOutcome {
     TooMuch { text: String },
 }
 
+/// Attributes of a room that the server itself looks at: `danmaku` (`on`) archives its lines.
+pub const STEERING_ATTRIBUTES: [&str; 1] = ["danmaku"];
+
 /// What is pinned in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -211,6 +215,9 @@ pub enum Pin {
 pub enum Recall {
     /// These; those that the room has not had are left out.
     Seqs(Vec<u64>),
+    /// These, unless one of them is of one of these users, or of nobody the room remembers: then
+    /// none, and `Forbidden`.
+    SeqsBut { seqs: Vec<u64>, spared: BTreeSet<String> },
     /// All of this user that the room remembers.
     User(String),
 }

@@ -23,8 +23,8 @@ pub struct Claims {
     /// May moderate: exempt from slow mode, per-user limits and mutes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moderate: bool,
-    /// Rooms that the user follows, and since when, seconds since 1970: who may speak where followers
-    /// alone may. At most [`FOLLOWS_MAX`].
+    /// Rooms that the user follows, and since when, seconds since 1970: who may speak where
+    /// followers alone may. At most [`FOLLOWS_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<BTreeMap<String, u64>>,
     /// The login session that minted it: what a log-out ends. Absent: not minted by a login.

@@ -1,5 +1,5 @@
-//! Who may not come in: a banned user's devices and addresses in a room, and the devices and networks
-//! that the platform keeps out. Each 127.0.0.x is an address of its own.
+//! Who may not come in: a banned user's devices and addresses in a room, and the devices and
+//! networks that the platform keeps out. Each 127.0.0.x is an address of its own.
 
 use crate::client::{Client, Ended, dial};
 use crate::server::Server;
@@ -110,7 +110,7 @@ pub(crate) fn a_ban_takes_devices_and_addresses_along_until_it_is_ended(on: On) 
         (&ban["user"], &ban["devices"], &ban["addresses"]),
         (&json!("mallory"), &json!(1), &json!(2))
     );
-    assert_eq!(server.metric("uproar_bans", ""), 4.0);
+    server.eventually("bans are counted", |server| server.metric("uproar_bans", "") == 4.0);
     let lift = server.request("DELETE", "/v1/rooms/stage/bans/mallory", &Value::Null);
     assert_eq!(lift.status, 204);
     for (origin, token) in again {

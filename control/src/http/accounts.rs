@@ -153,7 +153,8 @@ pub(crate) struct ChangePassword {
     responses(
         (status = 201, body = Account),
         (status = 400, body = ErrorBody),
-        (status = 403, body = ErrorBody, description = "registration is closed here, or the address is blocked"),
+        (status = 403, body = ErrorBody,
+            description = "registration is closed here, or the address is blocked"),
         (status = 409, body = ErrorBody,
             description = "the name is taken, or the key came with another body"),
         (status = 429, body = ErrorBody),
@@ -183,8 +184,8 @@ pub(crate) async fn register(
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody, description = "the name or the password is wrong"),
         (status = 403, body = ErrorBody,
-            description = "the user is banned, the address or the device is blocked, or nobody logs \
-                           in here: no key signs tokens"),
+            description = "the user is banned, the address or the device is blocked, or nobody \
+                           logs in here: no key signs tokens"),
         (status = 429, body = ErrorBody, description = "Retry-After tells when"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]

@@ -13,9 +13,10 @@ use crate::store::users;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use uproar_proto::control::STEERING_ATTRIBUTES;
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 
@@ -150,6 +151,35 @@ impl Moderator {
             }
         }
         Ok(above)
+    }
+
+    /// Users whose messages it may not take back: of an equal or a greater role, but for itself;
+    /// `None`: it may take back all.
+    pub(crate) async fn spared(
+        &self,
+        shared: &Shared,
+    ) -> Result<Option<BTreeSet<String>>, ApiError> {
+        let Some(own) = self.role else { return Ok(None) };
+        let store = super::caller::accounts(shared)?.store();
+        let roles = roles::list(store, self.room.as_str()).await?;
+        let is_other = |name: &String| self.who != format!("user:{name}");
+        let spared = roles.into_iter().filter(|(_, role)| *role >= own).map(|(name, _)| name);
+        Ok(Some(spared.filter(is_other).collect()))
+    }
+
+    /// 403 where it would change what steers the server: owners may, moderators not.
+    pub(crate) fn check_attributes<'a>(
+        &self,
+        mut keys: impl Iterator<Item = &'a String>,
+    ) -> Result<(), ApiError> {
+        let steers = keys.find(|key| STEERING_ATTRIBUTES.contains(&key.as_str()));
+        match (self.role, steers) {
+            (Some(Role::Moderator), Some(key)) => {
+                let text = format!("the attribute {key:?} steers the server; owners may change it");
+                Err(ApiError::new(Code::Forbidden, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// 403 where it would speak under another name than its own.

@@ -33,9 +33,9 @@ pub(crate) struct AuditEntry {
     who: String,
     /// The address it came from.
     from: String,
-    /// `kick`, `ban`, `unban`, `mute`, `unmute`, `role.set`, `role.remove`, `room.create`, `room.update`,
-    /// `room.close`, `filter.replace`, `filter.change`, `block`, `unblock`, `recall`, `attributes`, `pin`, `unpin`,
-    /// `poll.open`, `poll.end` or `broadcast`.
+    /// `kick`, `ban`, `unban`, `mute`, `unmute`, `role.set`, `role.remove`, `room.create`,
+    /// `room.update`, `room.close`, `filter.replace`, `filter.change`, `block`, `unblock`,
+    /// `recall`, `attributes`, `pin`, `unpin`, `poll.open`, `poll.end` or `broadcast`.
     #[schema(example = "mute")]
     what: String,
     /// Empty: of no room.

@@ -25,7 +25,9 @@ const SEQS_MAX: usize = 1_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recall {
-    /// These, by seq; 1 to 1,000. Those that the room has not had are left out.
+    /// These, by seq; 1 to 1,000. Those that the room has not had are left out. With a role in the
+    /// room, messages of its history alone, and none of a user with an equal or a greater role: one
+    /// of those among them is 403, and nothing is recalled.
     seqs: Option<Vec<u64>>,
     /// All that this user has said in the room so far, in its danmaku too. `seqs` of the answer are
     /// those that the room still has.
@@ -60,7 +62,10 @@ pub(crate) async fn recall(
                 let text = format!("seqs has {} entries; allowed are 1 to {SEQS_MAX}", seqs.len());
                 return Err(ApiError::bad_request(text));
             }
-            control::Recall::Seqs(seqs)
+            match moderator.spared(&shared).await? {
+                None => control::Recall::Seqs(seqs),
+                Some(spared) => control::Recall::SeqsBut { seqs, spared },
+            }
         }
         Recall { seqs: None, user: Some(user) } => {
             check_user(&user)?;
@@ -70,7 +75,15 @@ pub(crate) async fn recall(
         _ => return Err(ApiError::bad_request("what is meant is seqs, or user; one of the two")),
     };
     let engine = &shared.api.engine;
-    let seqs = shared.call(|reply| engine.command(Command::Recall { room, what, reply })).await?;
+    let recalled = shared.call(|reply| engine.command(Command::Recall { room, what, reply })).await;
+    let seqs = recalled.map_err(|error| match error.code {
+        Code::Forbidden => ApiError::new(
+            Code::Forbidden,
+            "one of these messages is of a user with an equal or a greater role, or so old that \
+             the room does not know whose it is; nothing was recalled",
+        ),
+        _ => error,
+    })?;
     let entry = moderator.entry("recall", &whom);
     shared.audit.write(vec![Entry { detail: format!("seqs={seqs:?}"), ..entry }]).await;
     Ok(Json(Recalled { seqs }))
@@ -106,7 +119,8 @@ pub(crate) struct VersionConflict {
     version: u64,
 }
 
-/// Changes some attributes of a room. Members are told of the difference, four times a second at
+/// Changes some attributes of a room; what steers the server itself (`danmaku`) with the API key or
+/// as an owner of the room. Members are told of the difference, four times a second at
 /// most.
 #[utoipa::path(patch, path = "/v1/rooms/{room}/attributes", tag = "rooms",
     request_body = ChangeAttributes,
@@ -124,6 +138,7 @@ pub(crate) async fn change_attributes(
 ) -> Result<Response, ApiError> {
     let moderator = actor.of_room(&shared, &room).await?;
     let ChangeAttributes { set, remove, if_version } = body;
+    moderator.check_attributes(set.keys().chain(&remove))?;
     let detail = serde_json::json!({"set": set, "remove": remove}).to_string();
     let change = AttributeChange { set, remove, if_version };
     // A change of settings reads them, and writes what it has read.

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use uproar_proto::ids::RoomId;
 use utoipa::ToSchema;
 
-/// What a user may do in a room.
+/// What a user may do in a room, over HTTP. Not the claim `moderate` of a token, which exempts its
+/// user from what holds for others in every room; neither gives the other.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RoomRole {
-    /// Kicks, bans and mutes who has no role in the room.
+    /// Kicks, bans and mutes who has no role in the room, and takes back what they said.
     Moderator,
     /// Acts on moderators too, and makes and unmakes them.
     Owner,

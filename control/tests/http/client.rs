@@ -18,7 +18,7 @@ use uproar_control::{
 };
 use uproar_control::{Blocks, BlocksConfig, Danmaku, DanmakuConfig};
 use uproar_control::{QualityConfig, Rules, Webhooks};
-use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, RoomSettings, Tell};
+use uproar_proto::control::{Ask, Asked, ConnectionId, Control as _, Engine, RoomSettings, Tell};
 use uproar_proto::issuers::{IssuerSettings, Issuers, Pinned};
 use uproar_proto::v1::{self, client_frame, server_frame};
 
@@ -120,6 +120,14 @@ fn conversing(
     let conversations = Conversations::new(Arc::clone(store), rules, Webhooks::default());
     conversations.serve(Arc::clone(engine));
     conversations
+}
+
+/// Who is kept out, told to this engine.
+async fn keeping_out(store: Option<&Arc<Store>>, engine: &Arc<dyn Engine>) -> Arc<Blocks> {
+    let bounds = BlocksConfig { blocks_max: BLOCKS_MAX };
+    let blocks = Blocks::open(store, &bounds).await.unwrap();
+    blocks.serve(Arc::clone(engine));
+    blocks
 }
 
 impl Server {
@@ -251,10 +259,7 @@ impl Server {
                     api.store = Some(Store::open(&url, true).await.unwrap());
                 }
                 let store = api.store.clone();
-                let bounds = BlocksConfig { blocks_max: BLOCKS_MAX };
-                let blocks = Blocks::open(store.as_ref(), &bounds).await.unwrap();
-                blocks.serve(Arc::clone(&api.engine));
-                api.blocks = Some(blocks);
+                api.blocks = Some(keeping_out(store.as_ref(), &api.engine).await);
                 api.conversations = store.as_ref().map(|store| conversing(store, &api.engine));
                 if let Some(store) = &store {
                     let filters = Filters::open(store).await.unwrap();

@@ -264,10 +264,8 @@ fn carry_out(rooms: &mut Rooms, command: Command) {
             }));
         }
         Command::Recall { room, what, reply } => {
-            reply(with(rooms, room.as_str(), |room| match what {
-                Recall::Seqs(seqs) => seqs.into_iter().filter(|seq| *seq <= room.seq).collect(),
-                Recall::User(_) => Vec::new(),
-            }));
+            let recalled = with(rooms, room.as_str(), |room| recall(room, what));
+            reply(recalled.and_then(|recalled| recalled));
         }
         Command::Attributes { room, change, reply } => {
             reply(with(rooms, room.as_str(), |room| change_attributes(room, change)));
@@ -313,6 +311,19 @@ fn kick(room: &mut Room, user: String, ban_s: u32, with: BanWith) -> Kicked {
         room.bans.insert(user.clone(), BanInfo { user, until_ms, devices, addresses });
     }
     Kicked { connections, devices, addresses }
+}
+
+fn recall(room: &Room, what: Recall) -> Result<Vec<u64>, Code> {
+    let had = |seqs: Vec<u64>| seqs.into_iter().filter(|seq| *seq <= room.seq).collect();
+    match what {
+        Recall::Seqs(seqs) => Ok(had(seqs)),
+        Recall::SeqsBut { seqs, spared } => {
+            let author = |seq: &u64| room.messages.get(*seq as usize - 1);
+            let is_spared = seqs.iter().filter_map(author).any(|m| spared.contains(&m.user));
+            if is_spared { Err(Code::Forbidden) } else { Ok(had(seqs)) }
+        }
+        Recall::User(_) => Ok(Vec::new()),
+    }
 }
 
 fn change_attributes(room: &mut Room, change: AttributeChange) -> AttributesOutcome {

@@ -193,6 +193,27 @@ fn a_role_permits_what_is_shown_beside_the_messages() {
     let of = |user: &str| json!({"user": user});
     world.post(&mo, "/v1/rooms/stage/recall", &of("olga")).error(403, "FORBIDDEN");
     assert_eq!(world.post(&olga, "/v1/rooms/stage/recall", &of("mo")).status, 200);
+    // By seq too: no line of somebody with an equal or a greater role, but one's own.
+    for user in ["olga", "mo", "bob"] {
+        let body = json!({"user": user, "text": "x"}).to_string();
+        assert_eq!(world.server.call("POST", "/v1/rooms/stage/publish", &body).status, 200);
+    }
+    let recall = |token: &str, seqs: &[u64]| {
+        world.post(token, "/v1/rooms/stage/recall", &json!({"seqs": seqs}))
+    };
+    let text = recall(&mo, &[1, 3]).error(403, "FORBIDDEN");
+    assert!(text.contains("equal or a greater role") && text.contains("nothing was"), "{text}");
+    assert_eq!(recall(&olga, &[1, 2, 3]).json(), json!({"seqs": [1, 2, 3]}));
+    assert_eq!(recall(&mo, &[3]).json(), json!({"seqs": [3]}));
+    // What steers the server is the owner's to change.
+    let attributes = |token: &str, body: Value| {
+        world.with_token(token, "PATCH", "/v1/rooms/stage/attributes", &body.to_string())
+    };
+    for body in [json!({"set": {"danmaku": "on"}}), json!({"remove": ["danmaku"]})] {
+        let text = attributes(&mo, body.clone()).error(403, "FORBIDDEN");
+        assert!(text.contains("danmaku"), "{text}");
+        assert_eq!(attributes(&olga, body).status, 200);
+    }
     let audit = world.server.call("GET", "/v1/audit?room=stage", "").json();
     let mut told: Vec<String> = audit["entries"]
         .as_array()
@@ -202,7 +223,7 @@ fn a_role_permits_what_is_shown_beside_the_messages() {
         .map(|entry| entry["what"].as_str().unwrap().to_owned())
         .collect();
     told.sort(); // entries of one moment have no order
-    assert_eq!(told, ["attributes", "pin", "poll.end", "poll.open", "recall", "unpin"]);
+    assert_eq!(told, ["attributes", "pin", "poll.end", "poll.open", "recall", "recall", "unpin"]);
 }
 
 #[test]

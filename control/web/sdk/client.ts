@@ -48,8 +48,8 @@ export interface Options {
   recent?: number;
   /**
    * A name of this device, 64 bytes at most: who is kept out may be so by it. Absent: a random one
-   * that the browser keeps (`localStorage`, `uproar.device`); none in Node. Empty: none, and nothing is
-   * kept.
+   * that the browser keeps (`localStorage`, `uproar.device`); none in Node. Empty: none, and
+   * nothing is kept.
    */
   device?: string;
   /** A WebSocket class, where there is none (Node before version 22: `ws`). */

@@ -56,19 +56,23 @@ impl Bans {
         let before = self.bans.remove(&user);
         let mut origins = before.map_or(Vec::new(), |ban| ban.origins);
         origins.retain(|(_, until)| *until > now_ms);
-        let changes = self.make_room(1 + origins.len());
+        // None is refused longer than the user it came with.
+        origins.iter_mut().for_each(|(_, until)| *until = until_ms.min(*until));
+        let keys: Vec<u64> = origins.iter().map(|(origin, _)| origin.key).collect();
+        let mut changes = self.make_room(1 + origins.len());
         self.bans.insert(Arc::clone(&user), Ban { user, key, until_ms, origins });
+        changes.extend(self.now(keys.into_iter()));
         changes
     }
 
-    /// Where a banned user's connections came from: refused as long as that ban. What shards are to
-    /// know; nothing, where the ban is not there any more.
+    /// Where the connections of a user came from that was banned until then: refused as long. What
+    /// shards are to know; nothing, where the user is not banned any more.
     pub fn found(&mut self, key: u64, until_ms: u64, origins: &[Origin]) -> Changes {
-        let is_it = |ban: &&Ban| ban.key == key && ban.until_ms == until_ms;
-        let Some(user) = self.bans.values().find(is_it).map(|ban| Arc::clone(&ban.user)) else {
-            return Changes::new();
-        };
+        let known = self.bans.values().find(|ban| ban.key == key);
+        let Some(user) = known.map(|ban| Arc::clone(&ban.user)) else { return Changes::new() };
         let Some(mut ban) = self.bans.remove(&user) else { return Changes::new() };
+        // The ban may be another one by now.
+        let until_ms = until_ms.min(ban.until_ms);
         let origins_max = ORIGINS_MAX.min(self.keys_max - 1);
         for origin in origins {
             let known = ban.origins.iter().position(|(known, _)| known.key == origin.key);
@@ -207,11 +211,15 @@ mod tests {
     #[test]
     fn an_origin_is_refused_as_long_as_the_ban_it_came_with() {
         let mut bans = Bans::new(100);
+        assert_eq!(bans.found(1, 1_000, &[address(20)]), [], "nobody is banned");
         bans.ban("ann", 1, 1_000, 0);
         bans.found(1, 1_000, &[address(20)]);
-        bans.ban("ann", 1, 9_000, 10);
+        assert_eq!(bans.ban("ann", 1, 9_000, 10), [(20, 1_000)]);
         assert_eq!(bans.all(10), [(20, 1_000), (1, 9_000)]);
-        assert_eq!(bans.found(1, 1_000, &[address(30)]), [], "of a ban that was replaced");
+        assert_eq!(bans.found(1, 1_000, &[address(30)]), [(30, 1_000)], "of the ban before");
+        assert_eq!(bans.ban("ann", 1, 500, 10), [(20, 500), (30, 500)], "none outlasts its user");
+        assert_eq!(bans.ban("ann", 1, 9_000, 500), [], "they are over");
+        bans.found(1, 1_000, &[address(20)]);
         let ann = |devices, addresses| BanInfo {
             user: "ann".into(),
             until_ms: 9_000,

@@ -48,6 +48,11 @@ impl Delay {
         }
     }
 
+    /// What is held, in order.
+    pub fn messages(&self) -> impl Iterator<Item = &Admitted> {
+        self.held.iter().map(|(_, message)| message)
+    }
+
     /// The held messages of a user, by seq.
     #[must_use]
     pub fn of_user(&self, user: &str) -> Vec<u64> {

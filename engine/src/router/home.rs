@@ -22,7 +22,7 @@ use super::{
 };
 use crate::config::Rooms;
 use crate::seam::{Now, Tick};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use uproar_proto::control::{
     AttributeChange, AttributesOutcome, BeforePublish, Content, Judgement, NewPoll, Pin, PollInfo,
@@ -644,7 +644,15 @@ impl Home {
     }
 
     /// Recalls messages, on every screen within a second and for good; their seqs.
-    pub fn recall(&mut self, what: Recall, now: Now, out: &mut Vec<Output>) -> Vec<u64> {
+    ///
+    /// # Errors
+    /// `FORBIDDEN`, as [`Recall::SeqsBut`] says; nothing was recalled.
+    pub fn recall(
+        &mut self,
+        what: Recall,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Result<Vec<u64>, Code> {
         // What was admitted has its place only after a flush. Without any a recall costs no send of
         // its own, however many are asked for.
         if !self.pending.is_empty() {
@@ -652,6 +660,12 @@ impl Home {
         }
         let mut seqs = match what {
             Recall::Seqs(seqs) => seqs,
+            Recall::SeqsBut { seqs, spared } => {
+                if !self.may_recall(&seqs, &spared) {
+                    return Err(Code::Forbidden);
+                }
+                seqs
+            }
             Recall::User(user) => {
                 let mut seqs = self.history.of_user(&user);
                 seqs.extend(self.delay.of_user(&user));
@@ -663,7 +677,7 @@ impl Home {
                 seqs
             }
         };
-        seqs.retain(|seq| (1..=self.seq).contains(seq));
+        seqs.retain(|seq| self.has_had(*seq));
         seqs.sort_unstable();
         seqs.dedup();
         if !seqs.is_empty() {
@@ -672,7 +686,20 @@ impl Home {
             self.live.recall(&seqs);
         }
         self.flush_if_due(now, out);
-        seqs
+        Ok(seqs)
+    }
+
+    fn has_had(&self, seq: u64) -> bool {
+        (1..=self.seq).contains(&seq)
+    }
+
+    /// Whether the room remembers all of these messages that it has had, and none is of one of
+    /// these users.
+    fn may_recall(&self, seqs: &[u64], spared: &BTreeSet<String>) -> bool {
+        let had: BTreeSet<u64> = seqs.iter().copied().filter(|seq| self.has_had(*seq)).collect();
+        let known = self.history.after(0).into_iter().chain(self.delay.messages());
+        let free = known.filter(|m| had.contains(&m.seq.0) && !spared.contains(&*m.user));
+        free.map(|message| message.seq).collect::<BTreeSet<Seq>>().len() == had.len()
     }
 
     /// Pins a message, or none.

@@ -318,6 +318,30 @@ proptest! {
 }
 
 #[test]
+fn what_is_of_the_spared_or_of_nobody_known_is_not_recalled() {
+    let rules = config::Rooms { history_messages_max: 3, ..config::Rooms::default() };
+    let settings = Arc::new(RoomSettings::default());
+    let room = RoomId::new("room").unwrap();
+    let mut home = Home::new(room, settings, &rules, Epoch(1), 7, Tick(0), false);
+    let mut out = Vec::new();
+    for sender in 0..5 {
+        say(&mut home, sender, Class::Chat, sender * 1_000_000, &mut out);
+    }
+    run_until(&mut home, 10_000_000, &mut out);
+    assert_eq!(seqs(&out), [1, 2, 3, 4, 5]);
+    let mut recall = |seqs: &[u64], spared: &[&str]| {
+        let spared = spared.iter().map(|name| (*name).to_owned()).collect();
+        let what = Recall::SeqsBut { seqs: seqs.to_vec(), spared };
+        home.recall(what, now(10_000_000), &mut out)
+    };
+    // Sender 4 said 5; the room does not remember whose 1 is.
+    assert_eq!(recall(&[4, 5], &["4"]), Err(Code::Forbidden));
+    assert_eq!(recall(&[1], &[]), Err(Code::Forbidden));
+    assert_eq!(recall(&[4, 4, 99, 0], &["4"]), Ok(vec![4]), "what it has not had is left out");
+    assert_eq!(recall(&[4, 5], &["0"]), Ok(vec![4, 5]), "what is gone has its author still");
+}
+
+#[test]
 fn with_a_delay_moderators_see_at_once_and_viewers_what_is_left() {
     let settings = RoomSettings { delay_ms: 2_000, ..RoomSettings::default() };
     let mut home = home(settings, config::Window::FixedMs(0));
@@ -332,7 +356,7 @@ fn with_a_delay_moderators_see_at_once_and_viewers_what_is_left() {
     let accepted = |o: &&Output| matches!(o, Output::Verdict(v) if v.seq.0 > 0);
     assert_eq!(out.iter().filter(accepted).count(), 3, "senders do not wait");
     assert_eq!(home.attach(ShardId(1), now(2_000)).seq, Seq(0), "who joins has missed nothing");
-    home.recall(Recall::Seqs(vec![2]), now(500_000), &mut out);
+    home.recall(Recall::Seqs(vec![2]), now(500_000), &mut out).unwrap();
     out.clear();
     run_until(&mut home, 2_000_999, &mut out);
     assert_eq!(seqs(&out), [] as [u64; 0]);
@@ -361,7 +385,7 @@ fn a_user_is_recalled_also_where_the_room_has_forgotten_what_it_said() {
     (1..=3).for_each(|n| say(&mut home, 5, Class::Chat, n * 1_000_000, &mut out));
     say(&mut home, 6, Class::Chat, 4_000_000, &mut out);
     out.clear();
-    let known = home.recall(Recall::User("5".into()), now(5_000_000), &mut out);
+    let known = home.recall(Recall::User("5".into()), now(5_000_000), &mut out).unwrap();
     assert_eq!(known, [] as [u64; 0], "the history has the last one alone");
     let told = out.iter().find_map(|o| match o {
         Output::Flush(batch) => batch.recalls().next(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use uproar_proto::control::RoomSettings;
 
 /// The attribute that keeps a room out of the archive, where its value is `off`.
-const ATTRIBUTE: &str = "danmaku";
+const ATTRIBUTE: &str = uproar_proto::control::STEERING_ATTRIBUTES[0];
 
 /// Recalls that wait for the way to the archive. More are lost with what they recall.
 const RECALLS_MAX: usize = 1_024;

@@ -266,7 +266,7 @@ impl Shard {
                 reply(muted.map(|n| self.homes.slab.get_mut(n).home.mute(key, until, now_ms)));
             }
             Command::Recall { room, what, reply } => {
-                self.live_command(&room, reply, |home, now, out| Ok(home.recall(what, now, out)));
+                self.live_command(&room, reply, |home, now, out| home.recall(what, now, out));
             }
             Command::Members { room, limit, reply } => match self.hosted(&room) {
                 Err(code) => reply(Err(code)),

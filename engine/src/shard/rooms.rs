@@ -550,24 +550,28 @@ impl Shard {
         }
         let members: Vec<ConnSlot> = room.members.iter().map(|m| ConnSlot(m.conn)).collect();
         for conn in members {
-            if self.is_banned(conn, number) {
+            if self.is_from_banned(conn, number) {
                 self.leave(conn, id.as_str(), Some(Code::Banned)); // S-62
             }
         }
     }
 
-    /// Whether a connection may not be in a room: its user, or its device or address, which do not
-    /// concern moderators.
+    /// Whether a connection may not be in a room: for its user, or for where it comes from.
     pub(super) fn is_banned(&self, conn: ConnSlot, number: u32) -> bool {
-        let bans = &self.rooms.slab.get(number).bans;
-        if bans.is_empty() {
-            return false;
-        }
-        let holds = |key: u64| bans.get(&key).is_some_and(|until| *until > self.now.unix_ms);
-        let cold = self.conns.cold(conn);
+        let room = self.rooms.slab.get(number);
+        // A guest's key is made of its name: most rooms have no ban, and need none.
+        !room.bans.is_empty()
+            && (room.is_kept_out(self.sender_key(conn), self.now.unix_ms)
+                || self.is_from_banned(conn, number))
+    }
+
+    /// The same for its device and address alone, which do not concern moderators.
+    fn is_from_banned(&self, conn: ConnSlot, number: u32) -> bool {
+        let (room, cold) = (self.rooms.slab.get(number), self.conns.cold(conn));
         let from = [cold.device_key(), cold.address_key(self.seed)];
-        let is_from = from.into_iter().flatten().any(holds);
-        (is_from && !self.may_moderate(conn)) || holds(self.sender_key(conn))
+        let unix_ms = self.now.unix_ms;
+        from.into_iter().flatten().any(|key| room.is_kept_out(key, unix_ms))
+            && !self.may_moderate(conn)
     }
 
     /// The rooms a connection is in.
@@ -630,6 +634,11 @@ impl Shard {
 }
 
 impl Room {
+    /// Whether a user, a device or an address is banned now.
+    fn is_kept_out(&self, key: u64, unix_ms: u64) -> bool {
+        self.bans.get(&key).is_some_and(|until| *until > unix_ms)
+    }
+
     /// The home was not told how many members there are.
     pub(super) fn report_again(&mut self) {
         self.reported = u32::MAX;

@@ -410,25 +410,20 @@ impl Shard {
         let (key, unix_ms, user) = (self.sender_key(conn), self.now.unix_ms, self.user_of(conn));
         let guest = self.conns.cold(conn).session == NONE;
         let banned = self.is_banned(conn, number);
-        let follows_since = self.follows_since(conn, &publish.room);
+        let held_back_ms = self.held_back_ms(conn, number);
         let room = self.rooms.slab.get_mut(number);
         let settings = &room.settings;
         let content = publish.content.map(content_of);
         let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like; // S-18
         let too_many = like && publish.count > self.config.rooms.likes_per_frame_max;
-        let mut retry_after_ms = 0;
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
             Some(Code::Forbidden) // S-16
         } else if banned {
             Some(Code::Banned)
         } else if !like && !moderate && !settings.may_speak(&user) {
             Some(Code::RoomMuted) // S-54
-        } else if class == Class::Chat
-            && !moderate
-            && let Err(left_ms) = settings.may_chat(&user, follows_since, unix_ms)
-        {
-            retry_after_ms = left_ms;
+        } else if class == Class::Chat && held_back_ms.is_some() {
             Some(Code::FollowersOnly) // S-64
         } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
             // S-15
@@ -450,7 +445,8 @@ impl Shard {
                 return; // likes get no verdict
             }
             let id = publish.client_msg_id.slice(..publish.client_msg_id.len().min(16));
-            return self.refuse(conn, &publish.room, id, (code, retry_after_ms));
+            let wait_ms = held_back_ms.filter(|_| code == Code::FollowersOnly).unwrap_or(0);
+            return self.refuse(conn, &publish.room, id, (code, wait_ms));
         }
         if like {
             let count = u64::from(publish.count.max(1));
@@ -483,12 +479,18 @@ impl Shard {
         }
     }
 
-    /// Since when the user follows a room, seconds since 1970, where its token says so.
-    fn follows_since(&self, conn: ConnSlot, room: &str) -> Option<u64> {
-        match self.conns.cold(conn).session {
-            NONE => None,
-            session => self.sessions.get(session).follows_since(room),
+    /// How long until a user follows a room for as long as one must to chat in it, milliseconds; 0:
+    /// it does not follow it. `None`: it may chat.
+    fn held_back_ms(&self, conn: ConnSlot, number: u32) -> Option<u32> {
+        let room = self.rooms.slab.get(number);
+        room.settings.followers_only_s?;
+        let session = self.conns.cold(conn).session;
+        let session = (session != NONE).then(|| self.sessions.get(session));
+        if session.is_some_and(|session| session.moderate) {
+            return None;
         }
+        let since_s = session.and_then(|session| session.follows_since(room.id.as_str()));
+        room.settings.may_chat(&self.user_of(conn), since_s, self.now.unix_ms).err()
     }
 
     fn refuse(
