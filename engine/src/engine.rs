@@ -368,8 +368,8 @@ impl control::Engine for Engine {
     fn command(&self, command: Command) {
         let (room, command) = self.relayed(command);
         let home = home_of(&room, self.shards.len() as u16, self.seed);
-        if let Err(Message::Command(command)) = self.running.post(home.0, Message::Command(command))
-        {
+        let message = Message::Command(Box::new(command));
+        if let Err(Message::Command(command)) = self.running.post(home.0, message) {
             command.refuse(Code::QueueFull);
         }
     }

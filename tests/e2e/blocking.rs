@@ -75,7 +75,7 @@ pub(crate) fn a_ban_takes_devices_and_addresses_along_until_it_is_ended(on: On) 
     let server = Server::start(on.io, &format!("{}guests = true\n", config()));
     let mallory = plain("mallory");
     let moderator = hs256(&claims("mod", json!({"moderate": true})));
-    let mut all = vec![
+    let mut all = [
         welcomed(&server, on.wire, (11, "phone"), &mallory),
         welcomed(&server, on.wire, (12, ""), &mallory),
         welcomed(&server, on.wire, (13, "phone"), ""),

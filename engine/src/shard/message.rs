@@ -31,8 +31,8 @@ pub enum Message {
     Voted { room: RoomId, poll: u32, ballots: Vec<Ballot>, refused: Vec<(u32, Code)> },
     /// To a home: CPU time of one whole sweep.
     SweepTook { room: RoomId, shard: ShardId, cpu_us: u64 },
-    /// To a home: a request of control.
-    Command(Command),
+    /// To a home: a request of control. Boxed: it is the largest by far, and queues hold many.
+    Command(Box<Command>),
     /// To every shard: rooms at home there, by name.
     List { which: Which, limit: usize, gather: Arc<Gather<RoomInfo>> },
     /// To a shard: the answer to `Attach`.

@@ -272,7 +272,7 @@ impl Shard {
             | Message::Members { .. }
             | Message::Offer { .. }
             | Message::SweepTook { .. } => self.home_told(message),
-            Message::Command(command) => self.command(command),
+            Message::Command(command) => self.command(*command),
             Message::List { which, limit, gather } => gather.add(self.list_homes(&which, limit)),
             Message::Votes { room, shard, poll, ballots } => {
                 self.home_votes(room, shard, poll, ballots);

@@ -8,11 +8,10 @@ use crate::shard::message::{Gather, Message};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(test)]
+use uproar_proto::control::{AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo};
 use uproar_proto::control::{
-    AttributeChange, AttributesOutcome, BanWith, Kicked, NewPoll, Pin, PollInfo,
-};
-use uproar_proto::control::{
-    BackendMessage, Command, Content, Published, Recall, Reply, RoomInfo, RoomSettings, Which,
+    BackendMessage, BanWith, Command, Content, Kicked, Published, Recall, Reply, RoomInfo,
+    RoomSettings, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
@@ -59,7 +58,7 @@ fn room_id(room: &str) -> RoomId {
 fn hand(world: &mut World, room: &str, command: Command) {
     let home = home_of(&room_id(room), world.plan.shards, world.plan.config.seed);
     if let Err(Message::Command(command)) =
-        world.mail.post(usize::from(home.0), Message::Command(command))
+        world.mail.post(usize::from(home.0), Message::Command(Box::new(command)))
     {
         command.refuse(Code::QueueFull);
     }
@@ -110,6 +109,7 @@ pub(crate) fn close(world: &mut World, room: &str) {
 }
 
 /// A backend removes a user, and keeps it out for a while.
+#[cfg(test)]
 pub(crate) fn kick(world: &mut World, room: &str, user: &str, ban_s: u32) {
     kick_with(world, room, user, ban_s, BanWith::default());
 }
