@@ -65,6 +65,7 @@ figures! {
     VotesIn, Counter, "uproar_votes_total", "answers to polls received";
     VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";
     VotesRefused, Counter, "uproar_votes_refused_total", "answers to polls refused";
+    CombosForgotten, Counter, "uproar_combos_forgotten_total", "combos of gifts cut: too many at once";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

@@ -141,8 +141,13 @@ export async function until(what: string, is: () => boolean, ms = 15_000): Promi
 }
 
 /** A token for a user, signed as a platform would. */
-export async function mint(server: Server, user: string, ttl_s = 600): Promise<string> {
-  const { token } = await server.ask("POST", "/v1/tokens", { user, ttl_s });
+export async function mint(
+  server: Server,
+  user: string,
+  ttl_s = 600,
+  publish?: string[],
+): Promise<string> {
+  const { token } = await server.ask("POST", "/v1/tokens", { user, ttl_s, publish });
   return token;
 }
 

@@ -107,6 +107,20 @@ impl Users {
         }
     }
 
+    /// Whether a user is not muted.
+    ///
+    /// # Errors
+    /// `MUTED`, with the time to wait.
+    pub fn check_mute(&self, user: u64, now: Now) -> Result<(), Refusal> {
+        match self.muted.get(&user) {
+            Some(until) if *until > now.unix_ms => {
+                let retry_after_ms = u32::try_from(until - now.unix_ms).unwrap_or(u32::MAX);
+                Err(Refusal { code: Code::Muted, retry_after_ms })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a user may speak now, at `rate` messages a second and `slow_mode_s` seconds between
     /// two of them; counts it where it may.
     ///
@@ -119,12 +133,7 @@ impl Users {
         slow_mode_s: u32,
         now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(until) = self.muted.get(&user)
-            && *until > now.unix_ms
-        {
-            let retry_after_ms = u32::try_from(until - now.unix_ms).unwrap_or(u32::MAX);
-            return Err(Refusal { code: Code::Muted, retry_after_ms });
-        }
+        self.check_mute(user, now)?;
         let burst = rate * 2;
         let known = self.speaking.get(&user).copied();
         let mut bucket = known.map_or(TokenBucket::full(burst, now.tick), |user| user.bucket);

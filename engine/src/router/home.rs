@@ -6,6 +6,7 @@
 
 use super::admit::{Refusal, TokenBucket, Users};
 use super::books::Books;
+use super::combos::{Combos, Unfolded};
 use super::count::Counter;
 use super::delay::Delay;
 use super::history::History;
@@ -15,11 +16,11 @@ use super::shed::{Sample, sample_key};
 use super::unique::Unique;
 use super::window::BatchWindow;
 use super::{
-    Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId, Verdict,
+    Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, ShardId,
 };
 use crate::config::Rooms;
 use crate::seam::{Now, Tick};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use uproar_proto::control::{
     AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo, Recall, RoomInfo, RoomSettings,
@@ -44,6 +45,7 @@ const URGENT_US: u64 = 250_000;
 const CHAT: usize = Class::Chat as usize;
 const SYSTEM: usize = Class::System as usize;
 const LIKE: usize = Class::Like as usize;
+const GIFT: usize = Class::Gift as usize;
 
 /// A room's home.
 pub struct Home {
@@ -73,6 +75,11 @@ pub struct Home {
     pool: Sample,
     /// Gifts that wait for tokens; served before any chat.
     waiting_gifts: VecDeque<Candidate>,
+    /// Gifts with a name whose users are ahead of their pace, by when they may go on: what their
+    /// users give meanwhile is folded into them.
+    paced_gifts: BTreeMap<(Tick, u64), Candidate>,
+    paced_last: u64,
+    combos: Combos,
     /// Admitted, waiting for the flush that gives them their seq.
     pending: Vec<Candidate>,
     flush_window: BatchWindow,
@@ -132,6 +139,9 @@ impl Home {
             overloaded: false,
             fell_out: false,
             waiting_gifts: VecDeque::new(),
+            paced_gifts: BTreeMap::new(),
+            paced_last: 0,
+            combos: Combos::new(seed, rules.combo_ms, rules.combos_max, rules.combo_folds_max),
             pending: Vec::new(),
             last_flush: None,
             books: Books::default(),
@@ -216,7 +226,7 @@ impl Home {
         self.likes.add(offer.likes);
         for candidate in offer.candidates {
             if let Origin::Backend { .. } = candidate.origin {
-                self.books.offered[candidate.class as usize] += 1;
+                self.books.offered[candidate.class as usize] += candidate.offered();
             }
             self.consider(candidate, now, out);
         }
@@ -235,7 +245,7 @@ impl Home {
             Class::Like => {
                 self.books.merged[LIKE] += 1;
                 self.likes.add(1);
-                out.push(verdict(&candidate, Outcome::Merged, None, 0));
+                candidate.decide((Outcome::Merged, Seq(0)), None, 0, out);
             }
             Class::System => {
                 let waiting = self.pending.iter().filter(|c| c.class == Class::System).count();
@@ -253,13 +263,27 @@ impl Home {
 
     fn consider_gift(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
         self.offered += 1;
-        // What cannot be served within half the deadline at the full rate is shed now.
-        let waiting_max = u64::from(self.settings.rate_per_s) * self.gift_wait_us() / 1_000_000;
-        if self.waiting_gifts.len() as u64 >= waiting_max.max(1) {
+        // A mute does not wait for the message that this one would be folded into.
+        let is_named = candidate.gift.is_some() && !candidate.sender.exempt;
+        if is_named && let Err(refusal) = self.users.check_mute(candidate.sender.key, now) {
+            return self.refuse(candidate, refusal, out);
+        }
+        let mut candidate = match self.combos.fold(candidate) {
+            Ok(()) => return,
+            Err(Unfolded::TooMany(candidate)) => return self.shed(candidate, now, out),
+            Err(Unfolded::First(candidate)) => candidate,
+        };
+        if self.waiting_gifts.len() as u64 >= self.waiting_gifts_max() {
             return self.shed(candidate, now, out);
         }
+        self.combos.open(&mut candidate);
         self.waiting_gifts.push_back(candidate);
         self.serve_gifts(now, out);
+    }
+
+    /// What cannot be served within half the deadline at the full rate is shed at once.
+    fn waiting_gifts_max(&self) -> u64 {
+        (u64::from(self.settings.rate_per_s) * self.gift_wait_us() / 1_000_000).max(1)
     }
 
     fn consider_chat(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
@@ -307,6 +331,11 @@ impl Home {
     }
 
     fn serve_gifts(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(first) = self.paced_gifts.first_entry()
+            && first.key().0 <= now.tick
+        {
+            self.waiting_gifts.push_front(first.remove());
+        }
         while let Some(oldest) = self.waiting_gifts.front() {
             if now.tick.since_us(oldest.received) > self.gift_wait_us() {
                 if let Some(late) = self.waiting_gifts.pop_front() {
@@ -319,7 +348,7 @@ impl Home {
             }
             let Some(gift) = self.waiting_gifts.pop_front() else { break };
             match self.allowed(&gift, now) {
-                Err(refusal) => self.refuse(gift, refusal, out),
+                Err(refusal) => self.pace_gift(gift, refusal, now, out),
                 Ok(()) => {
                     self.bucket.take();
                     self.gifts += 1;
@@ -327,6 +356,20 @@ impl Home {
                 }
             }
         }
+    }
+
+    /// A gift that its user may not give now: one with a name waits, where it may be given in time,
+    /// so that who taps fast is refused nothing.
+    fn pace_gift(&mut self, gift: Candidate, refusal: Refusal, now: Now, out: &mut Vec<Output>) {
+        let wait_us = u64::from(refusal.retry_after_ms) * 1_000;
+        let in_time = now.tick.since_us(gift.received) + wait_us <= self.gift_wait_us();
+        let is_pace = matches!(refusal.code, Code::SlowDown | Code::SlowMode);
+        let has_room = (self.paced_gifts.len() as u64) < self.waiting_gifts_max();
+        if gift.gift.is_none() || !is_pace || !in_time || !has_room {
+            return self.refuse(gift, refusal, out);
+        }
+        self.paced_last += 1;
+        self.paced_gifts.insert((Tick(now.tick.0 + wait_us), self.paced_last), gift);
     }
 
     /// Brings tokens and windows up to now.
@@ -410,18 +453,19 @@ impl Home {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|c| c.received);
         let mut messages = Vec::with_capacity(pending.len());
-        for candidate in pending {
+        for mut candidate in pending {
+            self.combos.close(&mut candidate);
             let late = now.tick.since_us(candidate.received) > age_us_max;
             if late && candidate.class != Class::System {
-                self.books.expired[candidate.class as usize] += 1;
-                out.push(verdict(&candidate, Outcome::Expired, Some(Code::Expired), 0));
+                self.books.expired[candidate.class as usize] += candidate.offered();
+                candidate.decide((Outcome::Expired, Seq(0)), Some(Code::Expired), 0, out);
                 continue;
             }
             self.seq += 1; // S-7
             self.books.admitted[candidate.class as usize] += 1;
-            let mut accepted = verdict_of(&candidate, Outcome::Accepted, None, 0);
-            accepted.seq = Seq(self.seq);
-            out.push(Output::Verdict(accepted));
+            self.books.merged[candidate.class as usize] += candidate.offered() - 1;
+            candidate.decide((Outcome::Accepted, Seq(self.seq)), None, 0, out); // S-67
+            let combo = self.combos.count(&candidate).map(Box::new);
             messages.push(Admitted {
                 seq: Seq(self.seq),
                 class: candidate.class,
@@ -431,6 +475,7 @@ impl Home {
                 received: candidate.received,
                 received_unix_ms: candidate.received_unix_ms,
                 gone: false,
+                combo,
             });
         }
         let messages = self.delayed(messages, now.tick, out);
@@ -485,6 +530,9 @@ impl Home {
         if !self.pool.is_empty() || self.overloaded || self.offered > 0 {
             due = due.min(Tick((self.window + 1) * self.admission_us() + GRACE_US));
         }
+        if let Some(((at, _), _)) = self.paced_gifts.first_key_value() {
+            due = due.min(*at);
+        }
         if let Some(oldest) = self.waiting_gifts.front() {
             let late = Tick(oldest.received.0 + self.gift_wait_us() + 1);
             due = due.min(self.bucket.next_token(self.settings.rate_per_s)).min(late);
@@ -497,22 +545,25 @@ impl Home {
         Arc::make_mut(&mut self.settings).delay_ms = 0;
         self.flush(now, out);
         let refusal = Refusal { code: Code::RoomClosed, retry_after_ms: 0 };
-        let waiting: Vec<_> = self.pool.take().chain(self.waiting_gifts.drain(..)).collect();
-        for candidate in waiting {
+        let paced = std::mem::take(&mut self.paced_gifts).into_values();
+        let waiting = self.pool.take().chain(self.waiting_gifts.drain(..)).chain(paced);
+        for candidate in waiting.collect::<Vec<_>>() {
             self.refuse(candidate, refusal, out);
         }
     }
 
-    fn refuse(&mut self, candidate: Candidate, refusal: Refusal, out: &mut Vec<Output>) {
-        self.books.refused[candidate.class as usize] += 1;
+    fn refuse(&mut self, mut candidate: Candidate, refusal: Refusal, out: &mut Vec<Output>) {
+        self.combos.close(&mut candidate);
+        self.books.refused[candidate.class as usize] += candidate.offered();
         let Refusal { code, retry_after_ms } = refusal;
-        out.push(verdict(&candidate, Outcome::Refused, Some(code), retry_after_ms));
+        candidate.decide((Outcome::Refused, Seq(0)), Some(code), retry_after_ms, out);
     }
 
-    fn shed(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
-        self.books.shed[candidate.class as usize] += 1;
+    fn shed(&mut self, mut candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        self.combos.close(&mut candidate);
+        self.books.shed[candidate.class as usize] += candidate.offered();
         let retry_after_ms = until_window_end_ms(now.tick, self.admission_us());
-        out.push(verdict(&candidate, Outcome::Shed, Some(Code::RoomBusy), retry_after_ms));
+        candidate.decide((Outcome::Shed, Seq(0)), Some(Code::RoomBusy), retry_after_ms, out);
     }
 
     fn admission_us(&self) -> u64 {
@@ -695,7 +746,8 @@ impl Home {
     pub fn pending(&self) -> [u64; CLASSES] {
         let mut pending = [0; CLASSES];
         pending[CHAT] = self.pool.len() as u64;
-        pending[Class::Gift as usize] = self.waiting_gifts.len() as u64;
+        let gifts = self.waiting_gifts.len() + self.paced_gifts.len();
+        pending[GIFT] = gifts as u64 + self.combos.folded();
         for candidate in &self.pending {
             pending[candidate.class as usize] += 1;
         }
@@ -713,6 +765,11 @@ impl Home {
             && now.since_us(self.empty_since) >= empty_us_max
     }
 
+    /// Combos forgotten before they were over, since this was asked last.
+    pub fn take_combos_forgotten(&mut self) -> u64 {
+        self.combos.take_forgotten()
+    }
+
     /// The batch window now, microseconds.
     #[must_use]
     pub fn window_us(&self) -> u64 {
@@ -724,16 +781,6 @@ impl Home {
 #[must_use]
 pub fn until_window_end_ms(now: Tick, admission_us: u64) -> u32 {
     u32::try_from((admission_us - now.0 % admission_us).div_ceil(1000)).unwrap_or(u32::MAX)
-}
-
-fn verdict_of(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Verdict {
-    let (origin, client_msg_id) = (c.origin, c.client_msg_id.clone());
-    Verdict { origin, client_msg_id, outcome, seq: Seq(0), code, retry_after_ms }
-}
-
-/// The verdict on a candidate, as an output.
-pub fn verdict(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Output {
-    Output::Verdict(verdict_of(c, outcome, code, retry_after_ms))
 }
 
 #[cfg(test)]
