@@ -13,6 +13,7 @@ const PLAIN: &[&str] = &[
     "Welcome",
     "Joined",
     "Batch",
+    "Combo",
     "Verdicts",
     "Verdict",
     "Gap",
@@ -74,6 +75,7 @@ const OMITTED: &[&str] = &[
     "Join.resume",
     "Publish.client_msg_id",
     "Publish.count",
+    "Publish.gift",
     "Joined.slow_mode_s",
     "Joined.followers_only_s",
     "Message.client_msg_id",
@@ -158,6 +160,7 @@ const OMITTED: &[&str] = &[
     "Joined.pinned",
     "Joined.polls",
     "Message.gone",
+    "Message.combo",
     "Entered.more",
     "Attributes.set",
     "Attributes.removed",
@@ -269,7 +272,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Few messages have a file or are a notice: the others need not carry their room.
     config.boxed("Send.file").boxed("StoredMessage.file").boxed("StoredMessage.notice");
     config.boxed("ConversationState.group").boxed("Joined.pinned").boxed("Pinned.message");
-    config.boxed("Announced.message");
+    config.boxed("Announced.message").boxed("Message.combo").boxed("DanmakuLine.combo");
     config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -184,6 +184,16 @@ pub struct Rooms {
     /// Likes one frame may stand for: a thumb's taps of a second or two. More: the frame is refused
     /// and counted.
     pub likes_per_frame_max: u32,
+    /// Gifts one frame may stand for. More: refused with `LIMIT_REACHED`.
+    pub gifts_per_frame_max: u32,
+    /// The longest pause between two gifts of one combo, counted from its last one; as long as
+    /// `deadline_ms` at least, so that none is over while a gift of it waits.
+    pub combo_ms: u32,
+    /// Combos of a room that may go on at once: some 200 bytes each, no more of them than the room
+    /// admits gifts within `combo_ms`. Full: the longest idle is cut, its next gift begins another.
+    pub combos_max: u32,
+    /// Gifts folded into one message that is not flushed yet, 56 bytes each. More: shed.
+    pub combo_folds_max: u32,
     /// Accepted `system` messages that may wait for a flush. Full: refused with a retry time.
     pub system_messages_max: u32,
     /// Users a room remembers for limits, slow mode and mutes. Full: the longest idle is forgotten.
@@ -217,6 +227,10 @@ impl Default for Rooms {
             count_every_ms: 2_000,
             likes_every_ms: 1_000,
             likes_per_frame_max: 100,
+            gifts_per_frame_max: 1_000,
+            combo_ms: 5_000,
+            combos_max: 1_000,
+            combo_folds_max: 4_000,
             system_messages_max: 64,
             users_max: 10_000,
             bans_max: 10_000,
@@ -294,6 +308,10 @@ impl Config {
             ("rooms.count_every_ms", r.count_every_ms, 100, 60_000),
             ("rooms.likes_every_ms", r.likes_every_ms, 100, 60_000),
             ("rooms.likes_per_frame_max", r.likes_per_frame_max, 1, 1_000_000),
+            ("rooms.gifts_per_frame_max", r.gifts_per_frame_max, 1, 1_000_000),
+            ("rooms.combo_ms", r.combo_ms, r.deadline_ms, 600_000),
+            ("rooms.combos_max", r.combos_max, 1, 1 << 20),
+            ("rooms.combo_folds_max", r.combo_folds_max, 1, 100_000),
             ("rooms.system_messages_max", r.system_messages_max, 1, 10_000),
             ("rooms.users_max", r.users_max, 16, 1 << 20),
             ("rooms.bans_max", r.bans_max, 16, 1 << 20),

@@ -319,6 +319,20 @@ pub struct BackendMessage {
     pub content: Content,
     /// 1 to 16 bytes; comes back in the outcome's place, not deduplicated.
     pub client_msg_id: Bytes,
+    /// Class `Gift` only: the gift's name, with which gifts of one user become combos. The content
+    /// may be empty then.
+    pub gift: Option<String>,
+    /// How many of it; 0 counts as 1.
+    pub count: u32,
+}
+
+/// The longest name of a gift, bytes.
+pub const GIFT_BYTES_MAX: usize = 32;
+
+/// Whether a gift may be called so: 1 to 32 bytes without control characters.
+#[must_use]
+pub fn is_gift_name(name: &str) -> bool {
+    (1..=GIFT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// What a message carries.

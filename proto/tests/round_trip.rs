@@ -190,6 +190,7 @@ fn json_may_leave_out_what_is_default_and_padding() {
         class: v1::Class::Gift.into(),
         client_msg_id: bytes::Bytes::from_static(b"abcd"),
         count: 0,
+        gift: String::new(),
         content: None,
     };
     for json in [

@@ -87,6 +87,7 @@ fn publish() -> client_frame::Body {
         client_msg_id: bytes::Bytes::from_static(&[1]),
         count: 0,
         content: Some(v1::publish::Content::Text("grüße 😀 grüße".to_owned())),
+        ..v1::Publish::default()
     })
 }
 

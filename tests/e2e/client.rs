@@ -208,7 +208,7 @@ impl Client {
             class: class.into(),
             client_msg_id: bytes::Bytes::copy_from_slice(id.as_bytes()),
             content,
-            count: 0,
+            ..v1::Publish::default()
         }));
     }
 

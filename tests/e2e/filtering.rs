@@ -56,6 +56,8 @@ pub(crate) fn a_hit_is_refused_and_seen_by_nobody(on: On) {
     let data = Some(publish::Content::Data("spam".into()));
     alice.publish("stage", v1::Class::Chat, "data", data);
     assert_eq!(alice.verdict("data").code, FILTERED);
+    let gift = json!({"user": "shop", "class": "gift", "gift": "ＳＰＡＭ"});
+    assert_eq!(server.post("/v1/rooms/stage/publish", &gift)["code"], FILTERED);
     let seq = alice.is_accepted("stage", "good", "spammers are no spam1");
     assert_eq!(seq, 1, "what was refused has no place in the order");
     for viewer in &mut viewers {

@@ -111,6 +111,9 @@ fn publish(publish: &v1::Publish) -> Value {
     if publish.count != 0 {
         fields["count"] = json!(publish.count);
     }
+    if !publish.gift.is_empty() {
+        fields["gift"] = json!(publish.gift);
+    }
     fields
 }
 
@@ -495,7 +498,10 @@ fn message(value: &Value) -> v1::Message {
     let data = f.maybe_bytes("data").map(v1::message::Content::Data);
     let gone = f.maybe_flag("gone");
     let contents = usize::from(text.is_some()) + usize::from(data.is_some());
-    assert_eq!(contents, usize::from(!gone), "content is one of two keys, or gone: {value}");
+    let combo = f.0.contains_key("combo").then(|| Box::new(combo(&f.take("combo"))));
+    if combo.is_none() {
+        assert_eq!(contents, usize::from(!gone), "content is one of two keys, or gone: {value}");
+    }
     let message = v1::Message {
         seq: f.number("seq"),
         class: f.word("class", &["chat", "system", "gift", "like"]),
@@ -504,9 +510,22 @@ fn message(value: &Value) -> v1::Message {
         client_msg_id: f.maybe_bytes("client_msg_id").unwrap_or_default(),
         content: text.or(data),
         gone,
+        combo,
     };
     f.finish("message");
     message
+}
+
+fn combo(value: &Value) -> v1::Combo {
+    let mut f = Fields::of(value);
+    let combo = v1::Combo {
+        gift: f.text("gift"),
+        count: f.number("count"),
+        total: f.number("total"),
+        combo: f.number("combo"),
+    };
+    f.finish("combo");
+    combo
 }
 
 fn poll(f: &mut Fields) -> v1::Poll {

@@ -186,6 +186,60 @@ pub(crate) fn a_poll_counts_each_user_once(on: On) {
     assert_eq!((&info["over"], votes), (&json!(true), vec![&json!(1), &json!(8)]));
 }
 
+pub(crate) fn gifts_of_a_name_are_one_line_that_counts_up(on: On) {
+    let server = Server::start(on.io, &config());
+    let (mut viewer, _) = member(&server, on, "viewer");
+    let token = hs256(&claims("ann", json!({"publish": ["chat", "gift"]})));
+    // One user by two connections, on whatever shards they are.
+    let mut ann = [(); 2].map(|()| Client::user(&server, on.wire, &token));
+    ann.iter_mut().for_each(|ann| drop(ann.join("stage")));
+    let give = |ann: &mut Client, id: u32, gift: &str, count: u32| {
+        ann.send(client_frame::Body::Publish(v1::Publish {
+            room: "stage".into(),
+            class: v1::Class::Gift.into(),
+            client_msg_id: bytes::Bytes::copy_from_slice(id.to_string().as_bytes()),
+            count,
+            gift: gift.into(),
+            content: None,
+        }));
+    };
+    for id in 0..100 {
+        give(&mut ann[id as usize % 2], id, "rose", 2);
+    }
+    for id in 0..100_u32 {
+        let outcome = ann[id as usize % 2].verdict(&id.to_string()).outcome();
+        assert!(matches!(outcome, v1::Outcome::Accepted | v1::Outcome::Merged), "{outcome:?}");
+    }
+    let (mut counted, mut messages) = (0, 0);
+    let combo = loop {
+        let message = viewer.messages("stage", 1).remove(0);
+        assert_eq!((message.class(), &message.content), (v1::Class::Gift, &None));
+        let combo = message.combo.expect("a gift with a name is of a combo");
+        (counted, messages) = (counted + combo.count, messages + 1);
+        assert_eq!((combo.gift.as_str(), combo.total), ("rose", counted));
+        if counted == 200 {
+            break combo.combo;
+        }
+    };
+    assert!(messages < 20, "{messages} messages");
+    // A backend's are of the user that it names, and the history has them.
+    let body = json!({"user": "ann", "class": "gift", "gift": "rose", "text": "for you"});
+    server.post("/v1/rooms/stage/publish", &body);
+    let (_, late) = member(&server, on, "late");
+    let last = late.messages.last().unwrap();
+    assert_eq!(last.content, Some(v1::message::Content::Text("for you".into())));
+    let last = last.combo.as_ref().unwrap();
+    assert_eq!((last.combo, last.count, last.total), (combo, 1, 201));
+    for (id, gift, count, code) in [
+        (100, "x".repeat(33), 1, 2015),
+        (101, "a\u{7}".into(), 1, 2015),
+        (102, "x".into(), 1_001, 2023),
+    ] {
+        give(&mut ann[0], id, &gift, count);
+        assert_eq!(ann[0].verdict(&id.to_string()).code, code, "BAD_REQUEST or LIMIT_REACHED");
+    }
+}
+
 pub(crate) fn with_a_delay_moderators_see_first(on: On) {
     let server = Server::start(on.io, &config());
     server.post("/v1/rooms", &json!({"room": "stage", "delay_ms": 1_000}));

@@ -294,6 +294,7 @@ mod every_wire {
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,
                 a_poll_counts_each_user_once,
+                gifts_of_a_name_are_one_line_that_counts_up,
                 with_a_delay_moderators_see_first,
                 a_room_tells_who_is_in_it,
                 who_comes_in_is_told_and_an_announcement_reaches_everybody_once;

@@ -181,7 +181,8 @@ impl Desk {
                 message::Content::Data(data) => danmaku_line::Content::Data(data),
             });
             let (seq, class, user) = (message.seq, class.into(), message.user);
-            let line = DanmakuLine { offset_ms, class, user, content, weight, seq };
+            let combo = message.combo;
+            let line = DanmakuLine { offset_ms, class, user, content, weight, seq, combo };
             if let Err(lost) = self.add(&place, line, now_ms) {
                 self.lose(&place, 1, lost);
             }
@@ -234,6 +235,7 @@ impl Desk {
             weight: weight(Class::Chat, Some(&text)),
             content: Some(danmaku_line::Content::Text(text)),
             seq,
+            combo: None,
         };
         self.add(&place, line, now_ms).inspect_err(|lost| self.figures.lost(*lost, 1))?;
         if let Some(active) = self.active_of(&place) {

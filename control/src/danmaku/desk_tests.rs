@@ -120,6 +120,24 @@ fn a_replay_has_the_order_and_the_offsets_of_the_room() {
 }
 
 #[test]
+fn a_gift_is_kept_with_its_combo() {
+    let folder = Folder::new();
+    let mut desk = desk(&config(&folder));
+    let combo = Some(Box::new(v1::Combo { gift: "rose".into(), count: 3, total: 9, combo: 2 }));
+    let gift = v1::Message {
+        class: Class::Gift.into(),
+        combo: combo.clone(),
+        content: None,
+        ..said(1, BEGAN_MS)
+    };
+    desk.take(lines(vec![gift]), BEGAN_MS);
+    desk.flush();
+    let view = view(&desk, recording(&desk).recording, 0).unwrap();
+    let line = &view.segment.lines[0];
+    assert_eq!((&line.combo, &line.content, line.class()), (&combo, &None, Class::Gift));
+}
+
+#[test]
 fn a_crash_takes_only_what_was_not_flushed() {
     let folder = Folder::new();
     let config = config(&folder);

@@ -32,7 +32,8 @@ impl Drop for Folder {
 
 pub(super) fn line(seq: u64, class: Class, weight: u32) -> DanmakuLine {
     let content = Some(Content::Text(format!("line {seq}")));
-    DanmakuLine { offset_ms: 0, class: class.into(), user: "u".into(), content, weight, seq }
+    let (class, user) = (class.into(), "u".into());
+    DanmakuLine { offset_ms: 0, class, user, content, weight, seq, combo: None }
 }
 
 pub(super) fn place() -> Place {

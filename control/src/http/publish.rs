@@ -15,11 +15,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use uproar_proto::control::{BackendMessage, Command, Content, Published};
+use uproar_proto::control::{GIFT_BYTES_MAX, is_gift_name};
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 use uproar_proto::token::USER_BYTES_MAX;
 use uproar_proto::v1;
 use utoipa::ToSchema;
+
+/// Gifts that one message of a backend may stand for.
+const GIFTS_MAX: u32 = 1_000_000;
 
 /// What is shed first under overload; likes are counted from viewers alone.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -49,6 +53,12 @@ pub(crate) struct PublishOne {
     data: Option<String>,
     /// 1 to 16 bytes; the room sees it. Absent: one is made.
     client_msg_id: Option<String>,
+    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are counted
+    /// as combos, and need neither `text` nor `data`.
+    gift: Option<String>,
+    /// How many of `gift`, up to 1,000,000; 0 counts as 1.
+    #[serde(default)]
+    count: u32,
 }
 
 /// Messages into any rooms.
@@ -75,6 +85,12 @@ pub(crate) struct BulkMessage {
     data: Option<String>,
     /// 1 to 16 bytes; the room sees it. Absent: one is made.
     client_msg_id: Option<String>,
+    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are counted
+    /// as combos, and need neither `text` nor `data`.
+    gift: Option<String>,
+    /// How many of `gift`, up to 1,000,000; 0 counts as 1.
+    #[serde(default)]
+    count: u32,
 }
 
 /// What became of a message.
@@ -129,8 +145,7 @@ pub(crate) async fn one(
     Room(room): Room,
     Body(body): Body<PublishOne>,
 ) -> Result<Json<Verdict>, ApiError> {
-    let PublishOne { user, class, text, data, client_msg_id } = body;
-    let message = shared.message(user, class, text, data, client_msg_id)?;
+    let message = shared.message(body)?;
     let engine = &shared.api.engine;
     let command = |reply| engine.command(Command::Publish { room, messages: vec![message], reply });
     let published = shared.call(command).await?;
@@ -159,9 +174,9 @@ pub(crate) async fn bulk(
     // By room: where each of its messages stands in the request, and the messages.
     let mut by_room: BTreeMap<RoomId, (Vec<usize>, Vec<BackendMessage>)> = BTreeMap::new();
     for (place, item) in body.messages.into_iter().enumerate() {
-        let BulkMessage { room, user, class, text, data, client_msg_id } = item;
-        let checked = room_id(&room)
-            .and_then(|room| Ok((room, shared.message(user, class, text, data, client_msg_id)?)));
+        let BulkMessage { room, user, class, text, data, client_msg_id, gift, count } = item;
+        let message = PublishOne { user, class, text, data, client_msg_id, gift, count };
+        let checked = room_id(&room).and_then(|room| Ok((room, shared.message(message)?)));
         match checked {
             Ok((room, message)) => {
                 let (places, messages) = by_room.entry(room).or_default();
@@ -199,15 +214,10 @@ pub(crate) async fn bulk(
 
 impl Shared {
     /// A message for the engine, checked as far as it can be without its room.
-    fn message(
-        &self,
-        user: String,
-        class: Class,
-        text: Option<String>,
-        data: Option<String>,
-        client_msg_id: Option<String>,
-    ) -> Result<BackendMessage, ApiError> {
+    fn message(&self, said: PublishOne) -> Result<BackendMessage, ApiError> {
+        let PublishOne { user, class, text, data, client_msg_id, gift, count } = said;
         check_user(&user)?;
+        check_gift(class, gift.as_deref(), count)?;
         let content = match (text, data) {
             (Some(text), None) => Content::Text(Bytes::from(text)),
             (None, Some(data)) => {
@@ -218,9 +228,10 @@ impl Shared {
             (Some(_), Some(_)) => {
                 return Err(ApiError::bad_request("text and data are both set; allowed is one"));
             }
+            (None, None) if gift.is_some() => Content::Data(Bytes::new()),
             (None, None) => return Err(ApiError::from_code(Code::Empty)),
         };
-        if content.is_empty() {
+        if content.is_empty() && gift.is_none() {
             return Err(ApiError::from_code(Code::Empty));
         }
         let bytes_max = self.api.payload_bytes_max as usize;
@@ -244,7 +255,7 @@ impl Shared {
             Class::Gift => v1::Class::Gift,
             Class::Chat => v1::Class::Chat,
         };
-        Ok(BackendMessage { user, class, content, client_msg_id })
+        Ok(BackendMessage { user, class, content, client_msg_id, gift, count })
     }
 
     /// `h` and up to 15 hexadecimal digits: unique within a run of the process for longer than
@@ -259,6 +270,31 @@ impl Shared {
 pub(crate) fn check_user(user: &str) -> Result<(), ApiError> {
     if user.is_empty() || user.len() > USER_BYTES_MAX {
         let text = format!("user has {} bytes; allowed are 1 to {USER_BYTES_MAX}", user.len());
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(())
+}
+
+/// The rule for a gift: what it is called and how many they are.
+fn check_gift(class: Class, gift: Option<&str>, count: u32) -> Result<(), ApiError> {
+    let Some(name) = gift else {
+        if count > 0 {
+            return Err(ApiError::bad_request("count is set without gift, which it counts"));
+        }
+        return Ok(());
+    };
+    if !matches!(class, Class::Gift) {
+        return Err(ApiError::bad_request("gift is set; allowed is that with class gift alone"));
+    }
+    if !is_gift_name(name) {
+        let text = format!(
+            "gift has {} bytes; allowed are 1 to {GIFT_BYTES_MAX} without control characters",
+            name.len()
+        );
+        return Err(ApiError::bad_request(text));
+    }
+    if count > GIFTS_MAX {
+        let text = format!("count is {count}; allowed is up to {GIFTS_MAX}");
         return Err(ApiError::bad_request(text));
     }
     Ok(())

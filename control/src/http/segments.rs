@@ -12,7 +12,7 @@ use prost::Message as _;
 use serde::Serialize;
 use std::io;
 use std::ops::Range;
-use uproar_proto::v1::{Class, DanmakuLine, DanmakuSegment, danmaku_line::Content};
+use uproar_proto::v1::{self, Class, DanmakuLine, DanmakuSegment, danmaku_line::Content};
 use utoipa::ToSchema;
 
 /// How long a closed segment is good without a question, seconds: a recall is seen after that
@@ -47,7 +47,7 @@ pub(crate) struct LineView {
     /// `chat`, `gift` or `system`.
     class: &'static str,
     user: String,
-    /// Either this or `data`.
+    /// Either this or `data`; a gift with a name may have neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Bytes, base64.
@@ -56,6 +56,22 @@ pub(crate) struct LineView {
     /// 0 to 10.
     weight: u32,
     seq: u64,
+    /// Of a gift with a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    combo: Option<ComboView>,
+}
+
+/// What a message says of the combo it belongs to: gifts of one user and one name.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Combo)]
+pub(crate) struct ComboView {
+    gift: String,
+    /// How many this message brings.
+    count: u64,
+    /// How many there are of the combo with it.
+    total: u64,
+    /// The same in all messages of a combo.
+    combo: u64,
 }
 
 impl LineView {
@@ -65,13 +81,17 @@ impl LineView {
             Class::Gift => "gift",
             Class::Chat | Class::Like => "chat",
         };
-        let DanmakuLine { offset_ms, user, content, weight, seq, .. } = line;
+        let DanmakuLine { offset_ms, user, content, weight, seq, combo, .. } = line;
         let (text, data) = match content {
             Some(Content::Text(text)) => (Some(text), None),
             Some(Content::Data(data)) => (None, Some(STANDARD.encode(data))),
             None => (None, None),
         };
-        LineView { offset_ms, class, user, text, data, weight, seq }
+        let combo = combo.map(|combo| {
+            let v1::Combo { gift, count, total, combo } = *combo;
+            ComboView { gift, count, total, combo }
+        });
+        LineView { offset_ms, class, user, text, data, weight, seq, combo }
     }
 }
 

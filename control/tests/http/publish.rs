@@ -38,6 +38,34 @@ fn a_message_reaches_its_room_as_it_was_sent() {
 }
 
 #[test]
+fn a_gift_with_a_name_needs_no_content_and_one_that_breaks_a_rule_is_told_which() {
+    let server = server_with_room("");
+    let publish = |body: Value| server.call("POST", "/v1/rooms/stage/publish", &body.to_string());
+    let gift = json!({"user": "ann", "class": "gift", "gift": "rose", "count": 3});
+    assert_eq!(publish(gift.clone()).status, 200);
+    let bulk = json!({"messages": [{"room": "stage", "user": "ann", "class": "gift",
+        "gift": "car", "text": "for you"}]});
+    server.call("POST", "/v1/publish", &bulk.to_string());
+    let got = server.engine.messages("stage");
+    assert_eq!((got[0].gift.as_deref(), got[0].count, got[0].content.len()), (Some("rose"), 3, 0));
+    assert_eq!((got[1].gift.as_deref(), got[1].count, got[1].content.len()), (Some("car"), 0, 7));
+    let long = "x".repeat(33);
+    for (key, value, said) in [
+        ("class", json!("chat"), "gift is set; allowed is that with class gift alone"),
+        ("gift", json!(""), "gift has 0 bytes; allowed are 1 to 32"),
+        ("gift", json!(long), "gift has 33 bytes; allowed are 1 to 32"),
+        ("gift", json!("a\u{7}"), "without control characters"),
+        ("gift", json!(null), "count is set without gift"),
+        ("count", json!(1_000_001), "count is 1000001; allowed is up to 1000000"),
+    ] {
+        let mut body = gift.clone();
+        body[key] = value;
+        let text = publish(body).error(400, "BAD_REQUEST");
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn a_shed_message_is_an_answer_and_not_an_error() {
     let server = server_with_room(r#","rate_per_s":1"#);
     let body = r#"{"user":"ann","text":"hi"}"#;

@@ -25,12 +25,24 @@ export interface RoomMessage {
 	class: Class | "unknown";
 	user: string;
 	time_ms: number;
-	/** One of the two is there, unless it is `gone`. */
+	/** One of the two is there, unless it is `gone` or has a `combo`. */
 	text?: string;
 	data?: Uint8Array;
 	client_msg_id: Uint8Array;
 	/** It was recalled: its place is left, its content is not. */
 	gone: boolean;
+	/** Of a gift with a name; such a one may have neither `text` nor `data`. */
+	combo?: Combo;
+}
+/** A user's gifts of one name, one soon after the other: show them as one line that counts up. */
+export interface Combo {
+	gift: string;
+	/** How many this message brings. */
+	count: number;
+	/** How many there are of the combo with it. */
+	total: number;
+	/** The same in all messages of a combo, and in no others of this life of the room. */
+	combo: number;
 }
 export interface Welcome {
 	/** Names the connection in the server's logs: show it where somebody reports a fault. */
@@ -383,6 +395,9 @@ export interface Said {
 	class: Class;
 	text?: string;
 	data?: Uint8Array;
+	/** Class `gift`: its name, and how many. */
+	gift?: string;
+	count?: number;
 }
 /**
  * What became of it. `lost`: the connection broke before the room's verdict came. `offline`: it was
@@ -477,6 +492,13 @@ export declare class Room extends Emitter<RoomEvents> {
 	publish(content: string | Uint8Array, options?: {
 		class?: Class;
 	}): Promise<Fate>;
+	/**
+	 * Gives `count` gifts of this name (1 to 32 bytes of UTF-8): the room shows gifts of one user and
+	 * one name as a combo, that of the message (`message.combo`). Needs a token that permits gifts.
+	 * `merged`: they are in the total of a message that others of the combo are in too.
+	 */
+	sendGift(name: string, count?: number): Promise<Fate>;
+	private say;
 	/** Likes it. They are added up and told once a second; the sum comes back by `count`. */
 	like(count?: number): void;
 	/**
@@ -765,13 +787,15 @@ export interface DanmakuLine {
 	offset_ms: number;
 	class: Class | "unknown";
 	user: string;
-	/** One of the two is there. */
+	/** One of the two is there, unless it has a `combo`. */
 	text?: string;
 	data?: Uint8Array;
 	/** 0 to 10: what is shown first where there is no room for all. */
 	weight: number;
 	/** Names the line within its recording. */
 	seq: number;
+	/** Of a gift with a name; such a one may have neither `text` nor `data`. */
+	combo?: Combo;
 }
 /** A recording of a room (the latest one, where none is named), or a video. */
 export type Recorded = {

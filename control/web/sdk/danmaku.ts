@@ -7,7 +7,7 @@
 
 import { Account, ApiError } from "./account.js";
 import { ofProto } from "./codec.js";
-import { Class } from "./frames.js";
+import { Class, Combo } from "./frames.js";
 
 /** One line. */
 export interface DanmakuLine {
@@ -15,13 +15,15 @@ export interface DanmakuLine {
   offset_ms: number;
   class: Class | "unknown";
   user: string;
-  /** One of the two is there. */
+  /** One of the two is there, unless it has a `combo`. */
   text?: string;
   data?: Uint8Array;
   /** 0 to 10: what is shown first where there is no room for all. */
   weight: number;
   /** Names the line within its recording. */
   seq: number;
+  /** Of a gift with a name; such a one may have neither `text` nor `data`. */
+  combo?: Combo;
 }
 
 /** A recording of a room (the latest one, where none is named), or a video. */

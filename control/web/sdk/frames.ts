@@ -20,12 +20,25 @@ export interface RoomMessage {
   class: Class | "unknown";
   user: string;
   time_ms: number;
-  /** One of the two is there, unless it is `gone`. */
+  /** One of the two is there, unless it is `gone` or has a `combo`. */
   text?: string;
   data?: Uint8Array;
   client_msg_id: Uint8Array;
   /** It was recalled: its place is left, its content is not. */
   gone: boolean;
+  /** Of a gift with a name; such a one may have neither `text` nor `data`. */
+  combo?: Combo;
+}
+
+/** A user's gifts of one name, one soon after the other: show them as one line that counts up. */
+export interface Combo {
+  gift: string;
+  /** How many this message brings. */
+  count: number;
+  /** How many there are of the combo with it. */
+  total: number;
+  /** The same in all messages of a combo, and in no others of this life of the room. */
+  combo: number;
 }
 
 export interface Welcome {

@@ -30,6 +30,9 @@ export interface Said {
   class: Class;
   text?: string;
   data?: Uint8Array;
+  /** Class `gift`: its name, and how many. */
+  gift?: string;
+  count?: number;
 }
 
 /**
@@ -224,8 +227,8 @@ export class RoomState {
     for (const one of this.waiting.values()) {
       if (one.sent) continue;
       one.sent = true;
-      const { id, class: of, text, data } = one.said;
-      frames.push({ publish: { room: this.room, class: of, client_msg_id: id, text, data } });
+      const { id, class: of, ...said } = one.said;
+      frames.push({ publish: { room: this.room, class: of, client_msg_id: id, ...said } });
     }
     if (this.likesWaiting > 0 && now_ms >= this.likesFrom_ms) {
       this.likesFrom_ms = now_ms + LIKES_EVERY_MS;

@@ -22,7 +22,7 @@ const MESSAGES = {
   Leave: "1 room string",
   Publish:
     "1 room string, 2 class Class, 3 client_msg_id bytes, 4 text string?, 5 data bytes?, " +
-    "6 count uint",
+    "6 count uint, 7 gift string",
   Ping: "",
   Send:
     "1 conversation string, 2 client_msg_id bytes, 3 kind Kind, 4 text string, 5 data bytes, " +
@@ -61,7 +61,8 @@ const MESSAGES = {
   Batch: "1 room string, 2 epoch id, 3 messages Message*",
   Message:
     "1 seq uint, 2 class Class, 3 user string, 4 time_ms uint, 5 text string?, 6 data bytes?, " +
-    "7 client_msg_id bytes, 8 gone bool",
+    "7 client_msg_id bytes, 8 gone bool, 9 combo Combo",
+  Combo: "1 gift string, 2 count uint, 3 total uint, 4 combo uint",
   Verdicts: "1 room string, 2 verdicts Verdict*",
   Verdict:
     "1 client_msg_id bytes, 2 outcome Outcome, 3 seq uint, 4 code uint, 5 retry_after_ms uint, " +
@@ -131,7 +132,7 @@ const MESSAGES = {
     "6 left_out uint",
   DanmakuLine:
     "1 offset_ms uint, 2 class Class, 3 user string, 4 text string?, 5 data bytes?, " +
-    "6 weight uint, 7 seq uint",
+    "6 weight uint, 7 seq uint, 8 combo Combo",
 };
 
 /** Each enum: its words, from 0. */

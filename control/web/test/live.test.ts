@@ -43,6 +43,37 @@ for (const variant of ["proto", "json"] as const) {
     assert.ok(late.every((one) => one.history && !one.own));
   });
 
+  check(`${variant}: gifts of a name are a combo that counts up, exactly`, async () => {
+    const server = await Server.start(WITH_USERS);
+    const token = await mint(server, "ann", 600, { publish: ["chat", "gift"] });
+    const url = server.url;
+    const [ann, fan] = [client({ url, variant, token }), client({ url, variant, token })];
+    const heard = hearing(fan);
+    const room = ann.room("stage");
+    await until("both are in", () => room.joined && fan.room("stage").joined);
+    const fates = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => room.sendGift("🌹", n + 1)),
+    );
+    const counted = fates.filter(({ outcome }) => outcome === "accepted" || outcome === "merged");
+    assert.equal(counted.length, 50);
+    const combos = () => heard.map(({ combo }) => combo!);
+    await until("all were seen", () => combos().at(-1)?.total === 1_275);
+    assert.ok(heard.length < 20, `${heard.length} messages`);
+    assert.equal(new Set(combos().map(({ combo }) => combo)).size, 1);
+    assert.equal(
+      combos().reduce((sum, { count }) => sum + count, 0),
+      1_275,
+    );
+    assert.ok(heard.every(({ text, data }) => text === undefined && data === undefined));
+    await room.sendGift("🚀");
+    await until("another gift is another combo", () => combos().at(-1)?.gift === "🚀");
+    assert.equal(combos().at(-1)!.total, 1);
+    const bad = await room.sendGift("x".repeat(33));
+    assert.deepEqual([bad.outcome, bad.code], ["refused", 2015]);
+    const many = await room.sendGift("x", 1_001);
+    assert.deepEqual([many.outcome, many.code], ["refused", 2023]);
+  });
+
   check(`${variant}: likes are added up`, async () => {
     const server = await Server.start();
     const [ann, bob] = [client({ url: server.url, variant }), client({ url: server.url, variant })];

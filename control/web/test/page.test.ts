@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { browser } from "./browser.js";
 import { isIn, lines, other, say, visit } from "./room_page.js";
-import { check, ending, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
+import { check, ending, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
 
 check("two pages see what each other says, and one's own line is there at once", async () => {
   const server = await Server.start();
@@ -222,6 +222,25 @@ check("gifts count up, and notices of the host stand out", async () => {
   await page.waitForSelector('#gifts li[data-count="×3"]');
   await give("system", "five minutes left");
   await page.waitForSelector("#lines .system");
+});
+
+check("who taps the gift button is one line and one banner that count up", async () => {
+  const server = await Server.start(WITH_USERS);
+  const token = await mint(server, "ann", 600, { publish: ["chat", "gift"] });
+  const chromium = await browser();
+  const page = await visit(chromium, `${server.http}/#token=${token}`);
+  await isIn(page);
+  await page.waitForSelector("#gift:not([hidden])");
+  const watching = await mint(server, "bob");
+  const other = await visit(chromium, `${server.http}/#token=${watching}`);
+  await isIn(other);
+  for (let n = 0; n < 30; n += 1) await page.click("#gift");
+  for (const seen of [page, other]) {
+    await seen.waitForSelector('#gifts li[data-count="×30"]');
+    assert.equal((await seen.$$("#gifts li")).length, 1);
+    assert.deepEqual(await lines(seen), ["ann 🌹 ×30"]);
+  }
+  assert.equal(await other.isVisible("#gift"), false, "its token permits no gifts");
 });
 
 check("three lines in a page of another site make it live", async () => {

@@ -107,12 +107,18 @@ impl Users {
         }
     }
 
-    /// Whether a user is muted, and for how long.
-    #[must_use]
-    pub fn muted(&self, user: u64, now_unix_ms: u64) -> Option<Refusal> {
-        let until = *self.muted.get(&user).filter(|until| **until > now_unix_ms)?;
-        let retry_after_ms = u32::try_from(until - now_unix_ms).unwrap_or(u32::MAX);
-        Some(Refusal { code: Code::Muted, retry_after_ms })
+    /// Whether a user is not muted.
+    ///
+    /// # Errors
+    /// `MUTED`, with the time to wait.
+    pub fn check_mute(&self, user: u64, now: Now) -> Result<(), Refusal> {
+        match self.muted.get(&user) {
+            Some(until) if *until > now.unix_ms => {
+                let retry_after_ms = u32::try_from(until - now.unix_ms).unwrap_or(u32::MAX);
+                Err(Refusal { code: Code::Muted, retry_after_ms })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a user may speak now, at `rate` messages a second and `slow_mode_s` seconds between
@@ -127,9 +133,7 @@ impl Users {
         slow_mode_s: u32,
         now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(refusal) = self.muted(user, now.unix_ms) {
-            return Err(refusal);
-        }
+        self.check_mute(user, now)?;
         let burst = rate * 2;
         let known = self.speaking.get(&user).copied();
         let mut bucket = known.map_or(TokenBucket::full(burst, now.tick), |user| user.bucket);

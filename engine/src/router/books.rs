@@ -12,7 +12,7 @@ pub struct Books {
     pub refused: [u64; CLASSES],
     /// Got a seq.
     pub admitted: [u64; CLASSES],
-    /// Folded into a counter.
+    /// Folded into a counter, or into a gift of the same combo.
     pub merged: [u64; CLASSES],
     /// Valid, but the room was too busy.
     pub shed: [u64; CLASSES],

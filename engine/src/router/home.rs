@@ -7,6 +7,7 @@
 use super::admit::{Refusal, TokenBucket, Users};
 use super::bans::Bans;
 use super::books::Books;
+use super::combos::{Combos, Unfolded};
 use super::count::Counter;
 use super::delay::Delay;
 use super::history::History;
@@ -18,11 +19,10 @@ use super::unique::Unique;
 use super::window::BatchWindow;
 use super::{
     Admitted, Attached, Ballot, Batch, CLASSES, Candidate, Offer, Origin, Output, Sender, ShardId,
-    Verdict,
 };
 use crate::config::Rooms;
 use crate::seam::{Now, Tick};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use uproar_proto::control::{
     AttributeChange, AttributesOutcome, BeforePublish, Content, Judgement, NewPoll, Pin, PollInfo,
@@ -51,6 +51,7 @@ const URGENT_US: u64 = 250_000;
 const CHAT: usize = Class::Chat as usize;
 const SYSTEM: usize = Class::System as usize;
 const LIKE: usize = Class::Like as usize;
+const GIFT: usize = Class::Gift as usize;
 
 /// A room's home.
 pub struct Home {
@@ -83,6 +84,11 @@ pub struct Home {
     waiting_gifts: VecDeque<Candidate>,
     /// Admitted, waiting for the platform's word, where the room asks for it.
     judge: Judge,
+    /// Gifts with a name whose users are ahead of their pace, by when they may go on: what their
+    /// users give meanwhile is folded into them.
+    paced_gifts: BTreeMap<(Tick, u64), Candidate>,
+    paced_last: u64,
+    combos: Combos,
     /// Admitted, waiting for the flush that gives them their seq.
     pending: Vec<Candidate>,
     flush_window: BatchWindow,
@@ -143,6 +149,9 @@ impl Home {
             fell_out: false,
             waiting_gifts: VecDeque::new(),
             judge: Judge::default(),
+            paced_gifts: BTreeMap::new(),
+            paced_last: 0,
+            combos: Combos::new(seed, rules.combo_ms, rules.combos_max, rules.combo_folds_max),
             pending: Vec::new(),
             last_flush: None,
             books: Books::default(),
@@ -226,7 +235,7 @@ impl Home {
         self.likes.add(offer.likes);
         for candidate in offer.candidates {
             if let Origin::Backend { .. } = candidate.origin {
-                self.books.offered[candidate.class as usize] += 1;
+                self.books.offered[candidate.class as usize] += candidate.offered();
             }
             self.consider(candidate, now, out);
         }
@@ -245,7 +254,7 @@ impl Home {
             Class::Like => {
                 self.books.merged[LIKE] += 1;
                 self.likes.add(1);
-                out.push(verdict(&candidate, Outcome::Merged, None, 0));
+                candidate.decide((Outcome::Merged, Seq(0)), None, 0, out);
             }
             Class::System => {
                 let waiting = self.pending.iter().filter(|c| c.class == Class::System).count();
@@ -263,13 +272,27 @@ impl Home {
 
     fn consider_gift(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
         self.offered += 1;
-        // What cannot be served within half the deadline at the full rate is shed now.
-        let waiting_max = u64::from(self.settings.rate_per_s) * self.gift_wait_us() / 1_000_000;
-        if self.waiting_gifts.len() as u64 >= waiting_max.max(1) {
+        // A mute does not wait for the message that this one would be folded into.
+        let is_named = candidate.gift.is_some() && !candidate.sender.exempt;
+        if is_named && let Err(refusal) = self.users.check_mute(candidate.sender.key, now) {
+            return self.refuse(candidate, refusal, out);
+        }
+        let mut candidate = match self.combos.fold(candidate) {
+            Ok(()) => return,
+            Err(Unfolded::TooMany(candidate)) => return self.shed(candidate, now, out),
+            Err(Unfolded::First(candidate)) => candidate,
+        };
+        if self.waiting_gifts.len() as u64 >= self.waiting_gifts_max() {
             return self.shed(candidate, now, out);
         }
+        self.combos.open(&mut candidate);
         self.waiting_gifts.push_back(candidate);
         self.serve_gifts(now, out);
+    }
+
+    /// What cannot be served within half the deadline at the full rate is shed at once.
+    fn waiting_gifts_max(&self) -> u64 {
+        (u64::from(self.settings.rate_per_s) * self.gift_wait_us() / 1_000_000).max(1)
     }
 
     fn consider_chat(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
@@ -317,6 +340,11 @@ impl Home {
     }
 
     fn serve_gifts(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(first) = self.paced_gifts.first_entry()
+            && first.key().0 <= now.tick
+        {
+            self.waiting_gifts.push_front(first.remove());
+        }
         while let Some(oldest) = self.waiting_gifts.front() {
             if now.tick.since_us(oldest.received) > self.gift_wait_us() {
                 if let Some(late) = self.waiting_gifts.pop_front() {
@@ -329,7 +357,7 @@ impl Home {
             }
             let Some(gift) = self.waiting_gifts.pop_front() else { break };
             match self.allowed(&gift, now) {
-                Err(refusal) => self.refuse(gift, refusal, out),
+                Err(refusal) => self.pace_gift(gift, refusal, now, out),
                 Ok(()) => {
                     self.bucket.take();
                     self.gifts += 1;
@@ -337,6 +365,20 @@ impl Home {
                 }
             }
         }
+    }
+
+    /// A gift that its user may not give now: one with a name waits, where it may be given in time,
+    /// so that who taps fast is refused nothing.
+    fn pace_gift(&mut self, gift: Candidate, refusal: Refusal, now: Now, out: &mut Vec<Output>) {
+        let wait_us = u64::from(refusal.retry_after_ms) * 1_000;
+        let in_time = now.tick.since_us(gift.received) + wait_us <= self.gift_wait_us();
+        let is_pace = matches!(refusal.code, Code::SlowDown | Code::SlowMode);
+        let has_room = (self.paced_gifts.len() as u64) < self.waiting_gifts_max();
+        if gift.gift.is_none() || !is_pace || !in_time || !has_room {
+            return self.refuse(gift, refusal, out);
+        }
+        self.paced_last += 1;
+        self.paced_gifts.insert((Tick(now.tick.0 + wait_us), self.paced_last), gift);
     }
 
     /// Brings tokens and windows up to now.
@@ -385,7 +427,7 @@ impl Home {
             // S-61
             return self.pending.push(candidate);
         }
-        let message = admitted(candidate.clone(), Seq(0)).wire();
+        let message = admitted(candidate.clone(), Seq(0), None).wire();
         let number = self.judge.wait(candidate, now.tick);
         let (room, epoch, wait_ms) = (self.room.clone(), self.epoch, self.rules.before_publish_ms);
         out.push(Output::Question(Question { node: 0, room, epoch, number, wait_ms, message }));
@@ -430,7 +472,7 @@ impl Home {
             Judgement::Refuse(code, text) => {
                 // S-59
                 let refusal = Refusal { code, retry_after_ms: 0 };
-                self.refuse_saying(candidate, refusal, text, out);
+                self.refuse_saying(candidate, refusal, &text, out);
                 return Fate::Refused;
             }
             // A text that nobody could have said here is no decision.
@@ -465,7 +507,7 @@ impl Home {
         if !self.settings.may_speak(user) {
             return Some(Refusal { code: Code::RoomMuted, retry_after_ms: 0 });
         }
-        self.users.muted(*key, now.unix_ms)
+        self.users.check_mute(*key, now).err()
     }
 
     /// Closes windows, flushes, pushes counters: whatever is due.
@@ -513,19 +555,20 @@ impl Home {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|c| c.received);
         let mut messages = Vec::with_capacity(pending.len());
-        for candidate in pending {
+        for mut candidate in pending {
+            self.combos.close(&mut candidate);
             let late = now.tick.since_us(candidate.received) > age_us_max;
             if late && candidate.class != Class::System {
-                self.books.expired[candidate.class as usize] += 1;
-                out.push(verdict(&candidate, Outcome::Expired, Some(Code::Expired), 0));
+                self.books.expired[candidate.class as usize] += candidate.offered();
+                candidate.decide((Outcome::Expired, Seq(0)), Some(Code::Expired), 0, out);
                 continue;
             }
             self.seq += 1; // S-7
             self.books.admitted[candidate.class as usize] += 1;
-            let mut accepted = verdict_of(&candidate, Outcome::Accepted, None, 0);
-            accepted.seq = Seq(self.seq);
-            out.push(Output::Verdict(accepted));
-            messages.push(admitted(candidate, Seq(self.seq)));
+            self.books.merged[candidate.class as usize] += candidate.offered() - 1;
+            candidate.decide((Outcome::Accepted, Seq(self.seq)), None, 0, out); // S-67
+            let combo = self.combos.count(&candidate).map(Box::new);
+            messages.push(admitted(candidate, Seq(self.seq), combo));
         }
         let messages = self.delayed(messages, now.tick, out);
         // S-12
@@ -579,6 +622,9 @@ impl Home {
         if !self.pool.is_empty() || self.overloaded || self.offered > 0 {
             due = due.min(Tick((self.window + 1) * self.admission_us() + GRACE_US));
         }
+        if let Some(((at, _), _)) = self.paced_gifts.first_key_value() {
+            due = due.min(*at);
+        }
         if let Some(oldest) = self.waiting_gifts.front() {
             let late = Tick(oldest.received.0 + self.gift_wait_us() + 1);
             due = due.min(self.bucket.next_token(self.settings.rate_per_s)).min(late);
@@ -591,33 +637,37 @@ impl Home {
         Arc::make_mut(&mut self.settings).delay_ms = 0;
         self.flush(now, out);
         let refusal = Refusal { code: Code::RoomClosed, retry_after_ms: 0 };
-        let waiting = self.pool.take().chain(self.waiting_gifts.drain(..)).chain(self.judge.take());
+        let paced = std::mem::take(&mut self.paced_gifts).into_values();
+        let gifts = self.waiting_gifts.drain(..).chain(paced);
+        let waiting = self.pool.take().chain(gifts).chain(self.judge.take());
         for candidate in waiting.collect::<Vec<_>>() {
             self.refuse(candidate, refusal, out);
         }
     }
 
     fn refuse(&mut self, candidate: Candidate, refusal: Refusal, out: &mut Vec<Output>) {
-        self.refuse_saying(candidate, refusal, String::new(), out);
+        self.refuse_saying(candidate, refusal, "", out);
     }
 
     fn refuse_saying(
         &mut self,
-        candidate: Candidate,
+        mut candidate: Candidate,
         refusal: Refusal,
-        text: String,
+        text: &str,
         out: &mut Vec<Output>,
     ) {
-        self.books.refused[candidate.class as usize] += 1;
+        self.combos.close(&mut candidate);
+        self.books.refused[candidate.class as usize] += candidate.offered();
         let Refusal { code, retry_after_ms } = refusal;
-        let verdict = verdict_of(&candidate, Outcome::Refused, Some(code), retry_after_ms);
-        out.push(Output::Verdict(Verdict { text, ..verdict }));
+        let outcome = (Outcome::Refused, Seq(0));
+        candidate.decide_saying(outcome, Some(code), retry_after_ms, text, out);
     }
 
-    fn shed(&mut self, candidate: Candidate, now: Now, out: &mut Vec<Output>) {
-        self.books.shed[candidate.class as usize] += 1;
+    fn shed(&mut self, mut candidate: Candidate, now: Now, out: &mut Vec<Output>) {
+        self.combos.close(&mut candidate);
+        self.books.shed[candidate.class as usize] += candidate.offered();
         let retry_after_ms = until_window_end_ms(now.tick, self.admission_us());
-        out.push(verdict(&candidate, Outcome::Shed, Some(Code::RoomBusy), retry_after_ms));
+        candidate.decide((Outcome::Shed, Seq(0)), Some(Code::RoomBusy), retry_after_ms, out);
     }
 
     fn admission_us(&self) -> u64 {
@@ -823,7 +873,8 @@ impl Home {
     pub fn pending(&self) -> [u64; CLASSES] {
         let mut pending = [0; CLASSES];
         pending[CHAT] = self.pool.len() as u64;
-        pending[Class::Gift as usize] = self.waiting_gifts.len() as u64;
+        let gifts = self.waiting_gifts.len() + self.paced_gifts.len();
+        pending[GIFT] = gifts as u64 + self.combos.folded();
         for candidate in self.pending.iter().chain(self.judge.candidates()) {
             pending[candidate.class as usize] += 1;
         }
@@ -841,6 +892,11 @@ impl Home {
             && now.since_us(self.empty_since) >= empty_us_max
     }
 
+    /// Combos forgotten before they were over, since this was asked last.
+    pub fn take_combos_forgotten(&mut self) -> u64 {
+        self.combos.take_forgotten()
+    }
+
     /// The batch window now, microseconds.
     #[must_use]
     pub fn window_us(&self) -> u64 {
@@ -854,23 +910,12 @@ pub fn until_window_end_ms(now: Tick, admission_us: u64) -> u32 {
     u32::try_from((admission_us - now.0 % admission_us).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-fn verdict_of(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Verdict {
-    let (origin, client_msg_id) = (c.origin, c.client_msg_id.clone());
-    let (seq, text) = (Seq(0), String::new());
-    Verdict { origin, client_msg_id, outcome, seq, code, retry_after_ms, text }
-}
-
 /// A candidate in its place.
-fn admitted(candidate: Candidate, seq: Seq) -> Admitted {
+fn admitted(candidate: Candidate, seq: Seq, combo: Option<Box<v1::Combo>>) -> Admitted {
     let Candidate { class, sender, content, client_msg_id, received, received_unix_ms, .. } =
         candidate;
     let (user, gone) = (sender.user, false);
-    Admitted { seq, class, user, content, client_msg_id, received, received_unix_ms, gone }
-}
-
-/// The verdict on a candidate, as an output.
-pub fn verdict(c: &Candidate, outcome: Outcome, code: Option<Code>, retry_after_ms: u32) -> Output {
-    Output::Verdict(verdict_of(c, outcome, code, retry_after_ms))
+    Admitted { seq, class, user, content, client_msg_id, received, received_unix_ms, gone, combo }
 }
 
 #[cfg(test)]

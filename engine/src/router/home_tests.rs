@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::config;
+use crate::hash::mix;
+use crate::router::Gift;
 use crate::router::tests::candidate;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn now(us: u64) -> Now {
@@ -42,6 +45,114 @@ fn run_until(home: &mut Home, end: u64, out: &mut Vec<Output>) {
         ticks += 1;
         assert!(ticks < 100_000, "a tick at next_due makes progress");
     }
+}
+
+/// A gift with a name; its id says how many it stands for.
+fn give(home: &mut Home, sender: u64, name: &str, count: u32, at: u64, out: &mut Vec<Output>) {
+    let gift = Gift::new(Bytes::from(name.to_owned()), count, Tick(at));
+    let client_msg_id = Bytes::copy_from_slice(&count.to_be_bytes());
+    let of = candidate(sender, Class::Gift, at);
+    let candidates = vec![Candidate { gift: Some(Box::new(gift)), client_msg_id, ..of }];
+    home.books.offered[GIFT] += 1;
+    home.offer(Offer { candidates, ..Offer::default() }, now(at), out);
+}
+
+/// How many gifts their senders were told to be in the room.
+fn told_to_be_in(out: &[Output]) -> u64 {
+    let told = |o: &Output| match o {
+        Output::Verdict(verdict) => {
+            let is_in = matches!(verdict.outcome, Outcome::Accepted | Outcome::Merged);
+            let id = verdict.client_msg_id[..].try_into();
+            if is_in { id.map_or(0, |id| u64::from(u32::from_be_bytes(id))) } else { 0 }
+        }
+        _ => 0,
+    };
+    out.iter().map(told).sum()
+}
+
+fn combos(out: &[Output]) -> Vec<v1::Combo> {
+    let flushed = |o: &Output| match o {
+        Output::Flush(batch) => {
+            batch.messages.iter().filter_map(|m| m.combo.as_deref().cloned()).collect()
+        }
+        _ => Vec::new(),
+    };
+    out.iter().flat_map(flushed).collect()
+}
+
+/// How many gifts the room was shown.
+fn counted_in_combos(out: &[Output]) -> u64 {
+    combos(out).iter().map(|combo| combo.count).sum()
+}
+
+#[test]
+fn a_thousand_taps_a_second_are_a_few_messages_and_every_one_is_in_the_total() {
+    let mut home = home(RoomSettings::default(), config::Window::Adaptive);
+    let mut out = Vec::new();
+    home.attach(ShardId(0), now(0));
+    home.sweep_took(ShardId(0), 10_000);
+    for i in 0..10_000 {
+        give(&mut home, 1, "rose", 1, 1_000 + i * 1_000, &mut out);
+    }
+    run_until(&mut home, 20_000_000, &mut out);
+    let told = combos(&out);
+    assert_eq!(told.last().map(|combo| combo.total), Some(10_000), "{:?}", home.books());
+    assert!(told.iter().all(|combo| combo.combo == told[0].combo), "one line that counts up");
+    // Its user's pace: ten at once, then five a second.
+    assert!((50..=62).contains(&told.len()), "{} messages in ten seconds", told.len());
+    assert_eq!(told_to_be_in(&out), 10_000);
+    println!("one user, 1,000 gifts a second: {:.1} messages a second", told.len() as f64 / 10.0);
+}
+
+#[test]
+fn who_gives_fast_pushes_nobody_elses_gift_out() {
+    let mut home = home(RoomSettings::default(), config::Window::Adaptive);
+    let mut out = Vec::new();
+    home.attach(ShardId(0), now(0));
+    for i in 0..10_000 {
+        give(&mut home, 1, "rose", 1, 1_000 + i * 1_000, &mut out);
+        if i % 100 == 0 {
+            give(&mut home, 2 + i, "car", 1, 1_000 + i * 1_000, &mut out);
+        }
+    }
+    run_until(&mut home, 20_000_000, &mut out);
+    let cars = combos(&out).iter().filter(|combo| combo.gift == "car").count();
+    assert_eq!((cars, counted_in_combos(&out)), (100, 10_100), "{:?}", home.books());
+}
+
+#[test]
+fn gifts_of_a_thousand_users_are_counted_exactly_as_far_as_their_room_goes() {
+    let settings = RoomSettings { rate_per_s: 200, ..RoomSettings::default() };
+    let mut home = home(settings, config::Window::Adaptive);
+    let mut out = Vec::new();
+    home.attach(ShardId(0), now(0));
+    for i in 0..10_000 {
+        give(&mut home, i % 1_000, "rose", 1, 1_000 + i * 1_000, &mut out);
+    }
+    run_until(&mut home, 20_000_000, &mut out);
+    let (told, shown) = (told_to_be_in(&out), combos(&out).len());
+    assert_eq!(told, counted_in_combos(&out), "{:?}", home.books());
+    assert!((2_000..=2_450).contains(&shown), "the room's rate: {shown}");
+    println!("1,000 users: {shown} messages in ten seconds, {told} of 10,000 gifts in the totals");
+}
+
+#[test]
+fn a_mute_and_the_end_of_a_room_leave_no_gift_in_doubt() {
+    let mut home = fixed(500);
+    let mut out = Vec::new();
+    for i in 0..100 {
+        give(&mut home, 1, "rose", 1, 1_000 + i, &mut out);
+    }
+    home.mute(mix(1), u64::MAX, now(2_000).unix_ms);
+    give(&mut home, 1, "rose", 1, 3_000, &mut out);
+    let refused = |o: &Output| match o {
+        Output::Verdict(verdict) => verdict.code == Some(Code::Muted),
+        _ => false,
+    };
+    assert_eq!(out.iter().filter(|o| refused(o)).count(), 1, "it is not folded any more");
+    home.close(now(4_000), &mut out);
+    assert_eq!((told_to_be_in(&out), counted_in_combos(&out)), (100, 100));
+    assert!(home.books().is_balanced(&[0; CLASSES]), "{:?}", home.books());
 }
 
 #[test]
@@ -234,7 +345,7 @@ proptest! {
 
     #[test]
     fn the_books_balance_whatever_is_offered(
-        steps in prop::collection::vec((0u64..8, 0usize..5, 0u64..40_000), 1..600),
+        steps in prop::collection::vec((0u64..8, 0usize..7, 0u64..40_000), 1..600),
         slow in 0u32..2,
         rate in 1u32..40,
         setting in 0usize..3,
@@ -253,13 +364,18 @@ proptest! {
         for (sender, class, delta) in steps {
             at += delta;
             home.sweep_took(ShardId(0), delta);
-            let class = [Class::Chat, Class::System, Class::Gift, Class::Like].get(class).copied();
-            let Some(class) = class else {
+            let names = ["", "", "", "", "rose", "car"];
+            let (Some(name), Some(class)) = (names.get(class).copied(), [Class::Chat,
+                Class::System, Class::Gift, Class::Like, Class::Gift, Class::Gift].get(class))
+            else {
                 home.judged(delta % 100, Judgement::Allow, now(at), &mut out);
                 prop_assert!(home.books().is_balanced(&home.pending()));
                 continue;
             };
-            if class == Class::Like {
+            let class = *class;
+            if class == Class::Gift && !name.is_empty() {
+                give(&mut home, sender, name, 1 + (at % 3) as u32, at, &mut out);
+            } else if class == Class::Like {
                 home.books.offered[LIKE] += 1;
                 let offer = Offer { likes: 3, like_frames: 1, ..Offer::default() };
                 home.offer(offer, now(at), &mut out);
@@ -271,6 +387,7 @@ proptest! {
         run_until(&mut home, at + 20_000_000, &mut out);
         prop_assert_eq!(home.pending(), [0; CLASSES]);
         prop_assert!(home.books().is_balanced(&[0; CLASSES]));
+        prop_assert_eq!(told_to_be_in(&out), counted_in_combos(&out), "every gift, and no other");
         let seqs = seqs(&out);
         prop_assert_eq!(&seqs, &(1..=seqs.len() as u64).collect::<Vec<_>>(), "contiguous");
     }

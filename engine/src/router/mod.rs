@@ -8,6 +8,7 @@ pub mod admit;
 pub mod attributes;
 pub mod bans;
 mod books;
+pub mod combos;
 pub mod count;
 pub mod delay;
 pub mod entries;
@@ -22,6 +23,7 @@ pub mod unique;
 pub mod window;
 
 pub use books::Books;
+pub use combos::Gift;
 pub use judge::Fate;
 pub use polls::Ballot;
 pub use state::RoomState;
@@ -74,6 +76,54 @@ pub struct Candidate {
     /// from here, and samples are ordered by it.
     pub received: Tick,
     pub received_unix_ms: u64,
+    /// Class GIFT: a gift with a name, and what was folded into it.
+    pub gift: Option<Box<Gift>>,
+}
+
+impl Candidate {
+    /// How many were offered: itself and what was folded into it.
+    #[must_use]
+    pub fn offered(&self) -> u64 {
+        1 + self.gift.as_ref().map_or(0, |gift| gift.folded.len() as u64)
+    }
+
+    /// Puts out what became of it, and of each that was folded into it: it shares its fate, but that
+    /// it is merged where this one is accepted.
+    pub fn decide(
+        &self,
+        outcome: (v1::Outcome, Seq),
+        code: Option<Code>,
+        retry_after_ms: u32,
+        out: &mut Vec<Output>,
+    ) {
+        self.decide_saying(outcome, code, retry_after_ms, "", out);
+    }
+
+    /// The same, with a text for people.
+    pub fn decide_saying(
+        &self,
+        (outcome, seq): (v1::Outcome, Seq),
+        code: Option<Code>,
+        retry_after_ms: u32,
+        text: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let (origin, client_msg_id) = (self.origin, self.client_msg_id.clone());
+        let said = text.to_owned();
+        let own = Verdict { origin, client_msg_id, outcome, seq, code, retry_after_ms, text: said };
+        let is_accepted = outcome == v1::Outcome::Accepted;
+        let outcome = if is_accepted { v1::Outcome::Merged } else { outcome };
+        let folded = self.gift.iter().flat_map(|gift| &gift.folded).map(|tap| Verdict {
+            origin: tap.origin,
+            client_msg_id: tap.client_msg_id.clone(),
+            outcome,
+            seq: Seq(0),
+            code,
+            retry_after_ms,
+            text: text.to_owned(),
+        });
+        out.extend([own].into_iter().chain(folded).map(Output::Verdict));
+    }
 }
 
 /// What a shard sends to a home for one room: at most N candidates a window, and folded likes.
@@ -98,6 +148,8 @@ pub struct Admitted {
     pub received_unix_ms: u64,
     /// It was recalled, and has no content any more.
     pub gone: bool,
+    /// Class GIFT, of a gift with a name.
+    pub combo: Option<Box<v1::Combo>>,
 }
 
 impl Admitted {
@@ -106,6 +158,8 @@ impl Admitted {
     pub fn wire(&self) -> v1::Message {
         let content = match &self.content {
             _ if self.gone => None,
+            // A gift with a name needs no content.
+            content if content.is_empty() => None,
             // Checked when it came in; a lossy copy could only differ where that check failed.
             Content::Text(text) => {
                 Some(v1::message::Content::Text(String::from_utf8_lossy(text).into_owned()))
@@ -120,12 +174,13 @@ impl Admitted {
             content,
             client_msg_id: self.client_msg_id.clone(),
             gone: self.gone,
+            combo: self.combo.clone(),
         }
     }
 
     /// What is left of it once it is recalled: its place.
     fn blank(&self) -> Admitted {
-        Admitted { content: Content::Data(Bytes::new()), gone: true, ..self.clone() }
+        Admitted { content: Content::Data(Bytes::new()), gone: true, combo: None, ..self.clone() }
     }
 }
 
@@ -267,6 +322,17 @@ pub enum Output {
     Judged(Fate, u64),
 }
 
+impl Output {
+    /// The verdict, where it is one.
+    #[must_use]
+    pub fn verdict(self) -> Option<Verdict> {
+        match self {
+            Output::Verdict(verdict) => Some(verdict),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -282,6 +348,7 @@ pub(crate) mod tests {
             received: Tick(0),
             received_unix_ms: 0,
             gone: false,
+            combo: None,
         }
     }
 
@@ -296,6 +363,7 @@ pub(crate) mod tests {
             content: Content::Text(Bytes::from_static(b"hi")),
             received: Tick(at),
             received_unix_ms: at / 1000,
+            gift: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! (Cohen and Kaplan 2007, bottom-k sketches.)
 
 use super::Candidate;
+use super::combos::Unfolded;
 use crate::hash::mix;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,28 @@ impl Sample {
         }
         self.by_key.insert(key, candidate);
         if self.by_key.len() > k { self.by_key.pop_last().map(|(_, out)| out) } else { None }
+    }
+
+    /// Folds a gift into the one with its key, where the two have at most `folds_max` senders.
+    ///
+    /// # Errors
+    /// The candidate, where there is none, or where that one can take no more.
+    pub fn fold(
+        &mut self,
+        key: u64,
+        candidate: Candidate,
+        folds_max: usize,
+    ) -> Result<(), Unfolded> {
+        match self.by_key.get_mut(&key).and_then(|waits| waits.gift.as_mut()) {
+            None => Err(Unfolded::First(candidate)),
+            Some(waits) => waits.fold(candidate, folds_max).map_err(Unfolded::TooMany),
+        }
+    }
+
+    /// How many were offered: those that are in, and what was folded into them.
+    #[must_use]
+    pub fn offered(&self) -> u64 {
+        self.by_key.values().map(Candidate::offered).sum()
     }
 
     /// Takes all of them out, smallest key first.

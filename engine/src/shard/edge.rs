@@ -1,17 +1,21 @@
 //! The crowd is reduced where it arrives: one room's traffic on one shard, before it crosses to
 //! the home.
 //!
-//! Folds likes into counters, and above the cap sends at most N candidates a window: a uniform
+//! Folds likes into counters and the gifts of a combo into one, and above the cap sends at most N candidates a window: a uniform
 //! sample with one candidate per sender, which merges exactly with other shards' samples. Never
 //! sends the raw flood; never decides what the home must decide.
 
+use crate::Set;
 use crate::config::Rooms;
+use crate::hash::{Seeded, hash_bytes, mix};
+use crate::router::combos::Unfolded;
 use crate::router::home::until_window_end_ms;
 use crate::router::shed::{Sample, sample_key};
-use crate::router::{Books, CLASSES, Candidate, Offer, Verdict};
+use crate::router::{Books, CLASSES, Candidate, Offer, Output, Verdict};
 use crate::seam::Tick;
 use uproar_proto::control::RoomSettings;
 use uproar_proto::error::Code;
+use uproar_proto::ids::Seq;
 use uproar_proto::v1::{Class, Outcome};
 
 /// One room's edge on one shard.
@@ -31,7 +35,12 @@ pub struct Edge {
     /// The last window was beyond the cap.
     overloaded: bool,
     sample: Sample,
+    /// Gifts that wait for the window's end: those beyond the cap, and those of a combo of which one
+    /// has passed in this window.
     gift_sample: Sample,
+    /// Combos of which a gift has passed in this window.
+    passed: Set<u64>,
+    folds_max: usize,
     /// What goes to the home now.
     ready: Vec<Candidate>,
     likes: u64,
@@ -57,6 +66,8 @@ impl Edge {
             overloaded: false,
             sample: Sample::default(),
             gift_sample: Sample::default(),
+            passed: Set::with_hasher(Seeded(seed)),
+            folds_max: rules.combo_folds_max as usize,
             ready: Vec::new(),
             likes: 0,
             like_frames: 0,
@@ -75,7 +86,7 @@ impl Edge {
     /// A message that passed the shard's checks.
     pub fn offer(&mut self, candidate: Candidate, now: Tick, verdicts: &mut Vec<Verdict>) {
         self.advance(now);
-        self.books.offered[candidate.class as usize] += 1;
+        self.books.offered[candidate.class as usize] += candidate.offered();
         let key = sample_key(self.seed, self.window, candidate.sender.key);
         let fallen = match candidate.class {
             Class::Like => {
@@ -86,7 +97,7 @@ impl Edge {
             }
             Class::System if self.systems >= self.system_max => {
                 self.books.refused[Class::System as usize] += 1;
-                verdicts.push(self.verdict(&candidate, Outcome::Refused, Code::QueueFull, now));
+                self.decide(&candidate, Outcome::Refused, Code::QueueFull, now, verdicts);
                 None
             }
             Class::System => {
@@ -94,6 +105,7 @@ impl Edge {
                 self.ready.push(candidate);
                 None
             }
+            Class::Gift if candidate.gift.is_some() => self.offer_gift(key, candidate),
             Class::Gift if self.gifts < self.candidates_max => {
                 self.gifts += 1;
                 self.ready.push(candidate);
@@ -113,21 +125,40 @@ impl Edge {
             }
         };
         if let Some(fallen) = fallen {
-            self.books.shed[fallen.class as usize] += 1;
-            verdicts.push(self.verdict(&fallen, Outcome::Shed, Code::RoomBusy, now));
+            self.books.shed[fallen.class as usize] += fallen.offered();
+            self.decide(&fallen, Outcome::Shed, Code::RoomBusy, now, verdicts);
         }
     }
 
-    fn verdict(&self, c: &Candidate, outcome: Outcome, code: Code, now: Tick) -> Verdict {
-        Verdict {
-            origin: c.origin,
-            client_msg_id: c.client_msg_id.clone(),
-            outcome,
-            seq: Default::default(),
-            code: Some(code),
-            retry_after_ms: until_window_end_ms(now, self.admission_us),
-            text: String::new(),
+    /// A gift with a name: of a combo one passes in a window, and one holds the others at its end.
+    /// `key`: its sender's. What falls out.
+    fn offer_gift(&mut self, key: u64, candidate: Candidate) -> Option<Candidate> {
+        let name = candidate.gift.as_ref().map_or(0, |gift| hash_bytes(self.seed, &gift.name));
+        let key = mix(key ^ name);
+        let candidate = match self.gift_sample.fold(key, candidate, self.folds_max) {
+            Ok(()) => return None,
+            Err(Unfolded::TooMany(candidate)) => return Some(candidate),
+            Err(Unfolded::First(candidate)) => candidate,
+        };
+        if self.gifts < self.candidates_max && self.passed.insert(key) {
+            self.gifts += 1;
+            self.ready.push(candidate);
+            return None;
         }
+        self.gift_sample.insert(key, candidate, self.candidates_max)
+    }
+
+    fn decide(
+        &self,
+        candidate: &Candidate,
+        outcome: Outcome,
+        code: Code,
+        now: Tick,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let (retry_after_ms, mut out) = (until_window_end_ms(now, self.admission_us), Vec::new());
+        candidate.decide((outcome, Seq(0)), Some(code), retry_after_ms, &mut out);
+        verdicts.extend(out.into_iter().filter_map(Output::verdict));
     }
 
     /// A like frame that stands for `count` likes.
@@ -153,6 +184,7 @@ impl Edge {
         self.likes_due = true;
         self.overloaded = self.chats > self.candidates_max;
         (self.chats, self.gifts, self.systems) = (0, 0, 0);
+        self.passed.clear();
         let held = self.sample.take().chain(self.gift_sample.take());
         let mut held: Vec<Candidate> = held.collect();
         held.sort_by_key(|c| c.received);
@@ -202,10 +234,10 @@ impl Edge {
     pub fn pending(&self) -> [u64; CLASSES] {
         let mut pending = [0; CLASSES];
         pending[Class::Chat as usize] = self.sample.len() as u64;
-        pending[Class::Gift as usize] = self.gift_sample.len() as u64;
+        pending[Class::Gift as usize] = self.gift_sample.offered();
         pending[Class::Like as usize] = self.like_frames;
         for candidate in &self.ready {
-            pending[candidate.class as usize] += 1;
+            pending[candidate.class as usize] += candidate.offered();
         }
         pending
     }
@@ -220,7 +252,9 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::Gift;
     use crate::router::tests::candidate;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn edge() -> Edge {
@@ -280,7 +314,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_edges_books_balance(
-            steps in prop::collection::vec((0u64..9, 0usize..5, 0u64..30_000), 1..500)
+            steps in prop::collection::vec((0u64..9, 0usize..6, 0u64..30_000), 1..500)
         ) {
             let (mut edge, mut verdicts) = (edge(), Vec::new());
             let (mut at, mut crossed) = (0, [0u64; CLASSES]);
@@ -290,14 +324,19 @@ mod tests {
                     0 => edge.like(3),
                     1 => edge.refuse(Class::Chat),
                     n => {
-                        let class = [Class::Chat, Class::Gift, Class::System][n - 2];
-                        edge.offer(candidate(sender, class, at), Tick(at), &mut verdicts);
+                        let class = [Class::Chat, Class::Gift, Class::System, Class::Gift][n - 2];
+                        let mut candidate = candidate(sender, class, at);
+                        if n == 5 {
+                            let name = Bytes::from(vec![b'a' + (at % 3) as u8]);
+                            candidate.gift = Some(Box::new(Gift::new(name, 2, Tick(at))));
+                        }
+                        edge.offer(candidate, Tick(at), &mut verdicts);
                     }
                 }
                 if let Some(offer) = edge.take(Tick(at)) {
                     crossed[Class::Like as usize] += offer.like_frames;
                     for c in offer.candidates {
-                        crossed[c.class as usize] += 1;
+                        crossed[c.class as usize] += c.offered();
                     }
                 }
                 let decided = edge.books().decided();

@@ -28,15 +28,21 @@ pub(super) struct Filtering {
 
 impl Filtering {
     /// Whether a message is to be refused; counted. What the platform itself says (`system`) and
-    /// likes, which are only counted, are not looked at; data is looked at where it is text.
-    pub(super) fn is_hit(&mut self, class: Class, content: Option<&Content>) -> bool {
-        let (Some(active), Some(content)) = (&self.active, content) else { return false };
+    /// likes, which are only counted, are not looked at; data is looked at where it is text, and so
+    /// is the name of a `gift`.
+    pub(super) fn is_hit(
+        &mut self,
+        class: Class,
+        content: Option<&Content>,
+        gift: Option<&[u8]>,
+    ) -> bool {
+        let Some(active) = &self.active else { return false };
         if matches!(class, Class::System | Class::Like) {
             return false;
         }
-        let (Content::Text(bytes) | Content::Data(bytes)) = content;
-        let text = std::str::from_utf8(bytes);
-        let is_hit = text.is_ok_and(|text| active.filter.is_hit(text, &mut self.scratch));
+        let content = content.map(|(Content::Text(bytes) | Content::Data(bytes))| &bytes[..]);
+        let texts = content.into_iter().chain(gift).filter_map(|b| std::str::from_utf8(b).ok());
+        let is_hit = texts.into_iter().any(|text| active.filter.is_hit(text, &mut self.scratch));
         self.hits += u64::from(is_hit);
         is_hit
     }

@@ -9,16 +9,17 @@ use crate::hash::{Seeded, hash_bytes};
 use crate::metrics::Figure;
 use crate::router::bans::{Changes, Origin as From};
 use crate::router::home::Home;
-use crate::router::{Books, Candidate, Offer, Origin, Output, Sender, ShardId, Verdict};
+use crate::router::{Books, Candidate, Gift, Offer, Origin, Output, Sender, ShardId, Verdict};
 use crate::seam::{Now, Tick};
 use crate::{Map, hash};
+use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use uproar_proto::control::{BackendMessage, BanWith, Command, Kicked, Published, Reply};
 use uproar_proto::control::{RoomInfo, RoomSettings, Which};
 use uproar_proto::error::Code;
-use uproar_proto::ids::{Epoch, RoomId};
+use uproar_proto::ids::{Epoch, RoomId, Seq};
 use uproar_proto::v1::{Class, Outcome};
 
 /// One room at home here.
@@ -131,16 +132,8 @@ impl Shard {
         books.refused[Class::Like as usize] += offer.like_frames;
         let mut out = Vec::new();
         for candidate in offer.candidates {
-            books.refused[candidate.class as usize] += 1;
-            out.push(Output::Verdict(Verdict {
-                origin: candidate.origin,
-                client_msg_id: candidate.client_msg_id,
-                outcome: Outcome::Refused,
-                seq: Default::default(),
-                code: Some(code),
-                retry_after_ms: 0,
-                text: String::new(),
-            }));
+            books.refused[candidate.class as usize] += candidate.offered();
+            candidate.decide((Outcome::Refused, Seq(0)), Some(code), 0, &mut out);
         }
         self.metrics.book(&books);
         self.carry(room, &[], out);
@@ -166,6 +159,8 @@ impl Shard {
                 self.metrics.window.observe_us(window_us);
             }
             self.carry(room, &shards, out);
+            let forgotten = self.homes.slab.get_mut(number).home.take_combos_forgotten();
+            self.metrics.add(Figure::CombosForgotten, forgotten);
         }
         self.schedule_home(number);
     }
@@ -499,10 +494,15 @@ impl Shard {
                 content: message.content,
                 received: now.tick,
                 received_unix_ms: now.unix_ms,
+                gift: message.gift.map(|name| {
+                    let name = Bytes::from(name);
+                    Box::new(Gift::new(name, message.count, now.tick))
+                }),
             };
             let offer = Offer { candidates: vec![candidate], ..Offer::default() };
-            let Candidate { class, content, .. } = &offer.candidates[0];
-            if is_filtered && self.filtering.is_hit(*class, Some(content)) {
+            let Candidate { class, content, gift, .. } = &offer.candidates[0];
+            let gift = gift.as_ref().map(|gift| &gift.name[..]);
+            if is_filtered && self.filtering.is_hit(*class, Some(content), gift) {
                 let mut books = Books::default();
                 books.offered[*class as usize] = 1;
                 self.metrics.book(&books);

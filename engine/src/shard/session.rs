@@ -10,11 +10,11 @@ use super::token::{EXPIRY_WARNING_S, GUEST_CLASSES, Session, Verified};
 use super::{Check, Input, PendingCheck, Shard};
 use crate::hash::{hash_bytes, mix};
 use crate::metrics::Figure;
-use crate::router::{Candidate, Origin, Sender};
+use crate::router::{Candidate, Gift, Origin, Sender};
 use crate::seam::{Action, ConnSlot};
 use std::net::IpAddr;
 use std::sync::Arc;
-use uproar_proto::control::Content;
+use uproar_proto::control::{Content, is_gift_name};
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, Class, client_frame, server_frame::Body};
 use uproar_proto::wire::opening::{Opening, http_refusal, open};
@@ -411,12 +411,15 @@ impl Shard {
         let guest = self.conns.cold(conn).session == NONE;
         let banned = self.is_banned(conn, number);
         let held_back_ms = self.held_back_ms(conn, number);
-        let room = self.rooms.slab.get_mut(number);
-        let settings = &room.settings;
         let content = publish.content.map(content_of);
         let bytes = content.as_ref().map_or(0, Content::len);
         let like = class == Class::Like; // S-18
         let too_many = like && publish.count > self.config.rooms.likes_per_frame_max;
+        let gift = Some(publish.gift).filter(|name| !name.is_empty());
+        let bad_gift = gift.as_ref().and_then(|name| self.refuse_gift(class, name, publish.count));
+        let room = self.rooms.slab.get_mut(number);
+        let settings = &room.settings;
+        let name = gift.as_ref().map(String::as_bytes);
         let refusal = if classes & (1 << class as u8) == 0 || (guest && !settings.guests_publish) {
             Some(Code::Forbidden) // S-16
         } else if banned {
@@ -428,13 +431,15 @@ impl Shard {
         } else if !like && !(1..=16).contains(&publish.client_msg_id.len()) {
             // S-15
             Some(Code::BadId)
-        } else if !like && bytes == 0 {
+        } else if bad_gift.is_some() {
+            bad_gift // S-66
+        } else if !like && bytes == 0 && gift.is_none() {
             Some(Code::Empty)
         } else if bytes > settings.payload_bytes_max as usize {
             Some(Code::TooLarge)
         } else if too_many {
             Some(Code::SlowDown)
-        } else if settings.filter && self.filtering.is_hit(class, content.as_ref()) {
+        } else if settings.filter && self.filtering.is_hit(class, content.as_ref(), name) {
             Some(Code::Filtered) // S-58
         } else {
             None
@@ -452,7 +457,8 @@ impl Shard {
             let count = u64::from(publish.count.max(1));
             self.metrics.add(Figure::LikesIn, count);
             room.edge.like(count);
-        } else if let Some(content) = content {
+        } else {
+            let content = content.unwrap_or(Content::Data(bytes::Bytes::new()));
             let generation = self.conns.hot(conn).generation;
             let sender = Sender { key, user, exempt: moderate };
             let candidate = Candidate {
@@ -463,10 +469,21 @@ impl Shard {
                 content,
                 received: self.now.tick,
                 received_unix_ms: unix_ms,
+                gift: gift
+                    .map(|name| Box::new(Gift::new(name.into(), publish.count, self.now.tick))),
             };
             self.offer_at_edge(number, candidate);
         }
         self.offer_up(number);
+    }
+
+    /// Why gifts with this name are not taken; `None`: they are.
+    fn refuse_gift(&self, class: Class, name: &str, count: u32) -> Option<Code> {
+        if class != Class::Gift || !is_gift_name(name) {
+            Some(Code::BadRequest)
+        } else {
+            (count > self.config.rooms.gifts_per_frame_max).then_some(Code::LimitReached)
+        }
     }
 
     fn offer_at_edge(&mut self, room: u32, candidate: Candidate) {

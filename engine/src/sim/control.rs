@@ -2,7 +2,7 @@
 //! what they are answered. Every request is answered exactly once.
 
 use super::World;
-use super::crowd::content;
+use super::crowd::{content, gift_of};
 use crate::cluster::home::home_of;
 use crate::shard::message::{Gather, Message};
 use bytes::Bytes;
@@ -73,7 +73,10 @@ pub(crate) fn publish(world: &mut World, room: &str, messages: Vec<(Class, Conte
         world.ledger.publish(&id, room, class, content.clone());
         let client_msg_id = Bytes::from(id.clone());
         ids.push(id);
-        batch.push(BackendMessage { user: "backend".into(), class, content, client_msg_id });
+        let gift = gift_of(&client_msg_id, class);
+        let count = gift.map_or(0, |(_, count)| count);
+        let (user, gift) = ("backend".into(), gift.map(|(name, _)| name.into()));
+        batch.push(BackendMessage { user, class, content, client_msg_id, gift, count });
     }
     let reply = reply(world, move |answers, answer: Result<Vec<Published>, Code>| {
         if let Ok(outcomes) = answer {

@@ -148,6 +148,7 @@ pub(crate) fn publish(
     content: Content,
 ) -> Vec<u8> {
     let id = world.fresh_id();
+    let gift = gift_of(&id, class);
     world.ledger.publish(&id, room, class, content.clone());
     world.clients[number].unanswered.insert(id.clone(), room.to_owned());
     let content = match content {
@@ -162,10 +163,17 @@ pub(crate) fn publish(
         class: class.into(),
         client_msg_id: Bytes::from(id.clone()),
         content: Some(content),
-        count: 0,
+        gift: gift.map_or(String::new(), |(name, _)| name.into()),
+        count: gift.map_or(0, |(_, count)| count),
     };
     say(world, number, &Body::Publish(publish));
     id
+}
+
+/// The name that a gift has, and how many of it there are: half of them have none.
+pub(crate) fn gift_of(id: &[u8], class: Class) -> Option<(&'static str, u32)> {
+    let name = ["rose", "car"][usize::from(id[1] & 1)];
+    (class == Class::Gift && id[0] & 1 == 0).then_some((name, 1 + u32::from(id[2] & 3)))
 }
 
 /// A client likes.

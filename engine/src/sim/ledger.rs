@@ -2,6 +2,7 @@
 //! were told. Taken from the messages between shards, which no client sees, and compared with what
 //! every client gets.
 
+use super::crowd::gift_of;
 use crate::router::{Admitted, Batch};
 use crate::seam::Tick;
 use crate::shard::message::Message;
@@ -36,6 +37,24 @@ struct Known {
 struct Life {
     messages: BTreeMap<u64, Known>,
     recalled: BTreeSet<u64>,
+    /// How many gifts each combo had when it was last heard of.
+    combos: BTreeMap<u64, u64>,
+}
+
+impl Life {
+    /// A message is heard first: its combo goes on where the one before has left off.
+    fn check_combo(&mut self, message: &Admitted) {
+        let gift = gift_of(&message.client_msg_id, message.class);
+        let name = message.combo.as_ref().map(|combo| combo.gift.as_str());
+        assert_eq!(name, gift.map(|(name, _)| name), "a gift has the name that it was given");
+        let (Some(combo), Some((_, count))) = (&message.combo, gift) else { return };
+        assert!(combo.count >= u64::from(count), "and as many of it");
+        let before = self.combos.insert(combo.combo, combo.total).unwrap_or(0);
+        // Of what nobody heard only so much is known.
+        let is_all = self.messages.len() as u64 + 1 == message.seq.0;
+        let is_exact = combo.total == before + combo.count;
+        assert!(is_exact || (!is_all && combo.total > before), "{combo:?} after {before}");
+    }
 }
 
 /// All of it.
@@ -158,6 +177,9 @@ impl Ledger {
                 assert_eq!((said.class, &said.content), (message.class, &message.content));
             }
             let known = Known { id: id.clone(), user: message.user.to_string() };
+            if !life.messages.contains_key(&seq) && !message.gone {
+                life.check_combo(message);
+            }
             match life.messages.get(&seq) {
                 Some(old) => assert_eq!(*old, known, "{room}: two messages with seq {seq}"),
                 None => {

@@ -127,7 +127,7 @@ impl Mail {
             if let Message::Offer { offer, .. } = message {
                 sum[Class::Like as usize] += offer.like_frames;
                 for candidate in &offer.candidates {
-                    sum[candidate.class as usize] += 1;
+                    sum[candidate.class as usize] += candidate.offered();
                 }
             }
         }

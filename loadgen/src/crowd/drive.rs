@@ -101,6 +101,7 @@ impl Crowd {
             client_msg_id: write_id(due.publisher, due.number).to_vec().into(),
             content: (!like).then(text),
             count: u32::from(like),
+            ..v1::Publish::default()
         };
         self.send(conn, Body::Publish(publish));
         self.publishers.offered(due, self.now);

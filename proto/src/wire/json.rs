@@ -305,6 +305,7 @@ pub(crate) struct PublishIn {
     #[serde(deserialize_with = "some_base64")]
     data: Option<Bytes>,
     count: u32,
+    gift: String,
 }
 
 impl TryFrom<PublishIn> for v1::Publish {
@@ -322,6 +323,7 @@ impl TryFrom<PublishIn> for v1::Publish {
             class: p.class,
             client_msg_id: p.client_msg_id,
             count: p.count,
+            gift: p.gift,
             content,
         })
     }
@@ -343,6 +345,8 @@ pub(crate) struct MessageIn {
     #[serde(with = "base64")]
     client_msg_id: Bytes,
     gone: bool,
+    #[serde(deserialize_with = "object_or_null")]
+    combo: Option<v1::Combo>,
 }
 
 impl TryFrom<MessageIn> for v1::Message {
@@ -362,6 +366,7 @@ impl TryFrom<MessageIn> for v1::Message {
             time_ms: m.time_ms,
             client_msg_id: m.client_msg_id,
             gone: m.gone,
+            combo: m.combo.map(Box::new),
             content,
         })
     }

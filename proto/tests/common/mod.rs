@@ -307,9 +307,9 @@ pub(crate) fn client_body() -> impl Strategy<Value = client_frame::Body> {
         conversation_body(),
         join().prop_map(Body::Join),
         text().prop_map(|room| Body::Leave(v1::Leave { room })),
-        (text(), word(4), data(), any::<u32>(), option::of(content)).prop_map(
-            |(room, class, client_msg_id, count, content)| {
-                Body::Publish(v1::Publish { room, class, client_msg_id, count, content })
+        (text(), word(4), data(), any::<u32>(), text(), option::of(content)).prop_map(
+            |(room, class, client_msg_id, count, gift, content)| {
+                Body::Publish(v1::Publish { room, class, client_msg_id, count, gift, content })
             }
         ),
         Just(Body::Ping(v1::Ping {})),
@@ -321,8 +321,13 @@ fn message() -> impl Strategy<Value = v1::Message> {
         text().prop_map(v1::message::Content::Text),
         data().prop_map(v1::message::Content::Data)
     ];
-    (number(), word(4), text(), number(), data(), option::of(content), any::<bool>()).prop_map(
-        |(seq, class, user, time_ms, client_msg_id, content, gone)| v1::Message {
+    let combo = (text(), [number(), number(), number()]).prop_map(|(gift, numbers)| {
+        let [count, total, combo] = numbers;
+        Box::new(v1::Combo { gift, count, total, combo })
+    });
+    let rest = (option::of(content), any::<bool>(), option::of(combo));
+    (number(), word(4), text(), number(), data(), rest).prop_map(
+        |(seq, class, user, time_ms, client_msg_id, (content, gone, combo))| v1::Message {
             seq,
             class,
             user,
@@ -330,6 +335,7 @@ fn message() -> impl Strategy<Value = v1::Message> {
             client_msg_id,
             content,
             gone,
+            combo,
         },
     )
 }

@@ -1,4 +1,9 @@
-/** Gifts over the video: each a banner for a while; the same one again makes it count up. */
+/**
+ * Gifts over the video: each a banner for a while; the same one again makes it count up. Of a combo
+ * the room says how many there are.
+ */
+
+import { Combo } from "../../sdk/index.js";
 
 /** A banner stays this long after its last gift. */
 const STAY_MS = 4_000;
@@ -9,8 +14,11 @@ const KNOWN_MAX = 200;
 
 interface Banner {
   item: HTMLLIElement;
+  /** How many there are, but for those that were taken back. */
   count: number;
-  seqs: number[];
+  recalled: number;
+  /** How many gifts each message brought. */
+  seqs: Map<number, number>;
   timer?: ReturnType<typeof setTimeout>;
 }
 
@@ -19,12 +27,12 @@ export class Gifts {
 
   constructor(private readonly list: HTMLOListElement) {}
 
-  show(user: string, text: string, seq: number): void {
-    const key = `${user}\n${text}`;
+  show(user: string, text: string, seq: number, combo?: Combo): void {
+    const key = combo ? `${combo.combo}` : `${user}\n${text}`;
     const banner = this.shown.get(key) ?? this.make(user, text);
-    banner.count += 1;
-    banner.seqs.push(seq);
-    if (banner.seqs.length > KNOWN_MAX) banner.seqs.shift();
+    banner.count = combo ? combo.total - banner.recalled : banner.count + 1;
+    banner.seqs.set(seq, combo?.count ?? 1);
+    if (banner.seqs.size > KNOWN_MAX) banner.seqs.delete(banner.seqs.keys().next().value!);
     tell(banner);
     clearTimeout(banner.timer);
     banner.timer = setTimeout(() => this.end(key), STAY_MS);
@@ -34,11 +42,13 @@ export class Gifts {
 
   /** These messages were recalled: a banner of nothing else goes, others count them no more. */
   recall(seqs: number[]): void {
-    const gone = new Set(seqs);
     for (const [key, banner] of this.shown) {
-      const left = banner.seqs.filter((seq) => !gone.has(seq));
-      banner.count -= banner.seqs.length - left.length;
-      banner.seqs = left;
+      for (const seq of seqs) {
+        const gone = banner.seqs.get(seq) ?? 0;
+        banner.seqs.delete(seq);
+        banner.count -= gone;
+        banner.recalled += gone;
+      }
       if (banner.count > 0) tell(banner);
       else this.end(key);
     }
@@ -46,7 +56,11 @@ export class Gifts {
 
   /** The room began anew: what is told from now on is about other messages. */
   untie(): void {
-    for (const banner of this.shown.values()) banner.seqs = [];
+    for (const [key, banner] of [...this.shown]) {
+      banner.seqs.clear();
+      // Combos are counted anew.
+      if (!key.includes("\n")) this.end(key);
+    }
   }
 
   private make(user: string, text: string): Banner {
@@ -55,7 +69,7 @@ export class Gifts {
     name.textContent = user;
     item.append(name, ` ${text}`);
     this.list.append(item);
-    return { item, count: 0, seqs: [] };
+    return { item, count: 0, recalled: 0, seqs: new Map() };
   }
 
   private end(key: string): void {

@@ -62,6 +62,13 @@ export class Lines {
     this.bySeq.set(seq, item);
   }
 
+  /** A line says something newer now, as this message does. */
+  change(item: HTMLLIElement, text: string, seq: number): void {
+    if (item.dataset.seq) this.bySeq.delete(Number(item.dataset.seq));
+    item.lastChild!.textContent = text;
+    this.tie(item, seq);
+  }
+
   of(seq: number): HTMLLIElement | undefined {
     return this.bySeq.get(seq);
   }

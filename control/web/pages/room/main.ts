@@ -30,6 +30,8 @@ const SLOW_MODE = 1002;
 /** A recording that is not there is looked for again after so long. */
 const AGAIN_MS = 3_000;
 const NOT_FOUND = 404;
+/** What the gift button gives. */
+const GIFT = "🌹";
 
 const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
 
@@ -57,7 +59,7 @@ const send = $<HTMLButtonElement>("send");
 const account = new Account();
 /** A token may be handed over behind the `#`, which no server is told. */
 const handed = new URLSearchParams(location.hash.slice(1)).get("token");
-const token = () => handed ?? account.token();
+const token = async () => handed ?? account.token();
 
 /** What plays tells the server how it does. */
 const quality = settings.video_url === "" ? undefined : new Quality(whereItPlays());
@@ -117,6 +119,16 @@ function connect(): void {
   Object.assign(globalThis, { live, room });
 }
 
+/** Whether a token permits gifts. */
+function mayGive(token: string): boolean {
+  try {
+    const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(atob(claims)).publish.includes("gift");
+  } catch {
+    return false; // a guest's, or one without a word on it
+  }
+}
+
 /** The application's title of the room, where it has one. */
 function entitle({ title }: Record<string, string>): void {
   const shown = title || roomName;
@@ -129,6 +141,7 @@ function told(state: State): void {
   const reason = (_code: number, text: string) => text;
   showState(state, words, { reconnect: () => live.reconnect(), connect, reason });
   if (state.is === "online") note("");
+  if (state.is === "online") void token().then((who) => ($("gift").hidden = !mayGive(who)));
   if (state.is !== "closed" || !state.why || handed) return;
   if (TOKEN_CODES.includes(state.why.code)) signIn(connect);
 }
@@ -217,6 +230,8 @@ $("like").onclick = () => {
   $("like").append(heart);
 };
 
+$("gift").onclick = () => void room.sendGift(GIFT);
+
 const flying = $<HTMLButtonElement>("flying");
 flying.onclick = () => {
   const on = flying.getAttribute("aria-pressed") !== "true";
@@ -250,6 +265,7 @@ addEventListener("keydown", (event) => {
 ask(words.placeholder);
 send.textContent = words.send;
 $("like").setAttribute("aria-label", words.like);
+$("gift").setAttribute("aria-label", words.gift);
 flying.textContent = words.flying;
 setInterval(() => {
   const fps = danmaku.fps();

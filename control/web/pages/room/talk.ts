@@ -5,7 +5,7 @@
  * for the room's verdict.
  */
 
-import { Fate, Heard, Joined, RoomMessage, Said } from "../../sdk/index.js";
+import { Combo, Fate, Heard, Joined, RoomMessage, Said } from "../../sdk/index.js";
 import { Danmaku, Flying } from "./danmaku.js";
 import { Gifts } from "./gifts.js";
 import { Lines } from "./lines.js";
@@ -13,6 +13,9 @@ import { words } from "./words.js";
 
 /** Recalls that may come before their messages do; the oldest are forgotten. */
 const RECALLED_MAX = 1_000;
+
+/** Combos whose lines count up; the oldest are let go. */
+const COMBOS_MAX = 100;
 
 /** Something of one's own, until the room has decided. */
 interface Own {
@@ -23,6 +26,8 @@ interface Own {
 export class Talk {
   private readonly own = new Map<string, Own>();
   private readonly recalledSeqs = new Set<number>();
+  /** The lines of combos. */
+  private readonly combos = new Map<number, HTMLLIElement>();
   private epoch = "";
 
   constructor(
@@ -37,6 +42,7 @@ export class Talk {
     this.epoch = epoch;
     if (isNew) {
       this.recalledSeqs.clear();
+      this.combos.clear();
       for (const place of [this.lines, this.danmaku, this.gifts]) place.untie();
     }
     // What was shown early, and recalled while nothing came through, is told by its blank alone.
@@ -45,7 +51,8 @@ export class Talk {
   }
 
   heard(message: Heard): void {
-    const { seq, user, text = "", own, history } = message;
+    const { seq, user, text = "", own, history, combo } = message;
+    if (combo) return this.given(message, combo);
     const early = this.lines.of(seq);
     if (early?.classList.contains("held")) this.lines.mark(early, "");
     // One's own line is there since it was said.
@@ -58,10 +65,29 @@ export class Talk {
     this.danmaku.fly(flies, kind === "chat" ? "plain" : kind, seq);
   }
 
+  /** A gift with a name: one line and one banner of a combo, whoever gave it. */
+  private given({ seq, user, history }: Heard, combo: Combo): void {
+    if (this.recalledSeqs.has(seq)) return;
+    const text = giftText(combo);
+    const early = this.lines.of(seq);
+    if (early) this.lines.mark(early, "");
+    const known = this.combos.get(combo.combo) ?? early;
+    const item = known?.isConnected ? known : this.lines.add({ user, text, kind: "gift" });
+    this.lines.change(item, text, seq);
+    if (early && early !== item) early.remove();
+    if (!history) {
+      this.gifts.show(user, combo.gift, seq, combo);
+      if (!this.combos.has(combo.combo)) this.danmaku.fly(`${user} ${text}`, "gift", seq);
+    }
+    this.combos.set(combo.combo, item);
+    if (this.combos.size > COMBOS_MAX) this.combos.delete(this.combos.keys().next().value!);
+  }
+
   /** To a moderator: what viewers do not see yet. Nothing flies before they do. */
   held(messages: RoomMessage[]): void {
     for (const message of messages) {
-      const { seq, user, text = "", client_msg_id, gone } = message;
+      const { seq, user, client_msg_id, gone, combo } = message;
+      const text = combo ? giftText(combo) : (message.text ?? "");
       if (gone || this.recalledSeqs.has(seq)) continue;
       const own = this.own.get(`${client_msg_id}`);
       const known = own?.item ?? this.lines.of(seq);
@@ -71,7 +97,8 @@ export class Talk {
     }
   }
 
-  said({ id, text = "" }: Said, user: string): void {
+  said({ id, text = "", gift }: Said, user: string): void {
+    if (gift) return; // seen once the room has counted it
     const item = this.lines.add({ user, text, kind: "own" });
     this.lines.mark(item, "pending");
     this.own.set(`${id}`, { item, flight: this.danmaku.fly(text, "own") });
@@ -106,6 +133,11 @@ export class Talk {
       this.recalledSeqs.delete(this.recalledSeqs.values().next().value!);
     }
   }
+}
+
+/** A combo as a line. */
+export function giftText({ gift, total }: Combo): string {
+  return total > 1 ? `${gift} ×${total}` : gift;
 }
 
 function kindOf({ class: of }: RoomMessage): "chat" | "gift" | "system" {

@@ -10,6 +10,7 @@ import { Danmaku } from "./danmaku.js";
 import { Lines } from "./lines.js";
 import { Playback } from "./replay.js";
 import { Screen } from "./screen.js";
+import { giftText } from "./talk.js";
 import { words } from "./words.js";
 
 /** Lines whose moments are told, for tests: the last ones. */
@@ -46,7 +47,9 @@ export async function watch(of: Recorded, parts: WatchParts): Promise<Watch> {
   const clock = () => (screen.isVideo ? ofVideo : pattern);
   screen.time = () => timeOf(pattern.at_ms);
   const told: Watch["told"] = [];
-  const show = ({ seq, offset_ms, user, text, class: of }: DanmakuLine, frame_ms: number) => {
+  const show = (line: DanmakuLine, frame_ms: number) => {
+    const { seq, offset_ms, user, class: of, combo } = line;
+    const text = combo ? giftText(combo) : line.text;
     told.push({ seq, offset_ms, at_ms: clock().at_ms, frame_ms });
     if (told.length > TOLD_MAX) told.shift();
     if (text === undefined) return;
