@@ -123,6 +123,7 @@ pub(crate) async fn change_attributes(
 ) -> Result<Response, ApiError> {
     let moderator = actor.of_room(&shared, &room).await?;
     let ChangeAttributes { set, remove, if_version } = body;
+    moderator.check_texts(&shared, set.values().map(String::as_str)).await?;
     let detail = serde_json::json!({"set": set, "remove": remove}).to_string();
     let change = AttributeChange { set, remove, if_version };
     // A change of settings reads them, and writes what it has read.
@@ -184,6 +185,7 @@ pub(crate) async fn pin(
                 let text = format!("text has {} bytes; allowed are 1 to {bytes_max}", text.len());
                 return Err(ApiError::bad_request(text));
             }
+            moderator.check_texts(&shared, [text.as_str()]).await?;
             control::Pin::Text { user, text }
         }
         _ => return Err(ApiError::bad_request("what is pinned is seq, or text and user")),
