@@ -39,6 +39,8 @@ pub struct Filters {
     told: watch::Sender<Arc<FilterList>>,
     changes: AtomicU64,
     hits: AtomicU64,
+    /// The same of texts of users with a role in a room.
+    role_hits: AtomicU64,
 }
 
 /// Why a change came to nothing.
@@ -76,6 +78,7 @@ impl Filters {
             told,
             changes: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+            role_hits: AtomicU64::new(0),
         }))
     }
 
@@ -102,10 +105,18 @@ impl Filters {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether a text hits; counted.
+    /// Whether a line for a video hits; counted.
     pub(crate) fn is_hit(&self, text: &str) -> bool {
         let is_hit = self.current().filter.is_hit(text, &mut uproar_filter::Scratch::default());
         self.hits.fetch_add(u64::from(is_hit), Relaxed);
+        is_hit
+    }
+
+    /// Whether one of these hits, which a user with a role wants a room to show; counted.
+    pub(crate) fn is_hit_by_role<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> bool {
+        let (current, mut scratch) = (self.current(), uproar_filter::Scratch::default());
+        let is_hit = texts.into_iter().any(|text| current.filter.is_hit(text, &mut scratch));
+        self.role_hits.fetch_add(u64::from(is_hit), Relaxed);
         is_hit
     }
 
@@ -197,6 +208,12 @@ impl Filters {
                 "lines for videos refused by a word or a rule",
                 counter,
                 hits,
+            ),
+            sample(
+                "uproar_filter_role_hits_total",
+                "pins, polls and attributes by users with a role refused by a word or a rule",
+                counter,
+                self.role_hits.load(Relaxed),
             ),
         ]
     }

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, header};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use uproar_proto::control::STEERING_ATTRIBUTES;
+use uproar_proto::control::{Command, STEERING_ATTRIBUTES};
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
 
@@ -189,6 +189,22 @@ impl Moderator {
         }
         let text = "with a role in the room one speaks under one's own name";
         Err(ApiError::new(Code::Forbidden, text))
+    }
+
+    /// `FILTERED` where a user with a role wants the room to show what nobody may say there. What
+    /// the platform itself says is not looked at, as with messages.
+    pub(crate) async fn check_texts<'t>(
+        &self,
+        shared: &Shared,
+        texts: impl IntoIterator<Item = &'t str>,
+    ) -> Result<(), ApiError> {
+        let (Some(_), Some(filters)) = (self.role, &shared.api.filters) else { return Ok(()) };
+        let (engine, room) = (&shared.api.engine, self.room.clone());
+        let info = shared.call(|reply| engine.command(Command::Get { room, reply })).await?;
+        if info.settings.filter && filters.is_hit_by_role(texts) {
+            return Err(ApiError::from_code(Code::Filtered));
+        }
+        Ok(())
     }
 
     /// 403 where it may not act on this user.

@@ -139,6 +139,7 @@ pub(crate) async fn change_attributes(
     let moderator = actor.of_room(&shared, &room).await?;
     let ChangeAttributes { set, remove, if_version } = body;
     moderator.check_attributes(set.keys().chain(&remove))?;
+    moderator.check_texts(&shared, set.values().map(String::as_str)).await?;
     let detail = serde_json::json!({"set": set, "remove": remove}).to_string();
     let change = AttributeChange { set, remove, if_version };
     // A change of settings reads them, and writes what it has read.
@@ -200,6 +201,7 @@ pub(crate) async fn pin(
                 let text = format!("text has {} bytes; allowed are 1 to {bytes_max}", text.len());
                 return Err(ApiError::bad_request(text));
             }
+            moderator.check_texts(&shared, [text.as_str()]).await?;
             control::Pin::Text { user, text }
         }
         _ => return Err(ApiError::bad_request("what is pinned is seq, or text and user")),

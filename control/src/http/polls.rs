@@ -90,6 +90,8 @@ pub(crate) async fn open(
     let detail = format!("question={question:?}");
     let poll = NewPoll { question, options, duration_s };
     poll.check().map_err(ApiError::bad_request)?;
+    let texts = poll.options.iter().chain([&poll.question]).map(String::as_str);
+    moderator.check_texts(&shared, texts).await?;
     let engine = &shared.api.engine;
     let info = shared.call(|reply| engine.command(Command::OpenPoll { room, poll, reply })).await?;
     let entry = moderator.entry("poll.open", "");

@@ -305,3 +305,46 @@ fn who_is_erased_has_no_role_and_no_name_in_the_log() {
     let roles = server.call("GET", "/v1/rooms/stage/roles", "").json();
     assert_eq!(roles, json!({"roles": [{"user": "olga", "role": "owner"}]}));
 }
+
+#[test]
+fn what_a_role_shows_is_held_against_the_list_and_what_the_platform_shows_is_not() {
+    let world = World::with(unhurried());
+    let [_, mo, _] = staffed(&world);
+    let server = &world.server;
+    let list = json!({"words": ["spam"], "regexes": ["https?://"]}).to_string();
+    assert_eq!(server.call("PUT", "/v1/filter", &list).status, 200);
+    let pin = |text: &str| json!({"user": "mo", "text": text});
+    let poll = |question: &str, option: &str| {
+        let options = ["red", option];
+        json!({"question": question, "options": options, "duration_s": 60})
+    };
+    let set = |text: &str| json!({"set": {"title": "fine", "more": text}});
+    for (method, path, bad, good, status) in [
+        ("PUT", "pin", pin("s p a m"), pin("welcome"), 204),
+        ("POST", "polls", poll("which?", "http://x"), poll("which?", "that one"), 201),
+        ("PATCH", "attributes", set("buy ｓｐａｍ"), set("hello"), 200),
+    ] {
+        let (of_stage, bad) = (format!("/v1/rooms/stage/{path}"), bad.to_string());
+        let refused = world.with_token(&mo, method, &of_stage, &bad);
+        refused.error(403, "FILTERED");
+        let taken = world.with_token(&mo, method, &of_stage, &good.to_string());
+        assert_eq!(taken.status, status, "{method} {path}: {}", taken.body);
+        // The platform's own words are its own business, and so is a room without the filter.
+        let platforms = server.call(method, &of_stage, &bad);
+        assert!(!platforms.body.contains("FILTERED"), "{method} {path}: {}", platforms.body);
+    }
+    let question = poll("more S.P.A.M?", "blue").to_string();
+    let refused = world.with_token(&mo, "POST", "/v1/rooms/stage/polls", &question);
+    refused.error(403, "FILTERED");
+    let off = server.call("PATCH", "/v1/rooms/stage", r#"{"filter":false}"#);
+    assert_eq!(off.status, 200, "{}", off.body);
+    let pinned = world.with_token(&mo, "PUT", "/v1/rooms/stage/pin", &pin("spam").to_string());
+    assert_eq!(pinned.status, 204, "{}", pinned.body);
+    let text = server.raw("GET", "/metrics", "", "").body;
+    assert!(text.lines().any(|line| line == "uproar_filter_role_hits_total 4"), "{text}");
+    // Nothing of what was refused stands in the audit log.
+    let told = server.call("GET", "/v1/audit?room=stage", "").json();
+    let entries = told["entries"].as_array().unwrap();
+    let of_mo = entries.iter().filter(|entry| entry["who"] == "user:mo");
+    assert_eq!(of_mo.count(), 4);
+}
