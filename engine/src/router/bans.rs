@@ -229,6 +229,8 @@ mod tests {
         assert_eq!(bans.page("", 9, 10), [ann(0, 1)]);
         assert_eq!(bans.page("", 9, 1_000), [ann(0, 0)]);
         assert_eq!((bans.page("ann", 9, 10), bans.page("", 9, 9_000)), (vec![], vec![]));
+        bans.ban("ann", 1, 5_000, 10);
+        assert_eq!(bans.found(1, 9_000, &[address(50)]), [(50, 5_000)], "a shorter one by now");
     }
 
     #[test]

@@ -354,7 +354,8 @@ fn a_banned_users_device_and_address_are_refused_with_it_until_the_ban_is_ended(
     world.run_ms(20);
     assert_eq!(world.clients[host].left_by, Some(Code::Banned.number()));
     assert_eq!(world.clients[judge].left_by, None, "who moderates is not concerned");
-    let is_meant = |other: usize| (other - host) % 5 == 0 || (other - host) % 7 == 0;
+    let is_meant =
+        |other: usize| (other - host).is_multiple_of(5) || (other - host).is_multiple_of(7);
     for other in &others {
         let left_by = is_meant(*other).then(|| Code::Banned.number());
         assert_eq!(world.clients[*other].left_by, left_by, "{other}");
