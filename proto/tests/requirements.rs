@@ -163,7 +163,9 @@ fn every_rule_about_bytes_is_carried_out_somewhere_and_tested_somewhere() {
 #[test]
 fn every_rule_about_sessions_has_one_number_and_every_number_named_has_a_rule() {
     let rules = defined("S-");
-    assert_eq!(rules, (1..=58).collect(), "numbers are given once, without holes");
+    // 59 to 61 are kept free.
+    let given = (1..=58).chain(62..=65).collect();
+    assert_eq!(rules, given, "numbers are given once, without holes");
     for (rule, _) in DOCUMENT.match_indices("(S-") {
         let named = ids(&DOCUMENT[rule..rule + 8], "(S-");
         assert!(named.is_subset(&rules), "{named:?}");
