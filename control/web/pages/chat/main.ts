@@ -93,7 +93,6 @@ function connect(): void {
     token: () => account.token(),
     inbox: true,
     recent: RECENT,
-    device: "page",
   });
   live.on("state", told);
 }

@@ -77,7 +77,6 @@ const options: Options = {
   url: addresses,
   token,
   variant: query.get("wire") === "json" ? "json" : "proto",
-  device: "page",
 };
 
 let live: Uproar;
