@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
-use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Which};
+use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Report, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -33,7 +33,10 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let danmaku = base.keep_danmaku()?;
     let filter = kept.as_ref().map(|kept| Arc::clone(&kept.filters.current().list));
     let archive = danmaku.clone().map(archive_in);
-    let engine = start_engine(&base.config, control, archive, filter)?;
+    let counted = Arc::clone(&base.reports);
+    let reports = Box::new(move |report| counted.report(report)) as ReportsTo;
+    let engine = start_engine(&base.config, control, (archive, reports), filter)?;
+    base.reports.serve(&(Arc::clone(&engine) as _));
     if let Some(kept) = &kept {
         kept.serve(&base.runtime, &(Arc::clone(&engine) as _));
     }
@@ -47,23 +50,28 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
 /// Takes in what archived rooms admit, without waiting.
 pub(crate) type Archive = Box<dyn FnMut(Lines) + Send>;
 
+/// Counts what connections report, without waiting.
+pub(crate) type ReportsTo = Box<dyn FnMut(Report) + Send>;
+
 /// Into this process's own.
 fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
     Box::new(move |lines| danmaku.lines(lines))
 }
 
 /// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// `archive`, where there is one. Messages are held against `filter` from the first one on.
+/// `archive`, where there is one; what they report of their streams to `reports`. Messages are held against `filter` from the first one on.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
-    archive: Option<Archive>,
+    (archive, reports): (Option<Archive>, ReportsTo),
     filter: Option<Arc<FilterList>>,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
-        uproar_engine::start_with(config.engine.clone(), Ways { asks, archive, filter })
+        let reports = Some(uproar_engine::relay_reports(reports)?);
+        let ways = Ways { asks, archive, reports, filter };
+        uproar_engine::start_with(config.engine.clone(), ways)
     };
     let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));
     start().map(Arc::new).map_err(failed)

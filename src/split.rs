@@ -5,7 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Archive, Life, at_once, live, start_engine};
+use crate::serve::{Archive, Life, ReportsTo, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{
     Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
@@ -39,12 +39,14 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let issuers = issuers.map_err(|e| Failure::Usage(format!("engine.tokens.{e}")))?;
     let nodes = Arc::<Nodes>::default();
     kept.serve(&base.runtime, &(Arc::clone(&nodes) as Arc<dyn Engine>));
+    base.reports.serve(&(Arc::clone(&nodes) as Arc<dyn Engine>));
     let danmaku = base.keep_danmaku()?;
     let mut api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
     api.danmaku.clone_from(&danmaku);
     let http = base.serve_http(api)?;
     let conversations = Arc::clone(&kept.conversations);
-    let whole = Whole { conversations, danmaku: danmaku.clone() };
+    let reports = Arc::clone(&base.reports);
+    let whole = Whole { conversations, danmaku: danmaku.clone(), reports };
     let asked = Arc::new(whole) as Arc<dyn Control>;
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
@@ -112,7 +114,9 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
         Box::new(move |lines| client.lines(lines)) as Archive
     });
     let asked = Arc::clone(&client) as Arc<dyn Control>;
-    let engine = start_engine(&base.config, Some(asked), archive, None)?;
+    let told = Arc::clone(&client);
+    let reports = Box::new(move |report| told.report(report)) as ReportsTo;
+    let engine = start_engine(&base.config, Some(asked), (archive, reports), None)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);

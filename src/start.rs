@@ -13,9 +13,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use uproar_control::Webhooks;
 use uproar_control::tokens::SigningKey;
-use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Filters, Rules, Store, Webhooks};
-use uproar_proto::control::{Ask, Control, Engine, Lines, Seen};
+use uproar_control::{AdminLogin, Api, Conversations, Danmaku, Filters, Reports, Rules, Store};
+use uproar_proto::control::{Ask, Control, Engine, Lines, Report, Seen};
 use uproar_proto::issuers::Issuers;
 
 /// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
@@ -39,6 +40,8 @@ pub(crate) struct Base {
     admin: Option<AdminLogin>,
     /// The operator's password, where it was just made: shown once.
     pub(crate) new_password: Option<String>,
+    /// Where reports of the quality of streams come in.
+    pub(crate) reports: Arc<Reports>,
     /// Who is told when it serves and when it drains.
     pub(crate) supervisor: Arc<Supervisor>,
 }
@@ -72,10 +75,11 @@ pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
 }
 
-/// Control as engines see it: conversations, and who keeps danmaku.
+/// Control as engines see it: conversations, who keeps danmaku, and who counts reports.
 pub(crate) struct Whole {
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) danmaku: Option<Arc<Danmaku>>,
+    pub(crate) reports: Arc<Reports>,
 }
 
 impl Control for Whole {
@@ -91,6 +95,10 @@ impl Control for Whole {
         if let Some(danmaku) = &self.danmaku {
             danmaku.lines(lines);
         }
+    }
+
+    fn report(&self, report: Report) {
+        self.reports.report(report);
     }
 }
 
@@ -109,6 +117,8 @@ impl Base {
             .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
         let opened = runtime.block_on(AdminLogin::open(&config.admin)).map_err(Failure::Failed)?;
         let (admin, new_password) = opened.unzip();
+        let reports = Reports::open(&config.quality);
+        let reports = reports.map_err(|e| Failure::Usage(format!("quality.networks_file: {e}")))?;
         Ok(Base {
             config,
             runtime,
@@ -118,6 +128,7 @@ impl Base {
             drain: Arc::default(),
             admin,
             new_password: new_password.flatten(),
+            reports,
             supervisor,
         })
     }
@@ -174,7 +185,7 @@ impl Base {
             accounts: config.accounts.clone(),
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
             filters: kept.map(|kept| Arc::clone(&kept.filters)),
-            quality: config.quality.clone(),
+            quality: Arc::clone(&self.reports),
             audit_days: config.store.audit_days,
             danmaku: None,
         }

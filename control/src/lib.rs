@@ -42,6 +42,7 @@ pub use danmaku::{Danmaku, DanmakuConfig, S3Config};
 pub use filters::Filters;
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
+pub use quality::door::Reports;
 pub use store::Store;
 pub use webhooks::Webhooks;
 pub use webhooks::config::{WebhookSettings, check as check_webhooks};

@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Command, Lines, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind, SampleValue,
-    Tell, Which,
+    self, Command, Lines, NodeInfo, NodeLoad, Reply, Report, RoomInfo, Sample, SampleKind,
+    SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
@@ -36,6 +36,8 @@ const ASKS_MAX: usize = 16_384;
 /// Batches of archived rooms that wait for their thread, which only copies them. Beyond: dropped,
 /// counted.
 const ARCHIVED_MAX: usize = 1_024;
+/// Reports of connections that wait to be counted. Beyond: `QUEUE_FULL`, counted.
+const REPORTS_MAX: usize = 4_096;
 /// Bytes of lines handed on at once, but for a line that is larger alone.
 const LINES_BYTES_MAX: usize = 256 << 10;
 /// Connections a shard's listener holds before they are accepted.
@@ -254,6 +256,14 @@ pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Upward>, S
         Upward::Seen(seen) => control.seen(seen),
     };
     io::relay("asks", ASKS_MAX, take).map_err(|e| e.to_string())
+}
+
+/// Hands what connections report to `take`, on a thread of the process; `take` must not wait.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn relay_reports(take: impl FnMut(Report) + Send + 'static) -> Result<Relay<Report>, String> {
+    io::relay("reports", REPORTS_MAX, take).map_err(|e| e.to_string())
 }
 
 /// Hands what archived rooms admit to `take`, on a thread of the process; `take` must not wait.

@@ -9,7 +9,7 @@ use crate::seam::{Actions, Events, Frames, Machine, Now, Tick};
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
-use uproar_proto::control::{Ask, FilterList, Seen};
+use uproar_proto::control::{Ask, FilterList, Report, Seen};
 
 /// What a shard has for control.
 pub enum Upward {
@@ -32,6 +32,8 @@ pub struct Ways {
     pub asks: Option<Relay<Upward>>,
     /// What archived rooms admit; without it no room is archived.
     pub archive: Option<Relay<Arc<Batch>>>,
+    /// What connections report of their streams; without it they are told to report over HTTP.
+    pub reports: Option<Relay<Report>>,
     /// What messages are held against from the first one on.
     pub filter: Option<Arc<FilterList>>,
 }
@@ -44,7 +46,19 @@ impl Hosted {
         if ways.archive.is_some() {
             shard.archive_rooms();
         }
+        if ways.reports.is_some() {
+            shard.accept_reports();
+        }
         Hosted { shard, ways }
+    }
+
+    fn hand_reports(&mut self) {
+        let Some(reports) = &self.ways.reports else { return };
+        for report in self.shard.take_reports() {
+            if let Err(report) = reports.hand(report) {
+                self.shard.report_lost(&report);
+            }
+        }
     }
 
     fn hand_archived(&mut self) {
@@ -70,6 +84,7 @@ impl Machine for Hosted {
     ) {
         self.shard.turn(now, events, inbox, actions, outbox);
         self.hand_archived();
+        self.hand_reports();
         let Some(control) = &self.ways.asks else { return };
         let asks = self.shard.take_asks();
         for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {

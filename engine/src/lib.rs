@@ -19,7 +19,7 @@ pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use engine::{Engine, relay_archive, relay_asks, start, start_with};
+pub use engine::{Engine, relay_archive, relay_asks, relay_reports, start, start_with};
 pub use hosted::{Upward, Ways};
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees

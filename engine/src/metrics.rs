@@ -65,6 +65,8 @@ figures! {
     VotesIn, Counter, "uproar_votes_total", "answers to polls received";
     VotesCounted, Counter, "uproar_votes_counted_total", "answers to polls counted";
     VotesRefused, Counter, "uproar_votes_refused_total", "answers to polls refused";
+    ReportsIn, Counter, "uproar_report_frames_total", "frames with reports of quality received";
+    ReportsLost, Counter, "uproar_report_frames_lost_total", "of them, refused: the way was full";
     CombosForgotten, Counter, "uproar_combos_forgotten_total", "combos of gifts cut: too many at once";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }

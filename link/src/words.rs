@@ -4,9 +4,11 @@
 //! message came from.
 
 use crate::v1::{self, ask, close, tell};
+use bytes::Bytes;
+use std::net::IpAddr;
 use std::sync::Arc;
 use uproar_proto::control::{
-    Ask, Asked, Closed, ConnectionId, FilterList, Lines, Membership, Seen, Tell,
+    Ask, Asked, Closed, ConnectionId, FilterList, Lines, Membership, Report, Seen, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
@@ -79,6 +81,28 @@ pub(crate) fn to_lines(lines: v1::Lines) -> Result<Lines, Bad> {
     let v1::Lines { room, epoch, messages, recalled } = lines;
     let room = RoomId::new(&room).ok_or("a room of no such name")?;
     Ok(Lines { room, epoch: Epoch(epoch), messages, recalled })
+}
+
+/// As it goes to control.
+pub(crate) fn from_report(report: Report) -> v1::Report {
+    let Report { from, user, address, id, reports } = report;
+    let address = match address {
+        Some(IpAddr::V4(v4)) => Bytes::copy_from_slice(&v4.octets()),
+        Some(IpAddr::V6(v6)) => Bytes::copy_from_slice(&v6.octets()),
+        None => Bytes::new(),
+    };
+    let user = user.map(|user| user.to_string());
+    v1::Report { from: Some(connection(from)), user, address, id, reports }
+}
+
+/// As control takes it in from this node.
+pub(crate) fn to_report(node: u16, report: v1::Report) -> Result<Report, Bad> {
+    let v1::Report { from, user, address, id, reports } = report;
+    let v4 = || <[u8; 4]>::try_from(&address[..]).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(&address[..]).map(IpAddr::from);
+    let known = || v4().or_else(|_| v6()).map_err(|_| "an address of no known length");
+    let address = if address.is_empty() { None } else { Some(known()?) };
+    Ok(Report { from: connection_id(node, from)?, user: user.map(Arc::from), address, id, reports })
 }
 
 fn frame(body: Body) -> ServerFrame {
@@ -311,6 +335,24 @@ mod tests {
         let sent = from_lines(lines.clone()).encode_to_vec();
         assert_eq!(to_lines(v1::Lines::decode(&sent[..]).unwrap()), Ok(lines));
         assert!(to_lines(v1::Lines { room: "a b".into(), ..v1::Lines::default() }).is_err());
+    }
+
+    #[test]
+    fn a_report_arrives_with_its_address_and_from_its_node() {
+        let from = ConnectionId { node: 9, shard: 1, conn: 2, serial: 255 };
+        for (user, address) in [
+            (None, None),
+            (Some("ann".into()), Some("192.0.2.7".parse().unwrap())),
+            (None, Some("2001:db8:1:2::".parse().unwrap())),
+        ] {
+            let reports = Bytes::from_static(b"unread");
+            let report = Report { from, user, address, id: 7, reports };
+            let sent = from_report(report.clone()).encode_to_vec();
+            assert_eq!(to_report(9, v1::Report::decode(&sent[..]).unwrap()), Ok(report));
+        }
+        let from = Some(v1::Connection::default());
+        let odd = v1::Report { from, address: Bytes::from_static(b"12345"), ..Default::default() };
+        assert!(to_report(9, odd).is_err());
     }
 
     #[test]

@@ -319,7 +319,7 @@ pub(crate) fn another_key_or_version_is_refused(on: On) {
     assert_eq!(on_link(&control, "no-key", "/link/hello", hello).status, 401);
     let refused = on_link(&control, LINK_KEY, "/link/hello", hello);
     assert_eq!(refused.status, 409);
-    for part in ["version 99", "uproar 9.9", "version 3"] {
+    for part in ["version 99", "uproar 9.9", "version 4"] {
         assert!(refused.body.contains(part), "{part:?} is missing in: {}", refused.body);
     }
 }

@@ -228,7 +228,7 @@ impl Server {
             accounts,
             conversations: None,
             filters: None,
-            quality,
+            quality: uproar_control::Reports::open(&quality).unwrap(),
             audit_days: 180,
             danmaku: danmaku.clone(),
         };

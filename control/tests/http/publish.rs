@@ -40,9 +40,7 @@ fn a_message_reaches_its_room_as_it_was_sent() {
 #[test]
 fn a_gift_with_a_name_needs_no_content_and_one_that_breaks_a_rule_is_told_which() {
     let server = server_with_room("");
-    let publish = |body: Value| {
-        server.call("POST", "/v1/rooms/stage/publish", &body.to_string())
-    };
+    let publish = |body: Value| server.call("POST", "/v1/rooms/stage/publish", &body.to_string());
     let gift = json!({"user": "ann", "class": "gift", "gift": "rose", "count": 3});
     assert_eq!(publish(gift.clone()).status, 200);
     let bulk = json!({"messages": [{"room": "stage", "user": "ann", "class": "gift",

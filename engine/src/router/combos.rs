@@ -156,9 +156,8 @@ impl Combos {
     pub fn count(&mut self, candidate: &Candidate) -> Option<v1::Combo> {
         let (key, gift) = (key(candidate)?, candidate.gift.as_ref()?);
         let former = self.running.get(&key).map(|one| (one.last, one.combo, one.total));
-        let goes_on = |(last, ..): &(Tick, u64, u64)| {
-            candidate.received.since_us(*last) <= self.pause_us
-        };
+        let goes_on =
+            |(last, ..): &(Tick, u64, u64)| candidate.received.since_us(*last) <= self.pause_us;
         let (combo, total) = match former.filter(goes_on) {
             Some((_, combo, total)) => (combo, total.saturating_add(gift.count)),
             None => {

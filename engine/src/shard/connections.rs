@@ -1,10 +1,11 @@
 //! The shard's table of connections, indexed by the slot the driver picked.
 //!
 //! Owns what a connection is between two turns. Split by temperature: [`Hot`] is what a sweep
-//! looks at (8 bytes), [`Cold`] the rest (40 bytes); what most connections do not have (partial
+//! looks at (8 bytes), [`Cold`] the rest (48 bytes); what most connections do not have (partial
 //! input, unsent bytes, a signed-in user, a second room) stands in slabs beside it. Tables grow
 //! by chunks and never move.
 
+use super::reports::Source;
 use super::slab::NONE;
 use crate::seam::{ConnSlot, Tick};
 use uproar_proto::wire::Variant;
@@ -78,6 +79,8 @@ pub struct Cold {
     pub session: u32,
     /// Slab number of its source address's count.
     pub address: u32,
+    /// Where it comes from.
+    pub source: Source,
     /// The two-second window `frames` counts in.
     pub frames_window: u16,
     /// Frames in that window.
@@ -87,7 +90,7 @@ pub struct Cold {
 }
 
 const _: () = assert!(size_of::<Hot>() == 8);
-const _: () = assert!(size_of::<Cold>() == 40);
+const _: () = assert!(size_of::<Cold>() == 48);
 
 const FREE_HOT: Hot =
     Hot { sent_turn: 0, state: State::Free, variant: Variant::Tcp, generation: 0, blocked: false };
@@ -99,6 +102,7 @@ const FREE_COLD: Cold = Cold {
     outgoing: NONE,
     session: NONE,
     address: NONE,
+    source: Source::NONE,
     frames_window: 0,
     frames: 0,
     eof: false,

@@ -22,6 +22,7 @@ pub mod members;
 pub mod message;
 mod presence;
 mod reopen;
+mod reports;
 mod rooms;
 mod sample;
 pub mod schedule;
@@ -132,6 +133,7 @@ pub struct Shard {
     room_schedule: Schedule,
     homes: Homes,
     archive: archive::Archive,
+    reports: reports::Reports,
     announcements: announce::Announcements,
     verdicts: Verdicts,
     filtering: Filtering,
@@ -203,6 +205,7 @@ impl Shard {
             room_schedule: Schedule::default(),
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
+            reports: reports::Reports::default(),
             announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
             filtering: Filtering::default(),

@@ -6,7 +6,7 @@
 use super::batches::{Arrived, Batches};
 use super::buffer::Buffer;
 use crate::v1::{Asks, Hello, Linked, Load};
-use crate::words::{from_tell, to_ask, to_lines, to_seen};
+use crate::words::{from_tell, to_ask, to_lines, to_report, to_seen};
 use crate::{BUILD, VERSION, random_name};
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uproar_proto::control::{
-    Ask, Command, Control, Engine, Lines, NodeInfo, NodeLoad, Reply, RoomInfo, Sample, SampleKind,
-    SampleValue, Seen, Tell, Which,
+    Ask, Command, Control, Engine, Lines, NodeInfo, NodeLoad, Reply, Report, RoomInfo, Sample,
+    SampleKind, SampleValue, Seen, Tell, Which,
 };
 use uproar_proto::error::Code;
 
@@ -94,6 +94,7 @@ struct Said {
     asks: Vec<Ask>,
     seen: Vec<Seen>,
     lines: Vec<Lines>,
+    reports: Vec<Report>,
 }
 
 /// Why an engine's request came to nothing.
@@ -205,7 +206,7 @@ impl Nodes {
         control: &dyn Control,
         now: Instant,
     ) -> Result<(), Refused> {
-        let Asks { session, number, heard, load, asks, seen, lines } = asks;
+        let Asks { session, number, heard, load, asks, seen, lines, reports } = asks;
         let (node, batches) = {
             let mut state = self.state();
             let (node_number, node) = state.of(session).ok_or(Refused::Gone)?;
@@ -219,9 +220,11 @@ impl Nodes {
         let seen = seen.into_iter().map(|seen| to_seen(node, seen));
         let seen = seen.collect::<Result<Vec<_>, _>>().map_err(bad)?;
         let lines = lines.into_iter().map(to_lines).collect::<Result<Vec<_>, _>>().map_err(bad)?;
+        let reports = reports.into_iter().map(|report| to_report(node, report));
+        let reports = reports.collect::<Result<Vec<_>, _>>().map_err(bad)?;
         // Held while control takes it in, so that batches do not overtake each other here.
         let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-        match batches.arrive(number, Said { asks, seen, lines }) {
+        match batches.arrive(number, Said { asks, seen, lines, reports }) {
             Arrived::Now(due) => {
                 self.figures.batches.fetch_add(1, Relaxed);
                 for said in due {
@@ -229,6 +232,7 @@ impl Nodes {
                     said.asks.into_iter().for_each(|ask| control.ask(ask));
                     said.seen.into_iter().for_each(|seen| control.seen(seen));
                     said.lines.into_iter().for_each(|lines| control.lines(lines));
+                    said.reports.into_iter().for_each(|report| control.report(report));
                 }
             }
             Arrived::Before => drop(self.figures.repeats.fetch_add(1, Relaxed)),
