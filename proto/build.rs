@@ -14,6 +14,8 @@ const PLAIN: &[&str] = &[
     "Joined",
     "Batch",
     "Combo",
+    "Report",
+    "Reported",
     "Verdicts",
     "Verdict",
     "Gap",
@@ -161,6 +163,8 @@ const OMITTED: &[&str] = &[
     "Joined.polls",
     "Message.gone",
     "Message.combo",
+    "Reported.code",
+    "Reported.text",
     "Entered.more",
     "Attributes.set",
     "Attributes.removed",
@@ -188,6 +192,7 @@ const WITH: &[(&str, &str)] = &[
     ("Send.data", "base64"),
     ("StoredMessage.data", "base64"),
     ("Signal.data", "base64"),
+    ("Report.reports", "base64"),
     ("File.sha256", "base64"),
 ];
 

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
 use uproar_proto::blocks::BlockList;
-use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Question, Which};
+use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Question, Report, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -38,8 +38,12 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let gate = base.room_gate();
     let asked = Arc::clone(&gate);
     let questions = gate.decides().then(|| Box::new(move |one| asked.question(one)) as Questions);
+    let counted = Arc::clone(&base.reports);
+    let reports = Box::new(move |report| counted.report(report)) as ReportsTo;
     let known = Known { filter, blocks: Some(blocks.list()) };
-    let engine = start_engine(&base.config, control, (archive, questions), known)?;
+    let out = Out { archive, questions, reports };
+    let engine = start_engine(&base.config, control, out, known)?;
+    base.reports.serve(&(Arc::clone(&engine) as _));
     let generation = kept.as_ref().map_or(0, |kept| kept.store.generation());
     gate.serve(Arc::clone(&engine) as _, generation);
     if let Some(kept) = &kept {
@@ -62,6 +66,18 @@ pub(crate) type Archive = Box<dyn FnMut(Lines) + Send>;
 
 /// Takes in what rooms ask their platform, without waiting.
 pub(crate) type Questions = Box<dyn FnMut(Question) + Send>;
+/// Counts what connections report, without waiting.
+pub(crate) type ReportsTo = Box<dyn FnMut(Report) + Send>;
+
+/// Where an engine's words go, besides what it asks.
+pub(crate) struct Out {
+    /// Lines of archived rooms.
+    pub(crate) archive: Option<Archive>,
+    /// What rooms ask their platform.
+    pub(crate) questions: Option<Questions>,
+    /// What connections report of their streams.
+    pub(crate) reports: ReportsTo,
+}
 
 /// Into this process's own.
 fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
@@ -76,19 +92,21 @@ pub(crate) struct Known {
 }
 
 /// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// `archive`, what they ask to `questions`, where there is one.
+/// what else they say to `out`.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
-    (archive, questions): (Option<Archive>, Option<Questions>),
+    out: Out,
     known: Known,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
+        let Out { archive, questions, reports } = out;
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
         let questions = questions.map(uproar_engine::relay_questions).transpose()?;
+        let reports = Some(uproar_engine::relay_reports(reports)?);
         let Known { filter, blocks } = known;
-        let ways = Ways { asks, archive, questions, filter, blocks };
+        let ways = Ways { asks, archive, questions, reports, filter, blocks };
         uproar_engine::start_with(config.engine.clone(), ways)
     };
     let failed = |e| Failure::Failed(format!("the engine could not start: {e}"));

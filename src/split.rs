@@ -5,7 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Archive, Known, Life, Questions, at_once, live, start_engine};
+use crate::serve::{Archive, Known, Life, Out, Questions, ReportsTo, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{
     Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
@@ -41,6 +41,7 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     kept.serve(&base.runtime, &(Arc::clone(&nodes) as Arc<dyn Engine>));
     let blocks = base.keep_blocks(Some(&kept))?;
     base.serve_blocks(&blocks, &(Arc::clone(&nodes) as _));
+    base.reports.serve(&(Arc::clone(&nodes) as Arc<dyn Engine>));
     let danmaku = base.keep_danmaku()?;
     let mut api = base.api(Arc::clone(&nodes) as _, Arc::new(issuers), Some(&kept));
     api.danmaku.clone_from(&danmaku);
@@ -49,7 +50,8 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let conversations = Arc::clone(&kept.conversations);
     let gate = base.room_gate();
     gate.serve(Arc::clone(&nodes) as Arc<dyn Engine>, kept.store.generation());
-    let whole = Whole { conversations, danmaku: danmaku.clone(), gate };
+    let reports = Arc::clone(&base.reports);
+    let whole = Whole { conversations, danmaku: danmaku.clone(), gate, reports };
     let asked = Arc::new(whole) as Arc<dyn Control>;
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
@@ -119,8 +121,10 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let asked = Arc::clone(&client) as Arc<dyn Control>;
     let of_rooms = Arc::clone(&client);
     let questions: Questions = Box::new(move |one: Question| of_rooms.question(one));
-    let ways = (archive, Some(questions));
-    let engine = start_engine(&base.config, Some(asked), ways, Known::default())?;
+    let told = Arc::clone(&client);
+    let reports = Box::new(move |report| told.report(report)) as ReportsTo;
+    let out = Out { archive, questions: Some(questions), reports };
+    let engine = start_engine(&base.config, Some(asked), out, Known::default())?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);

@@ -15,9 +15,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{
-    AdminLogin, Api, Blocks, Conversations, Danmaku, Filters, RoomGate, Rules, Store, Webhooks,
+    AdminLogin, Api, Blocks, Conversations, Danmaku, Filters, Reports, RoomGate, Rules, Store,
+    Webhooks,
 };
-use uproar_proto::control::{Ask, Control, Engine, Lines, Question, Seen};
+use uproar_proto::control::{Ask, Control, Engine, Lines, Question, Report, Seen};
 use uproar_proto::issuers::Issuers;
 
 /// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
@@ -43,6 +44,8 @@ pub(crate) struct Base {
     pub(crate) new_password: Option<String>,
     /// Who is told of what happens, and asked.
     webhooks: Arc<Webhooks>,
+    /// Where reports of the quality of streams come in.
+    pub(crate) reports: Arc<Reports>,
     /// Who is told when it serves and when it drains.
     pub(crate) supervisor: Arc<Supervisor>,
 }
@@ -76,11 +79,13 @@ pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
 }
 
-/// Control as engines see it: conversations, who keeps danmaku, who decides about rooms.
+/// Control as engines see it: conversations, who keeps danmaku, who decides about rooms, and who
+/// counts reports.
 pub(crate) struct Whole {
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) danmaku: Option<Arc<Danmaku>>,
     pub(crate) gate: Arc<RoomGate>,
+    pub(crate) reports: Arc<Reports>,
 }
 
 impl Control for Whole {
@@ -101,6 +106,10 @@ impl Control for Whole {
     fn question(&self, question: Question) {
         self.gate.question(question);
     }
+
+    fn report(&self, report: Report) {
+        self.reports.report(report);
+    }
 }
 
 impl Base {
@@ -119,6 +128,8 @@ impl Base {
             .map_err(|e| Failure::Failed(format!("the HTTP threads could not start: {e}")))?;
         let opened = runtime.block_on(AdminLogin::open(&config.admin)).map_err(Failure::Failed)?;
         let (admin, new_password) = opened.unzip();
+        let reports = Reports::open(&config.quality);
+        let reports = reports.map_err(|e| Failure::Usage(format!("quality.networks_file: {e}")))?;
         Ok(Base {
             config,
             runtime,
@@ -129,6 +140,7 @@ impl Base {
             admin,
             new_password: new_password.flatten(),
             webhooks: Arc::new(webhooks),
+            reports,
             supervisor,
         })
     }
@@ -204,7 +216,7 @@ impl Base {
             conversations: kept.map(|kept| Arc::clone(&kept.conversations)),
             filters: kept.map(|kept| Arc::clone(&kept.filters)),
             blocks: None,
-            quality: config.quality.clone(),
+            quality: Arc::clone(&self.reports),
             audit_days: config.store.audit_days,
             danmaku: None,
         }

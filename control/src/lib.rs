@@ -45,6 +45,7 @@ pub use danmaku::{Danmaku, DanmakuConfig, S3Config};
 pub use filters::Filters;
 pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
+pub use quality::door::Reports;
 pub use store::Store;
 pub use webhooks::config::{WebhookSettings, check as check_webhooks};
 pub use webhooks::{RoomGate, Webhooks};

@@ -19,8 +19,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use uproar_proto::control::{
-    self, Command, Lines, NodeInfo, NodeLoad, Question, Reply, RoomInfo, Sample, SampleKind,
-    SampleValue, Tell, Which,
+    self, Command, Lines, NodeInfo, NodeLoad, Question, Reply, Report, RoomInfo, Sample,
+    SampleKind, SampleValue, Tell, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{McastId, RoomId};
@@ -40,6 +40,8 @@ const ARCHIVED_MAX: usize = 1_024;
 /// Questions of rooms that wait for their thread, which only hands them on. Beyond: nobody is
 /// asked, and the room does as it is set to.
 const QUESTIONS_MAX: usize = 16_384;
+/// Reports of connections that wait to be counted. Beyond: `QUEUE_FULL`, counted.
+const REPORTS_MAX: usize = 4_096;
 /// Bytes of lines handed on at once, but for a line that is larger alone.
 const LINES_BYTES_MAX: usize = 256 << 10;
 /// Connections a shard's listener holds before they are accepted.
@@ -271,6 +273,14 @@ pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Upward>, S
         Upward::Seen(seen) => control.seen(seen),
     };
     io::relay("asks", ASKS_MAX, take).map_err(|e| e.to_string())
+}
+
+/// Hands what connections report to `take`, on a thread of the process; `take` must not wait.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn relay_reports(take: impl FnMut(Report) + Send + 'static) -> Result<Relay<Report>, String> {
+    io::relay("reports", REPORTS_MAX, take).map_err(|e| e.to_string())
 }
 
 /// Hands what archived rooms admit to `take`, on a thread of the process; `take` must not wait.

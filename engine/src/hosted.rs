@@ -10,7 +10,7 @@ use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
 use uproar_proto::blocks::BlockList;
-use uproar_proto::control::{Ask, FilterList, Question, Seen};
+use uproar_proto::control::{Ask, FilterList, Question, Report, Seen};
 
 /// What a shard has for control.
 pub enum Upward {
@@ -35,6 +35,8 @@ pub struct Ways {
     pub archive: Option<Relay<Arc<Batch>>>,
     /// What rooms ask their platform before they show it; without it nobody is asked.
     pub questions: Option<Relay<Question>>,
+    /// What connections report of their streams; without it they are told to report over HTTP.
+    pub reports: Option<Relay<Report>>,
     /// What messages are held against from the first one on.
     pub filter: Option<Arc<FilterList>>,
     /// Who may not connect, from the first connection on.
@@ -49,7 +51,19 @@ impl Hosted {
         if ways.archive.is_some() {
             shard.archive_rooms();
         }
+        if ways.reports.is_some() {
+            shard.accept_reports();
+        }
         Hosted { shard, ways }
+    }
+
+    fn hand_reports(&mut self) {
+        let Some(reports) = &self.ways.reports else { return };
+        for report in self.shard.take_reports() {
+            if let Err(report) = reports.hand(report) {
+                self.shard.report_lost(&report);
+            }
+        }
     }
 
     fn hand_archived(&mut self) {
@@ -87,6 +101,7 @@ impl Machine for Hosted {
         self.shard.turn(now, events, inbox, actions, outbox);
         self.hand_archived();
         self.hand_questions();
+        self.hand_reports();
         let Some(control) = &self.ways.asks else { return };
         let asks = self.shard.take_asks();
         for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {

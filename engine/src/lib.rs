@@ -21,7 +21,9 @@ pub mod shard;
 pub mod sim;
 mod snapshot;
 
-pub use engine::{Engine, relay_archive, relay_asks, relay_questions, start, start_with};
+pub use engine::{
+    Engine, relay_archive, relay_asks, relay_questions, relay_reports, start, start_with,
+};
 pub use hosted::{Upward, Ways};
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees

@@ -4,11 +4,13 @@
 //! message came from.
 
 use crate::v1::{self, ask, block, close, judged, tell};
+use bytes::Bytes;
+use std::net::IpAddr;
 use std::sync::Arc;
 use uproar_proto::blocks::{Block, BlockKind, BlockList};
 use uproar_proto::control::{
-    Ask, Asked, Closed, ConnectionId, FilterList, Judgement, Lines, Membership, Question, Seen,
-    Tell,
+    Ask, Asked, Closed, ConnectionId, FilterList, Judgement, Lines, Membership, Question, Report,
+    Seen, Tell,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
@@ -119,6 +121,28 @@ fn to_judgement(judgement: judged::Judgement) -> Result<Judgement, Bad> {
         }
         judged::Judgement::Undecided(_) => Judgement::Undecided,
     })
+}
+
+/// As it goes to control.
+pub(crate) fn from_report(report: Report) -> v1::Report {
+    let Report { from, user, address, id, reports } = report;
+    let address = match address {
+        Some(IpAddr::V4(v4)) => Bytes::copy_from_slice(&v4.octets()),
+        Some(IpAddr::V6(v6)) => Bytes::copy_from_slice(&v6.octets()),
+        None => Bytes::new(),
+    };
+    let user = user.map(|user| user.to_string());
+    v1::Report { from: Some(connection(from)), user, address, id, reports }
+}
+
+/// As control takes it in from this node.
+pub(crate) fn to_report(node: u16, report: v1::Report) -> Result<Report, Bad> {
+    let v1::Report { from, user, address, id, reports } = report;
+    let v4 = || <[u8; 4]>::try_from(&address[..]).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(&address[..]).map(IpAddr::from);
+    let known = || v4().or_else(|_| v6()).map_err(|_| "an address of no known length");
+    let address = if address.is_empty() { None } else { Some(known()?) };
+    Ok(Report { from: connection_id(node, from)?, user: user.map(Arc::from), address, id, reports })
 }
 
 fn frame(body: Body) -> ServerFrame {
@@ -416,6 +440,24 @@ mod tests {
         let heard = to_question(12, v1::Question::decode(&sent[..]).unwrap());
         assert_eq!(heard, Ok(Question { node: 12, ..question }));
         assert!(to_question(1, v1::Question { room: "r".into(), ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn a_report_arrives_with_its_address_and_from_its_node() {
+        let from = ConnectionId { node: 9, shard: 1, conn: 2, serial: 255 };
+        for (user, address) in [
+            (None, None),
+            (Some("ann".into()), Some("192.0.2.7".parse().unwrap())),
+            (None, Some("2001:db8:1:2::".parse().unwrap())),
+        ] {
+            let reports = Bytes::from_static(b"unread");
+            let report = Report { from, user, address, id: 7, reports };
+            let sent = from_report(report.clone()).encode_to_vec();
+            assert_eq!(to_report(9, v1::Report::decode(&sent[..]).unwrap()), Ok(report));
+        }
+        let from = Some(v1::Connection::default());
+        let odd = v1::Report { from, address: Bytes::from_static(b"12345"), ..Default::default() };
+        assert!(to_report(9, odd).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::wire::error_body;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Whether a platform decides about messages of a room before anybody sees them, and what holds
@@ -491,6 +492,34 @@ pub struct ConnectionId {
     pub serial: u64,
 }
 
+/// When the next report of a session is due, milliseconds.
+pub const REPORT_EVERY_MS: u32 = 10_000;
+
+/// Reports of the quality of streams, as a connection brought them. The answer is a [`Tell::Show`]
+/// of [`v1::Reported`]; a client that gets none reports again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Where the answer goes; `serial` is the generation of its slot.
+    pub from: ConnectionId,
+    /// The user that its token names; `None`: a guest.
+    pub user: Option<Arc<str>>,
+    /// Where it comes from, beyond proxies that are trusted: an IPv4 address, or the first one of an
+    /// IPv6 /64. `None`: not known.
+    pub address: Option<IpAddr>,
+    /// Of the client; comes back in the answer.
+    pub id: u32,
+    /// `QualityReports` as protobuf, unread.
+    pub reports: Bytes,
+}
+
+/// Says why reports were not looked at.
+#[must_use]
+pub fn unreported(id: u32, code: Code) -> server_frame::Body {
+    let (next_ms, text) = (REPORT_EVERY_MS, code.text().to_owned());
+    let code = code.number();
+    server_frame::Body::Reported(v1::Reported { id, next_ms, code, text, ..Default::default() })
+}
+
 /// What the engine asks of control for a connection with an inbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
@@ -683,6 +712,10 @@ pub trait Control: Send + Sync {
     /// Learns of a message that its room's platform is to decide about, without blocking. Who asks
     /// nobody need not listen: the room waits its time and does as it is set to.
     fn question(&self, _question: Question) {}
+
+    /// Learns how the streams of a connection are, without blocking. Who counts nothing need not
+    /// listen; what is dropped is in the totals of the next report.
+    fn report(&self, _report: Report) {}
 }
 
 /// When a frame that was refused for want of room may be tried again.

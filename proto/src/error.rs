@@ -86,6 +86,7 @@ codes! {
     Refused = 2033, ws 1008, "REFUSED", "the platform does not take this message";
     Filtered = 2034, ws 1008, "FILTERED", "the text is not allowed here";
     FollowersOnly = 2035, ws 1008, "FOLLOWERS_ONLY", "only who follows the room, for long enough, may speak in it now";
+    NoReports = 2038, ws 1008, "NO_REPORTS", "this server takes no reports over connections; report over HTTP";
     BadFrame = 3001, ws 1002, "BAD_FRAME", "a frame could not be decoded";
     FrameTooLarge = 3002, ws 1009, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     BadHandshake = 3003, ws 1002, "BAD_HANDSHAKE", "a connection opens with UPR1 or a WebSocket upgrade, then sends connect";

@@ -79,7 +79,7 @@ pub(crate) fn a_hit_is_refused_and_seen_by_nobody(on: On) {
     assert_eq!(say("chat"), refused);
     assert_eq!(say("gift"), refused);
     assert_eq!(say("system")["outcome"], "ACCEPTED");
-    let hits = bad.len() as f64 + 3.0;
+    let hits = bad.len() as f64 + 4.0;
     server.eventually("books balance", |server| {
         let outcome =
             |name: &str| server.metric("uproar_messages_total", &format!("outcome=\"{name}\""));

@@ -45,6 +45,9 @@ pub(crate) fn write(body: &client_frame::Body) -> String {
         client_frame::Body::Vote(v) => {
             json!({"vote": {"room": v.room, "poll": v.poll, "option": v.option}})
         }
+        client_frame::Body::Report(r) => {
+            json!({"report": {"id": r.id, "reports": STANDARD.encode(&r.reports)}})
+        }
         client_frame::Body::Renew(r) => json!({"renew": {"token": r.token}}),
     };
     frame.to_string()
@@ -169,6 +172,14 @@ fn body(kind: &str, f: &mut Fields) -> server_frame::Body {
         "verdicts" => server_frame::Body::Verdicts(v1::Verdicts {
             room: f.text("room"),
             verdicts: f.list("verdicts", verdict),
+        }),
+        "reported" => server_frame::Body::Reported(v1::Reported {
+            id: f.small("id"),
+            taken: f.small("taken"),
+            repeated: f.small("repeated"),
+            next_ms: f.small("next_ms"),
+            code: f.maybe_number("code").map_or(0, small),
+            text: f.maybe_text("text").unwrap_or_default(),
         }),
         "gap" => server_frame::Body::Gap(v1::Gap {
             room: f.text("room"),

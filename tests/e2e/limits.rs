@@ -42,7 +42,7 @@ pub(crate) fn a_request_that_is_never_ended_is_answered_in_http(on: On) {
 }
 
 /// A connection that speaks for a client of this address, through a proxy.
-fn proxied(server: &Server, source: Ipv4Addr) -> TcpStream {
+pub(crate) fn proxied(server: &Server, source: Ipv4Addr) -> TcpStream {
     let mut socket = dial(server.clients);
     socket.write_all(&proxy_header(source)).unwrap();
     socket

@@ -162,6 +162,12 @@ pub(crate) fn a_poll_counts_each_user_once(on: On) {
         vote(&mut viewers[0], poll, option);
         assert_eq!(voted(&mut viewers[0]), code, "ALREADY_VOTED, then BAD_REQUEST");
     }
+    vote(&mut viewers[0], poll, 1_000);
+    let far = told(&mut viewers[0], "what became of it", |body| match body {
+        Body::Voted(voted) => Some((voted.option, voted.code)),
+        _ => None,
+    });
+    assert_eq!(far, (1_000, 2015), "as it was sent");
     // One user by several connections, on whatever shards they are.
     for (place, code) in [0, 2027, 2027, 2027].into_iter().enumerate() {
         let (mut ann, joined) = member(&server, on, "ann");

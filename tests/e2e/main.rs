@@ -42,6 +42,7 @@ mod presence;
 mod publishing;
 mod reacting;
 mod replaying;
+mod reporting;
 mod restoring;
 mod resuming;
 mod rooms;
@@ -151,6 +152,14 @@ mod backups {
     }
 }
 
+/// A figure that is told: not a matter of driver or wire.
+mod figures {
+    #[test]
+    fn every_report_of_many_connections_is_counted_and_their_pace_is_told() {
+        crate::reporting::every_report_of_many_connections_is_counted_and_their_pace_is_told();
+    }
+}
+
 /// Stores that are away: not a matter of driver or wire.
 mod stores_away {
     #[test]
@@ -246,6 +255,8 @@ mod two_processes {
             presence: friends_are_seen_to_come_and_go,
                 who_is_a_friend_no_more_is_not_seen,
                 a_watch_has_a_bound_and_needs_an_inbox;
+            reporting: a_report_counts_once_whatever_door_it_comes_by,
+                a_report_that_is_not_taken_is_told_why_and_closes_nothing;
         } on
         epoll_websocket: Epoll, WebSocket, Split;
     }
@@ -290,6 +301,8 @@ mod every_wire {
                 who_begins_to_follow_renews_its_token_in_place;
             blocking: a_ban_takes_devices_and_addresses_along_until_it_is_ended,
                 whoever_is_blocked_is_closed_within_a_second_and_comes_no_more;
+            reporting: a_report_counts_once_whatever_door_it_comes_by,
+                a_report_that_is_not_taken_is_told_why_and_closes_nothing;
             live: what_is_recalled_leaves_every_screen_within_a_second,
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,

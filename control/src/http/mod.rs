@@ -49,7 +49,7 @@ use crate::danmaku::Danmaku;
 use crate::filters::Filters;
 use crate::limits::Limits;
 use crate::quality::Quality;
-use crate::quality::config::QualityConfig;
+use crate::quality::door::Reports;
 use crate::quality::keep::Keeper;
 use crate::store::Store;
 use crate::tokens::SigningKey;
@@ -111,8 +111,8 @@ pub struct Api {
     pub accounts: AccountSettings,
     /// Where groups are changed; `None`: their routes answer 503.
     pub conversations: Option<Arc<Conversations>>,
-    /// Bounds of the quality reports, and when they raise an alarm; already checked.
-    pub quality: QualityConfig,
+    /// Where reports of the quality of streams come in.
+    pub quality: Arc<Reports>,
     /// The list that messages are held against; `None`: its routes answer 503.
     pub filters: Option<Arc<Filters>>,
     /// Devices and networks that are kept out; `None`: control, in another process, has them.
@@ -138,8 +138,6 @@ pub(crate) struct Shared {
     pub(crate) audit: Audit,
     /// What clients report of their streams.
     pub(crate) quality: Arc<Quality>,
-    /// Of who reports.
-    pub(crate) quality_limits: Limits,
     /// Of announcements to everybody.
     announcements: Limits,
 }
@@ -169,9 +167,7 @@ pub async fn serve(
     tracing::info!(%local, "http is served");
     let bounds = Bounds::of(&api.config);
     let _keepers = crate::jwks::keep(&api.issuers).map_err(std::io::Error::other)?;
-    let networks = api.quality.networks().map_err(std::io::Error::other)?;
-    let quality = Quality::new(api.quality.clone(), crate::process::unix_ms());
-    let quality = Arc::new(quality.with_networks(networks));
+    let quality = Arc::clone(&api.quality.quality);
     let webhooks = api.conversations.as_ref().map(|conversations| conversations.webhooks());
     let keeper = Keeper::start(&quality, api.store.clone(), webhooks);
     let router = router(api, quality).map_err(std::io::Error::other)?;
@@ -247,10 +243,6 @@ pub async fn serve_router(
     }
 }
 
-/// Milliseconds of a second, and how many times a second's requests may come at once.
-const SECOND_MS: u32 = 1_000;
-const QUALITY_BURST: u32 = 10;
-
 fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
     let body_bytes_max = api.config.body_bytes_max as usize;
     let pages = pages::routes(&api.pages);
@@ -262,11 +254,9 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
         _ => None,
     };
     let lists = in_filter(&api.config);
-    let per_s = quality.config().requests_per_s_max;
     let audit = Audit::new(api.store.clone(), api.audit_days);
     let shared = Arc::new(Shared {
         audit,
-        quality_limits: Limits::new(per_s * QUALITY_BURST, SECOND_MS / per_s),
         announcements: Limits::new(broadcast::BURST, broadcast::EVERY_MS),
         quality,
         api,

@@ -4,11 +4,11 @@ use super::caller::{Origin, Token, elsewhere};
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Params, body_bytes};
 use super::{Context, Shared};
-use crate::accounts::network;
 use crate::process::unix_ms;
 use crate::quality::alarm::Alarm;
 use crate::quality::cell::Cell;
 use crate::quality::config::QualityConfig;
+use crate::quality::door::{Refused, check_each, check_many, check_size, of_proto};
 use crate::quality::query::{GROUPS_MAX, Groups, Query};
 use crate::quality::report::{Dimension, Key, Metric, Report, Side, Start, TOTALS, Total};
 use crate::quality::windows::Level;
@@ -17,13 +17,9 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use bytes::Bytes;
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use uproar_proto::error::Code;
-use uproar_proto::v1;
 use utoipa::{IntoParams, ToSchema};
 
 /// Body of `POST /v1/quality/reports`: `QualityReports` of `quality.proto`, where fields are
@@ -98,59 +94,6 @@ impl From<QualityReport> for Report {
     }
 }
 
-/// From protobuf.
-fn of_wire(wire: v1::QualityReport) -> Result<Report, String> {
-    let side = match wire.side() {
-        v1::QualitySide::Play => Side::Play,
-        v1::QualitySide::Push => Side::Push,
-        v1::QualitySide::Unspecified => {
-            return Err(format!("side is {}; allowed are 1 (play) and 2 (push)", wire.side));
-        }
-    };
-    let v1::QualityReport { sid, batch, age_ms, room, cdn, region, isp, platform, .. } = wire;
-    let t = wire.totals.unwrap_or_default();
-    let totals = [
-        t.stalls,
-        t.stall_ms,
-        t.played_ms,
-        t.frames,
-        t.frames_dropped,
-        t.attempts,
-        t.exits_before_start,
-        t.start_failures,
-        t.playback_failures,
-        t.bytes,
-        t.reconnects,
-        t.limited_ms,
-    ];
-    let s = wire.samples.unwrap_or_default();
-    let lists = [
-        (Metric::Ltc, s.ltc),
-        (Metric::Bl, s.bl),
-        (Metric::Br, s.br),
-        (Metric::Mtp, s.mtp),
-        (Metric::TargetBr, s.target_br),
-        (Metric::Rtt, s.rtt),
-        (Metric::Fps, s.fps),
-        (Metric::CaptureFps, s.capture_fps),
-        (Metric::Height, s.height),
-        (Metric::Stall, s.stall),
-        (Metric::Cpu, s.cpu),
-        (Metric::Mem, s.mem),
-        (Metric::Qp, s.qp),
-    ];
-    let samples = lists
-        .into_iter()
-        .flat_map(|(metric, values)| values.into_iter().map(move |value| (metric, value)));
-    let start = |start: v1::QualityStart| {
-        let v1::QualityStart { dns, connect, ttfb, decode, msd } = start;
-        Start { dns, connect, ttfb, decode, msd }
-    };
-    let starts = wire.starts.into_iter().map(start).collect();
-    let key = Key { side, room, cdn, region, isp, platform };
-    Ok(Report { sid, batch, age_ms, key, totals, samples: samples.collect(), starts })
-}
-
 /// What became of reports.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QualityTaken {
@@ -184,27 +127,22 @@ pub(crate) async fn take(
     request: Request,
 ) -> Result<Json<QualityTaken>, ApiError> {
     elsewhere(&shared)?;
-    let now_ms = unix_ms();
-    let who = match token {
-        Token::Guest if !shared.quality.config().guests => {
-            let text = "quality.guests is false: an access token is needed";
-            return Err(ApiError::new(Code::TokenRequired, text));
-        }
-        Token::Guest => network(from).to_string(),
-        Token::User(user) => format!("user:{}", user.name),
+    let user = match &token {
+        Token::Guest => None,
+        Token::User(user) => Some(user.name.as_str()),
     };
-    shared.quality_limits.take(who, now_ms).map_err(|wait_ms| {
-        shared.quality.refused.fetch_add(1, Ordering::Relaxed);
-        let text = "reports come more often than quality.requests_per_s_max allows";
-        let error = ApiError::new(Code::SlowDown, text);
-        ApiError { retry_after_s: wait_ms.div_ceil(1_000), ..error }
-    })?;
-    let mut reports = read(&shared, request).await.inspect_err(|_| {
-        shared.quality.refused.fetch_add(1, Ordering::Relaxed);
-    })?;
-    shared.quality.locate(&mut reports, from);
-    let taken = shared.quality.take(&reports, now_ms);
+    let door = &shared.api.quality;
+    door.admit(user, Some(from))?;
+    let reports = read(&shared, request).await.inspect_err(|_| door.refused())?;
+    let taken = door.count(reports, Some(from));
     Ok(Json(QualityTaken { taken: taken.taken, repeated: taken.repeated }))
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> ApiError {
+        let Refused { code, text, wait_ms } = refused;
+        ApiError { retry_after_s: wait_ms.div_ceil(1_000), ..ApiError::new(code, text) }
+    }
 }
 
 /// The reports of a body, each checked.
@@ -219,40 +157,23 @@ async fn read(shared: &Arc<Shared>, request: Request) -> Result<Vec<Report>, Api
         return Err(ApiError::bad_request(text).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let bytes = body_bytes(request, shared).await?;
-    if bytes.len() > config.body_bytes_max as usize {
-        return Err(ApiError::new(
-            Code::TooLarge,
-            "the body is larger than quality.body_bytes_max",
-        ));
-    }
     checked(bytes, is_json, config)
 }
 
 fn checked(bytes: Bytes, is_json: bool, config: &QualityConfig) -> Result<Vec<Report>, ApiError> {
-    let (max, bad) = (config.reports_per_request_max as usize, ApiError::bad_request);
-    let check_many = |many: usize| {
-        let text = || format!("reports has {many} entries; allowed are up to {max}");
-        if many > max { Err(bad(text())) } else { Ok(()) }
-    };
-    let reports: Vec<Report> = if is_json {
-        // Read as a list of fields in their order, it would be taken.
-        if bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(bad("the body is a list; it must be an object".into()));
-        }
-        let body: QualityReports =
-            serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        check_many(body.reports.len())?;
-        body.reports.into_iter().map(Report::from).collect()
-    } else {
-        let body = v1::QualityReports::decode(bytes);
-        let body = body.map_err(|e| bad(format!("the body is not QualityReports: {e}")))?;
-        check_many(body.reports.len())?;
-        let read = |(at, wire)| of_wire(wire).map_err(|e| bad(format!("reports[{at}]: {e}")));
-        body.reports.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
-    };
-    for (at, report) in reports.iter().enumerate() {
-        report.check().map_err(|e| bad(format!("reports[{at}]: {e}")))?;
+    if !is_json {
+        return Ok(of_proto(bytes, config)?);
     }
+    check_size(&bytes, config)?;
+    // Read as a list of fields in their order, it would be taken.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::bad_request("the body is a list; it must be an object"));
+    }
+    let body: QualityReports =
+        serde_json::from_slice(&bytes).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    check_many(body.reports.len(), config)?;
+    let reports: Vec<Report> = body.reports.into_iter().map(Report::from).collect();
+    check_each(&reports)?;
     Ok(reports)
 }
 
@@ -599,6 +520,8 @@ async fn gather(shared: &Shared, query: &Query) -> Result<Groups, ApiError> {
 mod tests {
     use super::*;
     use crate::quality::Quality;
+    use prost::Message as _;
+    use uproar_proto::v1;
 
     const NOW: i64 = 1_800_000_000_000;
     const SESSIONS: u32 = 1_000;

@@ -47,6 +47,9 @@ impl Quality {
             let labels = vec![("result", result.to_owned())];
             samples.push(sample(name, help, Counter, labels, count as f64));
         }
+        let (name, help) =
+            ("uproar_quality_untold_total", "Answers to reports that found no room.");
+        samples.push(sample(name, help, Counter, Vec::new(), read(&self.untold) as f64));
         for (what, count) in [
             ("key", left.other),
             ("value", left.values),

@@ -2,11 +2,12 @@
 //!
 //! Owns what is measured, the windows it is counted in, percentiles and alarms. Everything but
 //! `keep` is pure: time is an argument, and nothing waits. Knows no HTTP and no SQL, and never
-//! touches the live path: a client reports over HTTP.
+//! holds up the live path: what a connection reports is handed over, and may be lost.
 
 pub(crate) mod alarm;
 pub(crate) mod cell;
 pub(crate) mod config;
+pub(crate) mod door;
 mod figures;
 pub(crate) mod ingest;
 pub(crate) mod keep;
@@ -40,6 +41,8 @@ pub(crate) struct Quality {
     stored: AtomicU64,
     removed: AtomicU64,
     failures: AtomicU64,
+    /// Answers to reports of connections that found no room.
+    untold: AtomicU64,
 }
 
 pub(crate) struct Board {
@@ -74,6 +77,7 @@ impl Quality {
             stored: AtomicU64::new(0),
             removed: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
         }
     }
 

@@ -240,7 +240,7 @@ impl Server {
             conversations: None,
             filters: None,
             blocks: None,
-            quality,
+            quality: uproar_control::Reports::open(&quality).unwrap(),
             audit_days: 180,
             danmaku: danmaku.clone(),
         };

@@ -148,6 +148,18 @@ export interface Gap {
 	to_seq: number;
 	reason: "slow" | "history" | "epoch" | "lost" | "unknown";
 }
+/** What became of reports of the quality of a stream. */
+export interface Reported {
+	id: number;
+	/** Counted; and counted before. */
+	taken: number;
+	repeated: number;
+	/** When the next one is due. */
+	next_ms: number;
+	/** Not taken: why; 0: they are. */
+	code: number;
+	text: string;
+}
 export interface ServerError {
 	code: number;
 	name: string;
@@ -586,11 +598,20 @@ export declare class Uproar extends Emitter<UproarEvents> {
 	private dueTimer?;
 	private tries;
 	private refusedTokens;
+	private reports;
+	/** Who waits for what becomes of a report. */
+	private readonly reporting;
 	private readonly ids;
 	private readonly wake;
 	constructor(options: Options);
 	/** The room of that name: joined now, and again after each reconnect, until it is left. */
 	room(name: string): Room;
+	/**
+	 * Tells the server how streams play, over the connection: reports as quality.proto has them (a
+	 * {@link Quality} makes them). What became of them; `undefined` where there is no connection, or
+	 * no answer: then it is told over HTTP.
+	 */
+	report(reports: object[]): Promise<Reported | undefined>;
 	/** Tries again now rather than when the wait is over; looks whether a connection still stands. */
 	reconnect(): void;
 	/** Ends the connection for good. */
@@ -612,6 +633,9 @@ export declare class Uproar extends Emitter<UproarEvents> {
 	private beat;
 	private heard;
 	private received;
+	private reported;
+	/** No answer comes any more. */
+	private unanswered;
 	private refused;
 	/** The server goes away, and says where to (S-23). */
 	private move;
@@ -737,7 +761,9 @@ export interface QualityOptions {
 	platform?: string;
 	/** Where the HTTP interface is; by default where the page came from. */
 	base?: string;
-	/** Who reports; absent or empty: a guest. */
+	/** Whose connection it is told over, where that one is online; over HTTP else. */
+	live?: () => Uproar | undefined;
+	/** Who reports over HTTP; absent or empty: a guest. */
 	token?: () => string | Promise<string>;
 }
 export declare class Quality {
@@ -750,6 +776,8 @@ export declare class Quality {
 	private values;
 	private starts;
 	private batch;
+	/** The server takes none over connections. */
+	private overHttp;
 	private unanswered;
 	/** As of the last report: a page that goes waits for no new one. */
 	private token;
@@ -779,6 +807,8 @@ export declare class Quality {
 	private leave;
 	/** `last`: the page may be gone before the answer. */
 	private send;
+	/** What became of them; `undefined`: they go over HTTP. */
+	private overConnection;
 	private next;
 }
 /** One line. */

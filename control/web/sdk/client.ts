@@ -5,11 +5,11 @@
  */
 
 import { Backoff } from "./backoff.js";
-import { BadFrame, fromJson, fromProto, toJson, toProto } from "./codec.js";
+import { BadFrame, fromJson, fromProto, protoOf, toJson, toProto } from "./codec.js";
 import { Conversations } from "./conversations.js";
 import { keptDevice } from "./device.js";
 import { Emitter } from "./emitter.js";
-import { RoomMessage, ServerError, Welcome } from "./frames.js";
+import { Reported, RoomMessage, ServerError, Welcome } from "./frames.js";
 import { Room } from "./room.js";
 
 /** No welcome within this long: another try. */
@@ -18,6 +18,8 @@ const WELCOME_MS = 10_000;
 const STEADY_MS = 10_000;
 /** After the network came back: no answer within this long means the connection is gone. */
 const PROBE_MS = 3_000;
+/** No answer to a report within this long: there will be none. */
+const REPORT_MS = 5_000;
 /** Names the SDK to the server. */
 const AGENT = "uproar-js/0.1";
 
@@ -107,6 +109,9 @@ export class Uproar extends Emitter<UproarEvents> {
   private dueTimer?: ReturnType<typeof setTimeout>;
   private tries = 0;
   private refusedTokens = 0;
+  private reports = 0;
+  /** Who waits for what becomes of a report. */
+  private readonly reporting = new Map<number, (reported?: Reported) => void>();
   private readonly ids: { prefix: Uint8Array; next: number };
   private readonly wake = () => this.probe();
 
@@ -140,6 +145,22 @@ export class Uproar extends Emitter<UproarEvents> {
     this.rooms.set(name, room);
     if (this.link?.welcome) this.tell({ join: room.state.join() });
     return room;
+  }
+
+  /**
+   * Tells the server how streams play, over the connection: reports as quality.proto has them (a
+   * {@link Quality} makes them). What became of them; `undefined` where there is no connection, or
+   * no answer: then it is told over HTTP.
+   */
+  report(reports: object[]): Promise<Reported | undefined> {
+    const link = this.link;
+    const id = (this.reports = (this.reports + 1) % 2 ** 31);
+    const report = { id, reports: protoOf("QualityReports", { reports }) };
+    if (!link?.welcome || !this.tell({ report })) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      this.reporting.set(id, resolve);
+      this.after(link, REPORT_MS, () => this.reported(id));
+    });
   }
 
   /** Tries again now rather than when the wait is over; looks whether a connection still stands. */
@@ -227,6 +248,7 @@ export class Uproar extends Emitter<UproarEvents> {
     for (const timer of this.rejoin.values()) clearTimeout(timer);
     this.rejoin.clear();
     for (const room of this.rooms.values()) room.state.disconnected();
+    this.unanswered();
     if (link.welcome && Date.now() - link.since_ms > STEADY_MS) this.backoff.reset();
     if (link.error && !this.mayHelp(link.error)) return this.end(link.error);
     this.wait(wait_ms ?? this.backoff.next(Math.random()), link.error);
@@ -254,6 +276,7 @@ export class Uproar extends Emitter<UproarEvents> {
     clearTimeout(this.waiting);
     clearTimeout(this.dueTimer);
     link?.timers.forEach(clearTimeout);
+    this.unanswered();
     this.enter({ is: "closed", why });
     link?.socket.close(1000);
   }
@@ -324,6 +347,9 @@ export class Uproar extends Emitter<UproarEvents> {
         this.move(link, spread_ms, to);
         return;
       }
+      case "reported":
+        this.reported((body as Reported).id, body as Reported);
+        return;
       case "announced":
         this.emit("announced", (body as { message: RoomMessage }).message);
         return;
@@ -339,6 +365,16 @@ export class Uproar extends Emitter<UproarEvents> {
     } else if (this.options.inbox) {
       this.conversations.received(kind, body);
     }
+  }
+
+  private reported(id: number, reported?: Reported): void {
+    this.reporting.get(id)?.(reported);
+    this.reporting.delete(id);
+  }
+
+  /** No answer comes any more. */
+  private unanswered(): void {
+    for (const id of [...this.reporting.keys()]) this.reported(id);
   }
 
   private refused(link: Link, error: ServerError): void {

@@ -157,6 +157,19 @@ export interface Gap {
   reason: "slow" | "history" | "epoch" | "lost" | "unknown";
 }
 
+/** What became of reports of the quality of a stream. */
+export interface Reported {
+  id: number;
+  /** Counted; and counted before. */
+  taken: number;
+  repeated: number;
+  /** When the next one is due. */
+  next_ms: number;
+  /** Not taken: why; 0: they are. */
+  code: number;
+  text: string;
+}
+
 export interface ServerError {
   code: number;
   name: string;

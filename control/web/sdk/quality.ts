@@ -2,10 +2,13 @@
  * Tells the server how a stream plays: totals since the session began, what was measured since the
  * report before, numbered. The schema is proto/uproar/v1/quality.proto.
  *
- * Owns the numbers, and when they are told. What a video element shows of itself becomes numbers
+ * Owns the numbers, when they are told, and over which of two doors: the connection that is open
+ * anyway, or HTTP. What a video element shows of itself becomes numbers
  * in {@link Playing}.
  */
 
+import type { Uproar } from "./client.js";
+import type { Reported } from "./frames.js";
 import { Playing } from "./playing.js";
 
 /** Counted since the session began; none ever goes back. */
@@ -44,7 +47,9 @@ export interface QualityOptions {
   platform?: string;
   /** Where the HTTP interface is; by default where the page came from. */
   base?: string;
-  /** Who reports; absent or empty: a guest. */
+  /** Whose connection it is told over, where that one is online; over HTTP else. */
+  live?: () => Uproar | undefined;
+  /** Who reports over HTTP; absent or empty: a guest. */
   token?: () => string | Promise<string>;
 }
 
@@ -56,6 +61,9 @@ const VALUES_MAX = 256;
 const VALUE_MAX = 10_000_000;
 /** Reports without an answer that are told again, with the next one. More: the oldest go. */
 const UNANSWERED_MAX = 6;
+/** No reports over connections here; and the first code of those that pass. */
+const NO_REPORTS = 2038;
+const FINAL_FROM = 2_000;
 /** Requests that refuse for good: the same report again would be refused again. */
 const isFinal = (status: number) => status >= 400 && status < 500 && status !== 429;
 
@@ -70,6 +78,8 @@ export class Quality {
   private values = 0;
   private starts: QualityStart[] = [];
   private batch = 0;
+  /** The server takes none over connections. */
+  private overHttp = false;
   private unanswered: object[] = [];
   /** As of the last report: a page that goes waits for no new one. */
   private token = "";
@@ -141,6 +151,15 @@ export class Quality {
     if (isNothing && this.values === 0 && this.starts.length === 0) return;
     const reports = [...this.unanswered, this.next()].slice(-UNANSWERED_MAX);
     this.unanswered = reports;
+    const taken = () => {
+      this.unanswered = this.unanswered.filter((one) => !reports.includes(one));
+    };
+    // A page that goes may take its connection along before anything is sent.
+    const reported = last || this.overHttp ? undefined : await this.overConnection(reports);
+    if (reported) {
+      if (reported.code === 0 || reported.code >= FINAL_FROM) taken();
+      return;
+    }
     const body = JSON.stringify({ reports });
     const headers: Record<string, string> = { "content-type": "application/json" };
     if (this.token !== "") headers.authorization = `Bearer ${this.token}`;
@@ -149,10 +168,20 @@ export class Quality {
       const answer = await fetch(path, { method: "POST", headers, body, keepalive: last });
       // A report that came twice changes nothing, one that did not come would be missed.
       if (!answer.ok && !isFinal(answer.status)) return;
-      this.unanswered = this.unanswered.filter((one) => !reports.includes(one));
+      taken();
     } catch {
       // The network is away; the next report brings this one along.
     }
+  }
+
+  /** What became of them; `undefined`: they go over HTTP. */
+  private async overConnection(reports: object[]): Promise<Reported | undefined> {
+    const live = this.options.live?.();
+    if (live?.state.is !== "online") return undefined;
+    const reported = await live.report(reports);
+    // A server that gives no answer while its connection stands knows no reports.
+    this.overHttp ||= reported ? reported.code === NO_REPORTS : live.state.is === "online";
+    return reported?.code === NO_REPORTS ? undefined : reported;
   }
 
   private next(): object {

@@ -1,5 +1,5 @@
 /**
- * The messages of uproar.proto and danmaku.proto as tables: what fields there are, under which
+ * The messages of uproar.proto, danmaku.proto and quality.proto as tables: what fields there are, under which
  * number, of which kind.
  *
  * Owns names and numbers, nothing else; the codecs walk them. A test holds every line against
@@ -15,7 +15,7 @@ const MESSAGES = {
   ClientFrame:
     "1 connect Connect, 2 join Join, 3 leave Leave, 4 publish Publish, 5 ping Ping, 6 send Send, " +
     "7 sync Sync, 8 pull Pull, 9 mark Mark, 10 signal Signal, 11 renew Renew, 12 watch Watch, " +
-    "13 react React, 14 vote Vote",
+    "13 react React, 14 vote Vote, 15 report Report",
   Connect: "1 token string, 2 device string, 3 join Join*, 4 agent string, 5 inbox bool",
   Join: "1 room string, 2 resume Cursor",
   Cursor: "1 epoch id, 2 seq uint",
@@ -40,6 +40,7 @@ const MESSAGES = {
   Renew: "1 token string",
   Watch: "1 users string*",
   Vote: "1 room string, 2 poll uint, 3 option uint",
+  Report: "1 id uint, 2 reports bytes",
 
   ServerFrame:
     "1 welcome Welcome, 2 joined Joined, 3 batch Batch, 4 verdicts Verdicts, 5 gap Gap, " +
@@ -49,7 +50,8 @@ const MESSAGES = {
     "17 signal Signal, 18 renewed Renewed, 19 expiring Expiring, 20 receipts Receipts, " +
     "21 presence Presence, 22 reacted Reacted, 23 relations Relations, 24 settings Settings, " +
     "25 recalled Recalled, 26 attributes Attributes, 27 pinned Pinned, 28 poll Poll, " +
-    "29 voted Voted, 30 held Held, 31 entered Entered, 32 announced Announced",
+    "29 voted Voted, 30 held Held, 31 entered Entered, 32 announced Announced, " +
+    "33 reported Reported",
   Welcome:
     "1 session string, 2 user string, 3 guest bool, 4 ping_every_s uint, 5 server_time_ms uint, " +
     "6 payload_bytes_max uint, 7 rooms_max uint, 8 generation id",
@@ -125,6 +127,7 @@ const MESSAGES = {
   Entered: "1 room string, 2 epoch id, 3 users string*, 4 more uint",
   Announced: "1 message Message",
   Held: "1 room string, 2 epoch id, 3 messages Message*",
+  Reported: "1 id uint, 2 taken uint, 3 repeated uint, 4 next_ms uint, 5 code uint, 6 text string",
   Voted: "1 room string, 2 poll uint, 3 option uint, 4 code uint, 5 retry_after_ms uint",
 
   DanmakuSegment:
@@ -133,6 +136,21 @@ const MESSAGES = {
   DanmakuLine:
     "1 offset_ms uint, 2 class Class, 3 user string, 4 text string?, 5 data bytes?, " +
     "6 weight uint, 7 seq uint, 8 combo Combo",
+
+  QualityReports: "1 reports QualityReport*",
+  QualityReport:
+    "1 sid string, 2 batch uint, 3 age_ms uint, 4 side QualitySide, 5 room string, " +
+    "6 cdn string, 7 region string, 8 isp string, 9 platform string, 10 totals QualityTotals, " +
+    "11 samples QualitySamples, 12 starts QualityStart*",
+  QualityTotals:
+    "1 stalls uint, 2 stall_ms uint, 3 played_ms uint, 4 frames uint, 5 frames_dropped uint, " +
+    "6 attempts uint, 7 exits_before_start uint, 8 start_failures uint, " +
+    "9 playback_failures uint, 10 bytes uint, 11 reconnects uint, 12 limited_ms uint",
+  QualitySamples:
+    "1 ltc uint*, 2 bl uint*, 3 br uint*, 4 mtp uint*, 5 target_br uint*, 6 rtt uint*, " +
+    "7 fps uint*, 8 capture_fps uint*, 9 height uint*, 10 stall uint*, 11 cpu uint*, " +
+    "12 mem uint*, 13 qp uint*",
+  QualityStart: "1 dns uint?, 2 connect uint?, 3 ttfb uint?, 4 decode uint?, 5 msd uint?",
 };
 
 /** Each enum: its words, from 0. */
@@ -141,6 +159,7 @@ const ENUMS = {
   Kind: "message recall edit pin unpin notice reactions",
   Outcome: "accepted merged shed refused expired",
   GapReason: "slow history epoch lost",
+  QualitySide: "unspecified play push",
 };
 
 /** What a value of an enum reads as that this version does not know. */

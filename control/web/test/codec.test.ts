@@ -53,7 +53,7 @@ test("both forms of every vector read as the same frame, and are written as they
 });
 
 test("the schema is that of the .proto files, field by field", () => {
-  const files = ["uproar", "danmaku"].map((name) => `proto/uproar/v1/${name}.proto`);
+  const files = ["uproar", "danmaku", "quality"].map((name) => `proto/uproar/v1/${name}.proto`);
   const source = files.map((file) => readFileSync(`${repository}/${file}`, "utf8")).join("\n");
   const messages = [...source.matchAll(/^message (\w+) \{\n([^]*?)^\}|^message (\w+) \{\}/gm)];
   const names = messages.map(([, name, , empty]) => name ?? empty);

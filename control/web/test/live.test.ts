@@ -1,7 +1,7 @@
 /** The SDK against a real server, over both WebSocket variants. */
 
 import assert from "node:assert/strict";
-import { Fate, Heard, State, Uproar } from "../sdk/index.js";
+import { Fate, Heard, Quality, State, Uproar } from "../sdk/index.js";
 import { client } from "./client.js";
 import { check, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
 
@@ -74,6 +74,37 @@ for (const variant of ["proto", "json"] as const) {
     assert.deepEqual([many.outcome, many.code], ["refused", 2023]);
   });
 
+  check(
+    `${variant}: how a stream plays is told over the connection, and over HTTP else`,
+    async () => {
+      const server = await Server.start();
+      const live = client({ url: server.url, variant });
+      const quality = new Quality({ room: "stage", live: () => live, base: server.http });
+      const told = async () => {
+        const { groups } = await server.ask("GET", "/v1/quality?step=10s&by=room");
+        const frames = await server.metric("uproar_report_frames_total");
+        return [groups.map(({ totals }: any) => [totals.attempts, totals.stalls]), frames];
+      };
+      await online(live);
+      quality.add("attempts");
+      quality.sample("ltc", 1_500);
+      quality.started({ msd: 700 });
+      await quality.report();
+      assert.deepEqual(await told(), [[[1, 0]], 1]);
+      quality.add("stalls", 2);
+      await quality.report();
+      assert.deepEqual(await told(), [[[1, 2]], 2]);
+      const bad = await live.report([{ sid: "short", batch: 1, side: "play" }]);
+      assert.equal(bad!.code, 2015);
+      assert.match(bad!.text, /^reports\[0\]: sid/);
+      live.close();
+      quality.add("stalls");
+      await quality.report();
+      assert.deepEqual(await told(), [[[1, 3]], 3]);
+      quality.close();
+    },
+  );
+
   check(`${variant}: likes are added up`, async () => {
     const server = await Server.start();
     const [ann, bob] = [client({ url: server.url, variant }), client({ url: server.url, variant })];
@@ -119,7 +150,9 @@ for (const variant of ["proto", "json"] as const) {
 
 for (const variant of ["proto", "json"] as const) {
   check(`${variant}: all that a user has said is recalled, forgotten lines too`, async () => {
-    const server = await Server.start("[engine.rooms]\nhistory_messages_max = 2\nsnapshot_messages_max = 2\n");
+    const server = await Server.start(
+      "[engine.rooms]\nhistory_messages_max = 2\nsnapshot_messages_max = 2\n",
+    );
     const [ann, bob, cleo] = [1, 2, 3].map(() => client({ url: server.url, variant }));
     const [room, bobs, cleos] = [ann, bob, cleo].map((live) => live.room("stage"));
     const heard = hearing(ann);

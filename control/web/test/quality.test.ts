@@ -39,6 +39,8 @@ check("a stall is reported while it lasts, and the rest when the page goes", asy
   assert.ok(totals.played_ms > 500 && totals.played_ms < 4_500, `${totals.played_ms} ms played`);
   assert.ok(totals.frames > 10, `${totals.frames} frames`);
   assert.ok(metrics.msd.count === 1 && metrics.msd.p50 < 3_000, JSON.stringify(metrics.msd));
+  const frames = await server.metric("uproar_report_frames_total");
+  assert.ok(frames > 0, "it came over the connection of the room");
   // It goes on, and what is new is told when the page goes.
   await page.waitForFunction(
     (known) => document.querySelector("video")!.currentTime > known,

@@ -94,6 +94,14 @@ export class Server {
     }
   }
 
+  /** A figure of /metrics, summed over its labels. */
+  async metric(name: string): Promise<number> {
+    const headers = { authorization: `Bearer ${API_KEY}` };
+    const text = await (await fetch(`${this.http}/metrics`, { headers })).text();
+    const own = text.split("\n").filter((line) => line.split(/[ {]/)[0] === name);
+    return own.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+  }
+
   private async end(): Promise<void> {
     await this.kill();
     rmSync(this.files, { recursive: true });

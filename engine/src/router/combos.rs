@@ -50,10 +50,7 @@ impl Gift {
 
     /// Takes in the gifts of another candidate, where the two have at most `folds_max` senders to
     /// tell.
-    ///
-    /// # Errors
-    /// The candidate, where they have more.
-    pub fn fold(&mut self, other: Candidate, folds_max: usize) -> Result<(), Candidate> {
+    pub fn fold(&mut self, other: Candidate, folds_max: usize) -> Folding {
         let folded = self.folded.len() + other.gift.as_ref().map_or(0, |gift| gift.folded.len());
         match other.gift {
             Some(gift) if folded < folds_max => {
@@ -62,9 +59,9 @@ impl Gift {
                 self.last = self.last.max(gift.last);
                 self.folded.push(Tap { origin, client_msg_id });
                 self.folded.extend(gift.folded);
-                Ok(())
+                Folding::Done
             }
-            gift => Err(Candidate { gift, ..other }),
+            gift => Folding::TooMany(Candidate { gift, ..other }),
         }
     }
 }
@@ -113,15 +110,10 @@ impl Combos {
     }
 
     /// Folds a candidate into the one of its combo that waits.
-    ///
-    /// # Errors
-    /// The candidate, where none waits (or where it is no gift with a name), or where that one can
-    /// take no more.
-    pub fn fold(&mut self, candidate: Candidate) -> Result<(), Unfolded> {
-        let Some(key) = key(&candidate) else { return Err(Unfolded::First(candidate)) };
-        match self.open.get_mut(&key) {
-            None => Err(Unfolded::First(candidate)),
-            Some(waits) => waits.fold(candidate, self.folds_max).map_err(Unfolded::TooMany),
+    pub fn fold(&mut self, candidate: Candidate) -> Folding {
+        match key(&candidate).and_then(|key| self.open.get_mut(&key)) {
+            None => Folding::First(candidate),
+            Some(waits) => waits.fold(candidate, self.folds_max),
         }
     }
 
@@ -197,10 +189,11 @@ impl Combos {
     }
 }
 
-/// A candidate that was not folded.
+/// What became of a candidate that was to be folded into another one.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Unfolded {
-    /// No other of its combo waits.
+pub enum Folding {
+    Done,
+    /// No other of its combo waits, or it is no gift with a name.
     First(Candidate),
     /// The one that waits can take no more.
     TooMany(Candidate),
@@ -252,9 +245,9 @@ mod tests {
         let mut combos = combos();
         let mut first = gift(1, "rose", 2, 0);
         combos.open(&mut first);
-        assert_eq!(combos.fold(gift(1, "rose", 3, 9)), Ok(()));
+        assert_eq!(combos.fold(gift(1, "rose", 3, 9)), Folding::Done);
         for other in [gift(1, "car", 1, 9), gift(2, "rose", 1, 9), candidate(1, Class::Gift, 9)] {
-            assert_eq!(combos.fold(other.clone()), Err(Unfolded::First(other)));
+            assert_eq!(combos.fold(other.clone()), Folding::First(other));
         }
         assert_eq!(combos.folded(), 1);
         // What is refused beside it takes nothing from it.
@@ -278,7 +271,7 @@ mod tests {
         combos.open(&mut first);
         for n in 0..5 {
             let more = combos.fold(gift(1, "car", 1, n));
-            assert_eq!(matches!(more, Err(Unfolded::TooMany(_))), n >= 3, "{n}: {more:?}");
+            assert_eq!(matches!(more, Folding::TooMany(_)), n >= 3, "{n}: {more:?}");
         }
         combos.close(&mut first);
         assert_eq!(first.offered(), 4);
@@ -318,7 +311,7 @@ mod tests {
                 let taken = gift(sender, &name.to_string(), count, at);
                 let place = gifts.len() - 1;
                 match combos.fold(taken) {
-                    Ok(()) => {
+                    Folding::Done => {
                         let host = waiting.iter_mut().find(|(host, _)| {
                             let called = &host.gift.as_ref().expect("named").name;
                             host.sender.user.parse() == Ok(sender)
@@ -326,11 +319,11 @@ mod tests {
                         });
                         host.expect("it waits").1 = place;
                     }
-                    Err(Unfolded::First(mut first)) => {
+                    Folding::First(mut first) => {
                         combos.open(&mut first);
                         waiting.push((first, place));
                     }
-                    Err(Unfolded::TooMany(_)) => prop_assert!(false, "it never has so many"),
+                    Folding::TooMany(_) => prop_assert!(false, "it never has so many"),
                 }
                 let oldest = waiting.first().map_or(at, |(first, _)| first.received.0);
                 if is_flushed || at - oldest > 2 * SECOND {

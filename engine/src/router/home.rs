@@ -7,7 +7,7 @@
 use super::admit::{Refusal, TokenBucket, Users};
 use super::bans::Bans;
 use super::books::Books;
-use super::combos::{Combos, Unfolded};
+use super::combos::{Combos, Folding};
 use super::count::Counter;
 use super::delay::Delay;
 use super::history::History;
@@ -278,9 +278,9 @@ impl Home {
             return self.refuse(candidate, refusal, out);
         }
         let mut candidate = match self.combos.fold(candidate) {
-            Ok(()) => return,
-            Err(Unfolded::TooMany(candidate)) => return self.shed(candidate, now, out),
-            Err(Unfolded::First(candidate)) => candidate,
+            Folding::Done => return,
+            Folding::TooMany(candidate) => return self.shed(candidate, now, out),
+            Folding::First(candidate) => candidate,
         };
         if self.waiting_gifts.len() as u64 >= self.waiting_gifts_max() {
             return self.shed(candidate, now, out);

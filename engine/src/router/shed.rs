@@ -6,7 +6,7 @@
 //! (Cohen and Kaplan 2007, bottom-k sketches.)
 
 use super::Candidate;
-use super::combos::Unfolded;
+use super::combos::Folding;
 use crate::hash::mix;
 use std::collections::BTreeMap;
 
@@ -34,18 +34,10 @@ impl Sample {
     }
 
     /// Folds a gift into the one with its key, where the two have at most `folds_max` senders.
-    ///
-    /// # Errors
-    /// The candidate, where there is none, or where that one can take no more.
-    pub fn fold(
-        &mut self,
-        key: u64,
-        candidate: Candidate,
-        folds_max: usize,
-    ) -> Result<(), Unfolded> {
+    pub fn fold(&mut self, key: u64, candidate: Candidate, folds_max: usize) -> Folding {
         match self.by_key.get_mut(&key).and_then(|waits| waits.gift.as_mut()) {
-            None => Err(Unfolded::First(candidate)),
-            Some(waits) => waits.fold(candidate, folds_max).map_err(Unfolded::TooMany),
+            None => Folding::First(candidate),
+            Some(waits) => waits.fold(candidate, folds_max),
         }
     }
 

@@ -2,12 +2,15 @@
 //!
 //! Owns the texts of the last seconds, as hashes of 8 bytes: 1 MiB a room at most, and nothing in
 //! a room without the setting. Two texts with one hash (1 in 10^14 with the table full) are one
-//! text to it. Never keeps a text.
+//! text to it. So are two that have the same letters and digits in the filter's one form, however
+//! they are written: width, case, accents, what stands between. One without any (`!!!`) is compared
+//! as it is. Never keeps a text.
 
 use crate::Map;
 use crate::hash::{Seeded, hash_bytes};
 use crate::seam::Tick;
 use std::collections::VecDeque;
+use uproar_filter::fold::letters;
 use uproar_proto::control::Content;
 
 /// Texts a room remembers: an hour of 10 a second. Full: the oldest is forgotten.
@@ -17,6 +20,8 @@ const TEXTS_MAX: usize = 36_000;
 #[derive(Debug)]
 pub struct Unique {
     seed: u64,
+    /// Room for one text as it is compared.
+    folded: String,
     last: Map<u64, Tick>,
     /// Hashes in the order they were heard; one that was heard again since is there twice.
     order: VecDeque<(Tick, u64)>,
@@ -26,18 +31,30 @@ impl Unique {
     /// Has heard nothing.
     #[must_use]
     pub fn new(seed: u64) -> Unique {
-        Unique { seed, last: Map::with_hasher(Seeded(seed)), order: VecDeque::new() }
+        let last = Map::with_hasher(Seeded(seed));
+        Unique { seed, folded: String::new(), last, order: VecDeque::new() }
+    }
+
+    /// The hash of a text in its one form.
+    fn hash(&mut self, text: &[u8]) -> u64 {
+        self.folded.clear();
+        if let Ok(text) = std::str::from_utf8(text) {
+            letters(text, &mut self.folded);
+        }
+        let is_told_by_letters = !self.folded.is_empty();
+        hash_bytes(self.seed, if is_told_by_letters { self.folded.as_bytes() } else { text })
     }
 
     /// Whether a text was heard within the last `unique_s` seconds (0: never asked), and for how
     /// many milliseconds it still counts as heard.
     #[must_use]
-    pub fn heard_ms(&self, content: &Content, unique_s: u32, now: Tick) -> Option<u32> {
+    pub fn heard_ms(&mut self, content: &Content, unique_s: u32, now: Tick) -> Option<u32> {
         let Content::Text(text) = content else { return None };
         if unique_s == 0 {
             return None;
         }
-        let since_us = now.since_us(*self.last.get(&hash_bytes(self.seed, text))?);
+        let hash = self.hash(text);
+        let since_us = now.since_us(*self.last.get(&hash)?);
         let left_us = (u64::from(unique_s) * 1_000_000).checked_sub(since_us)?;
         (left_us > 0).then(|| u32::try_from(left_us.div_ceil(1_000)).unwrap_or(u32::MAX))
     }
@@ -56,7 +73,7 @@ impl Unique {
             return;
         }
         let Content::Text(text) = content else { return };
-        let hash = hash_bytes(self.seed, text);
+        let hash = self.hash(text);
         self.last.insert(hash, now);
         self.order.push_back((now, hash));
         let keep_us = u64::from(unique_s) * 1_000_000;
@@ -91,6 +108,24 @@ mod tests {
         assert_eq!(unique.heard_ms(&text("666"), 0, Tick(1)), None, "the room does not mind");
         let data = Content::Data(Bytes::from_static(b"666"));
         assert_eq!(unique.heard_ms(&data, 10, Tick(1)), None, "data is not looked into");
+    }
+
+    #[test]
+    fn however_it_is_written_a_text_is_the_same() {
+        let mut unique = Unique::new(7);
+        unique.hear(&text("Buy gold 66"), 10, Tick(0));
+        for same in
+            ["buy GOLD 66", "Ｂｕｙ ｇｏｌｄ ６６", "b.u.y g-o-l-d 6 6", "bu\u{200b}y göld66!!"]
+        {
+            assert!(unique.heard_ms(&text(same), 10, Tick(1)).is_some(), "{same}");
+        }
+        for other in ["buy gold 67", "buy old 66", ""] {
+            assert!(unique.heard_ms(&text(other), 10, Tick(1)).is_none(), "{other}");
+        }
+        // Without a letter there is nothing to fold: each is what it is.
+        unique.hear(&text("!!!"), 10, Tick(0));
+        assert!(unique.heard_ms(&text("!!!"), 10, Tick(1)).is_some());
+        assert!(unique.heard_ms(&text("???"), 10, Tick(1)).is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use crate::Set;
 use crate::config::Rooms;
 use crate::hash::{Seeded, hash_bytes, mix};
-use crate::router::combos::Unfolded;
+use crate::router::combos::Folding;
 use crate::router::home::until_window_end_ms;
 use crate::router::shed::{Sample, sample_key};
 use crate::router::{Books, CLASSES, Candidate, Offer, Output, Verdict};
@@ -136,9 +136,9 @@ impl Edge {
         let name = candidate.gift.as_ref().map_or(0, |gift| hash_bytes(self.seed, &gift.name));
         let key = mix(key ^ name);
         let candidate = match self.gift_sample.fold(key, candidate, self.folds_max) {
-            Ok(()) => return None,
-            Err(Unfolded::TooMany(candidate)) => return Some(candidate),
-            Err(Unfolded::First(candidate)) => candidate,
+            Folding::Done => return None,
+            Folding::TooMany(candidate) => return Some(candidate),
+            Folding::First(candidate) => candidate,
         };
         if self.gifts < self.candidates_max && self.passed.insert(key) {
             self.gifts += 1;

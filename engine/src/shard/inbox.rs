@@ -335,6 +335,9 @@ impl Shard {
 
     /// What control shows one connection.
     pub(super) fn shown(&mut self, to: ConnectionId, frame: &Body) {
+        if let Body::Reported(_) = frame {
+            return self.reported(to, frame);
+        }
         let Some(inbox) = self.inbox_of(to) else { return };
         let conn = ConnSlot(to.conn);
         let mut bytes = Vec::new();

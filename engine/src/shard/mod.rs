@@ -25,6 +25,7 @@ pub mod origin;
 mod presence;
 mod questions;
 mod reopen;
+mod reports;
 mod rooms;
 mod sample;
 pub mod schedule;
@@ -138,6 +139,7 @@ pub struct Shard {
     homes: Homes,
     archive: archive::Archive,
     questions: Questions,
+    reports: reports::Reports,
     announcements: announce::Announcements,
     verdicts: Verdicts,
     filtering: Filtering,
@@ -211,6 +213,7 @@ impl Shard {
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
             questions: Questions::default(),
+            reports: reports::Reports::default(),
             announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
             filtering: Filtering::default(),

@@ -387,6 +387,7 @@ impl Shard {
             client_frame::Body::Publish(publish) => self.publish(conn, publish),
             client_frame::Body::Renew(renew) => self.renew(conn, renew),
             client_frame::Body::Vote(vote) => self.vote(conn, &vote),
+            client_frame::Body::Report(report) => self.hear_report(conn, report),
             body @ (client_frame::Body::Send(_)
             | client_frame::Body::Sync(_)
             | client_frame::Body::Pull(_)
@@ -407,7 +408,7 @@ impl Shard {
         let number = number.unwrap_or(NONE);
         let class = publish.class();
         let (classes, moderate) = self.permissions(conn);
-        let (key, unix_ms, user) = (self.sender_key(conn), self.now.unix_ms, self.user_of(conn));
+        let (key, user) = (self.sender_key(conn), self.user_of(conn));
         let guest = self.conns.cold(conn).session == NONE;
         let banned = self.is_banned(conn, number);
         let held_back_ms = self.held_back_ms(conn, number);
@@ -459,22 +460,35 @@ impl Shard {
             room.edge.like(count);
         } else {
             let content = content.unwrap_or(Content::Data(bytes::Bytes::new()));
-            let generation = self.conns.hot(conn).generation;
+            let gift = gift.map(|name| Gift::new(name.into(), publish.count, self.now.tick));
             let sender = Sender { key, user, exempt: moderate };
-            let candidate = Candidate {
-                class,
-                sender,
-                origin: Origin::Connection { shard: self.id, conn: conn.0, generation },
-                client_msg_id: publish.client_msg_id,
-                content,
-                received: self.now.tick,
-                received_unix_ms: unix_ms,
-                gift: gift
-                    .map(|name| Box::new(Gift::new(name.into(), publish.count, self.now.tick))),
-            };
+            let candidate = self.candidate(conn, class, sender, publish.client_msg_id, content);
+            let candidate = Candidate { gift: gift.map(Box::new), ..candidate };
             self.offer_at_edge(number, candidate);
         }
         self.offer_up(number);
+    }
+
+    /// What a connection says now.
+    fn candidate(
+        &self,
+        conn: ConnSlot,
+        class: Class,
+        sender: Sender,
+        client_msg_id: bytes::Bytes,
+        content: Content,
+    ) -> Candidate {
+        let generation = self.conns.hot(conn).generation;
+        Candidate {
+            class,
+            sender,
+            origin: Origin::Connection { shard: self.id, conn: conn.0, generation },
+            client_msg_id,
+            content,
+            received: self.now.tick,
+            received_unix_ms: self.now.unix_ms,
+            gift: None,
+        }
     }
 
     /// Why gifts with this name are not taken; `None`: they are.

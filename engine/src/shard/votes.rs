@@ -86,7 +86,8 @@ impl Shard {
         let ballot = Ballot { key, conn: conn.0, generation, option };
         if let Some(code) = refusal {
             let id = room.id.clone();
-            return self.refuse_votes(&id, vote.poll, &[ballot], code);
+            self.metrics.add(Figure::VotesRefused, 1);
+            return self.tell_vote(&id, vote.poll, (&ballot, vote.option), Some(code));
         }
         if room.votes.add(vote.poll, ballot, now.tick) {
             self.hand_votes(number);
@@ -116,6 +117,7 @@ impl Shard {
         ballots: Vec<Ballot>,
     ) {
         let Some(number) = self.homes.by_name.get(&room).copied() else {
+            self.metrics.add(Figure::VotesRefused, ballots.len() as u64);
             let all = (0..ballots.len() as u32).map(|place| (place, Code::RoomClosed)).collect();
             return self.post(shard, Message::Voted { room, poll, ballots, refused: all });
         };
@@ -124,6 +126,8 @@ impl Shard {
         let refused = home.count(poll, &ballots, now, &mut out);
         let counted = ballots.len() - refused.len();
         self.metrics.add(Figure::VotesCounted, counted as u64);
+        // Here, and not where they are told: on its way there the word may be lost.
+        self.metrics.add(Figure::VotesRefused, refused.len() as u64);
         self.carry_out(number, out);
         self.post(shard, Message::Voted { room, poll, ballots, refused });
     }
@@ -139,7 +143,7 @@ impl Shard {
         let mut refused = refused.iter().copied().peekable();
         for (place, ballot) in ballots.iter().enumerate() {
             let code = refused.next_if(|(at, _)| *at as usize == place).map(|(_, code)| code);
-            self.tell_vote(room, poll, ballot, code);
+            self.tell_vote(room, poll, (ballot, ballot.option.into()), code);
         }
     }
 
@@ -151,15 +155,20 @@ impl Shard {
         ballots: &[Ballot],
         code: Code,
     ) {
+        self.metrics.add(Figure::VotesRefused, ballots.len() as u64);
         for ballot in ballots {
-            self.tell_vote(room, poll, ballot, Some(code));
+            self.tell_vote(room, poll, (ballot, ballot.option.into()), Some(code));
         }
     }
 
-    fn tell_vote(&mut self, room: &RoomId, poll: u32, ballot: &Ballot, code: Option<Code>) {
-        if code.is_some() {
-            self.metrics.add(Figure::VotesRefused, 1);
-        }
+    /// Tells a client what became of its answer: of `option`, as it was sent.
+    fn tell_vote(
+        &mut self,
+        room: &RoomId,
+        poll: u32,
+        (ballot, option): (&Ballot, u32),
+        code: Option<Code>,
+    ) {
         let conn = ConnSlot(ballot.conn);
         if !self.conns.is_live(conn, ballot.generation) {
             return;
@@ -167,7 +176,7 @@ impl Shard {
         let voted = v1::Voted {
             room: room.to_string(),
             poll,
-            option: u32::from(ballot.option),
+            option,
             code: code.map_or(0, Code::number),
             retry_after_ms: if code.is_some_and(Code::retry) { RETRY_MS } else { 0 },
         };

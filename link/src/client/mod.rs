@@ -19,7 +19,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use uplink::{SILENT, Uplink};
 use uproar_proto::control::{
-    Ask, Control, Engine, Lines, NodeLoad, Question, Sample, SampleKind, SampleValue, Seen, Tell,
+    Ask, Control, Engine, Lines, NodeLoad, Question, Report, Sample, SampleKind, SampleValue, Seen,
+    Tell, unreported,
 };
 
 /// What waits to be told to the shards. Reached: whoever tells waits, asks among them; shards
@@ -68,6 +69,7 @@ struct Figures {
     seen_lost: AtomicU64,
     lines_lost: AtomicU64,
     unasked: AtomicU64,
+    reports_refused: AtomicU64,
     unremembered: Arc<AtomicU64>,
 }
 
@@ -144,6 +146,11 @@ impl Client {
             count("uproar_link_presence_lost_total", "notices of presence dropped", &f.seen_lost),
             count("uproar_link_lines_lost_total", "archived lines dropped", &f.lines_lost),
             count("uproar_link_unasked_total", "questions of rooms nobody was asked", &f.unasked),
+            count(
+                "uproar_link_reports_refused_total",
+                "reports of quality refused on this side",
+                &f.reports_refused,
+            ),
         ]
     }
 }
@@ -199,6 +206,21 @@ impl Control for Client {
                 self.shared.figures.unasked.fetch_add(1, Relaxed);
                 // Lost: the room's own deadline says the same, a moment later.
                 let _ = self.shared.tells.try_send(undecided);
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        let shared = &self.shared;
+        let (to, id) = (report.from, report.id);
+        let taken = shared.link().report(report);
+        match taken {
+            Ok(()) => shared.work.notify_one(),
+            Err(code) => {
+                shared.figures.reports_refused.fetch_add(1, Relaxed);
+                // A client that is told nothing reports again.
+                let _ =
+                    shared.tells.try_send(Tell::Show { to, frame: unreported(id, code).into() });
             }
         }
     }

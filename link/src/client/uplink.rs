@@ -4,7 +4,7 @@
 //! Owns the promise that each ask gets exactly one answer. Never opens a connection.
 
 use crate::v1::{self, Told};
-use crate::words::{from_ask, from_lines, from_question, from_seen, to_tell};
+use crate::words::{from_ask, from_lines, from_question, from_report, from_seen, to_tell};
 use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    Ask, Asked, ConnectionId, Judgement, Lines, Question, Seen, Tell, refusal,
+    Ask, Asked, ConnectionId, Judgement, Lines, Question, Report, Seen, Tell, refusal,
 };
 use uproar_proto::error::Code;
 use uproar_proto::lanes::{Lanes, Stop};
@@ -34,6 +34,9 @@ const SEEN_USERS_MAX: usize = 65_536;
 const LINES_BYTES_MAX: usize = 16 << 20;
 /// Bytes of rooms' questions that wait to be sent. Reached: nobody is asked.
 const QUESTIONS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of reports of quality that wait to be sent. Reached, or while control cannot be reached:
+/// refused; the next report has the totals.
+const REPORTS_BYTES_MAX: usize = 8 << 20;
 /// Tries in a row that fail before the breaker opens: of the stream, or of one batch.
 const TRIES_MAX: u32 = 3;
 /// The stream is silent for this long: the breaker opens.
@@ -58,6 +61,8 @@ pub(super) struct Uplink {
     lines_bytes: usize,
     questions: VecDeque<v1::Question>,
     questions_bytes: usize,
+    reports: VecDeque<v1::Report>,
+    reports_bytes: usize,
     /// In the order they were asked.
     owed: BTreeMap<u64, Owed>,
     places: HashMap<(ConnectionId, u32), u64>,
@@ -232,6 +237,35 @@ impl Uplink {
         (next, bytes)
     }
 
+    /// Takes a report in; the code that it is refused with.
+    pub(super) fn report(&mut self, report: Report) -> Result<(), Code> {
+        if !self.is_up() {
+            return Err(Code::StoreDown);
+        }
+        let report = from_report(report);
+        let bytes = report.encoded_len();
+        if self.reports_bytes + bytes > REPORTS_BYTES_MAX {
+            return Err(Code::QueueFull);
+        }
+        self.reports_bytes += bytes;
+        self.reports.push_back(report);
+        Ok(())
+    }
+
+    /// Reports for a batch that holds so many bytes already.
+    fn next_reports(&mut self, mut bytes: usize) -> Vec<v1::Report> {
+        let mut next = Vec::new();
+        while bytes < BATCH_BYTES_MAX
+            && let Some(report) = self.reports.pop_front()
+        {
+            let of = report.encoded_len();
+            bytes += of;
+            self.reports_bytes -= of;
+            next.push(report);
+        }
+        next
+    }
+
     /// Lines for a batch that holds so many bytes already.
     fn next_lines(&mut self, mut bytes: usize) -> Vec<v1::Lines> {
         let mut next = Vec::new();
@@ -254,6 +288,7 @@ impl Uplink {
             || !self.seen.is_empty()
             || !self.lines.is_empty()
             || !self.questions.is_empty()
+            || !self.reports.is_empty()
             || session.heard >= session.said + HEARD_EVERY
             || now - session.last_batch >= BEAT;
         // Control keeps so many that arrive before an earlier one, and no more.
@@ -272,11 +307,13 @@ impl Uplink {
         let seen = std::mem::take(&mut self.seen);
         let (questions, bytes) = self.next_questions(bytes);
         let lines = self.next_lines(bytes);
+        let bytes = bytes + lines.iter().map(v1::Lines::encoded_len).sum::<usize>();
+        let reports = self.next_reports(bytes);
         let session = self.session.as_mut()?;
         let (name, number, heard) = (session.name, session.next_number, session.heard);
         let load = Some(load);
         let mut batch =
-            v1::Asks { session: name, number, heard, load, asks, seen, lines, questions };
+            v1::Asks { session: name, number, heard, load, asks, seen, lines, questions, reports };
         let body = batch.encode_to_vec().into();
         let lines = std::mem::take(&mut batch.lines);
         session.in_flight.insert(number, Batch { body, tries: 0, lines });
@@ -403,6 +440,8 @@ impl Uplink {
     fn refuse_all(&mut self, now: Instant) -> Vec<Tell> {
         self.waiting.clear();
         self.seen.clear();
+        self.reports.clear();
+        self.reports_bytes = 0;
         self.places.clear();
         // Their rooms wait no longer than they have said.
         self.questions.clear();

@@ -6,7 +6,7 @@
 use super::batches::{Arrived, Batches};
 use super::buffer::Buffer;
 use crate::v1::{Asks, Hello, Linked, Load};
-use crate::words::{from_tell, to_ask, to_lines, to_question, to_seen};
+use crate::words::{from_tell, to_ask, to_lines, to_question, to_report, to_seen};
 use crate::{BUILD, VERSION, random_name};
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uproar_proto::control::{
-    Ask, Command, Control, Engine, Lines, NodeInfo, NodeLoad, Question, Reply, RoomInfo, Sample,
-    SampleKind, SampleValue, Seen, Tell, Which,
+    Ask, Command, Control, Engine, Lines, NodeInfo, NodeLoad, Question, Reply, Report, RoomInfo,
+    Sample, SampleKind, SampleValue, Seen, Tell, Which,
 };
 use uproar_proto::error::Code;
 
@@ -108,6 +108,7 @@ struct Said {
     seen: Vec<Seen>,
     lines: Vec<Lines>,
     questions: Vec<Question>,
+    reports: Vec<Report>,
 }
 
 /// Why an engine's request came to nothing.
@@ -219,7 +220,7 @@ impl Nodes {
         control: &dyn Control,
         now: Instant,
     ) -> Result<(), Refused> {
-        let Asks { session, number, heard, load, asks, seen, lines, questions } = asks;
+        let Asks { session, number, heard, load, asks, seen, lines, questions, reports } = asks;
         let (node, batches) = {
             let mut state = self.state();
             let (node_number, node) = state.of(session).ok_or(Refused::Gone)?;
@@ -235,9 +236,11 @@ impl Nodes {
         let lines = lines.into_iter().map(to_lines).collect::<Result<Vec<_>, _>>().map_err(bad)?;
         let questions = questions.into_iter().map(|question| to_question(node, question));
         let questions = questions.collect::<Result<Vec<_>, _>>().map_err(bad)?;
+        let reports = reports.into_iter().map(|report| to_report(node, report));
+        let reports = reports.collect::<Result<Vec<_>, _>>().map_err(bad)?;
         // Held while control takes it in, so that batches do not overtake each other here.
         let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-        match batches.arrive(number, Said { asks, seen, lines, questions }) {
+        match batches.arrive(number, Said { asks, seen, lines, questions, reports }) {
             Arrived::Now(due) => {
                 self.figures.batches.fetch_add(1, Relaxed);
                 for said in due {
@@ -246,6 +249,7 @@ impl Nodes {
                     said.seen.into_iter().for_each(|seen| control.seen(seen));
                     said.lines.into_iter().for_each(|lines| control.lines(lines));
                     said.questions.into_iter().for_each(|question| control.question(question));
+                    said.reports.into_iter().for_each(|report| control.report(report));
                 }
             }
             Arrived::Before => drop(self.figures.repeats.fetch_add(1, Relaxed)),

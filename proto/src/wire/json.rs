@@ -118,6 +118,7 @@ frame_reader!(
         watch: Watch(v1::Watch),
         react: React(v1::React),
         vote: Vote(v1::Vote),
+        report: Report(v1::Report),
     }
 );
 
@@ -157,6 +158,7 @@ frame_reader!(
         held: Held(v1::Held),
         entered: Entered(v1::Entered),
         announced: Announced(v1::Announced),
+        reported: Reported(v1::Reported),
     }
 );
 

@@ -312,6 +312,7 @@ pub(crate) fn client_body() -> impl Strategy<Value = client_frame::Body> {
                 Body::Publish(v1::Publish { room, class, client_msg_id, count, gift, content })
             }
         ),
+        (any::<u32>(), data()).prop_map(|(id, reports)| Body::Report(v1::Report { id, reports })),
         Just(Body::Ping(v1::Ping {})),
     ]
 }
@@ -385,6 +386,9 @@ fn live_body() -> impl Strategy<Value = server_frame::Body> {
         ),
         message().prop_map(|message| {
             Body::Announced(v1::Announced { message: Some(Box::new(message)) })
+        }),
+        (any::<[u32; 5]>(), text()).prop_map(|([id, taken, repeated, next_ms, code], text)| {
+            Body::Reported(v1::Reported { id, taken, repeated, next_ms, code, text })
         }),
         (text(), any::<[u32; 4]>()).prop_map(|(room, [poll, option, code, retry_after_ms])| {
             Body::Voted(v1::Voted { room, poll, option, code, retry_after_ms })

@@ -61,6 +61,7 @@ const account = new Account();
 const handed = new URLSearchParams(location.hash.slice(1)).get("token");
 const token = async () => handed ?? account.token();
 
+let live: Uproar;
 /** What plays tells the server how it does. */
 const quality = settings.video_url === "" ? undefined : new Quality(whereItPlays());
 const playing = quality?.watch($("video"), { errors: false });
@@ -70,7 +71,7 @@ function whereItPlays(): QualityOptions {
   const of = recorded();
   const room = of === undefined ? roomName : "room" in of ? of.room : undefined;
   const { host } = new URL(settings.video_url, location.href);
-  return { room, cdn: host.slice(0, 64), token };
+  return { room, cdn: host.slice(0, 64), token, live: () => live };
 }
 
 const options: Options = {
@@ -79,7 +80,6 @@ const options: Options = {
   variant: query.get("wire") === "json" ? "json" : "proto",
 };
 
-let live: Uproar;
 let room: Room;
 
 function connect(): void {

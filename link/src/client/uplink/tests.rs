@@ -412,3 +412,23 @@ fn questions_of_rooms_are_asked_once_or_answered_here() {
     link.question(question(1)).unwrap();
     assert_eq!(numbers(batch(&mut link, later).unwrap()), [1]);
 }
+
+#[test]
+fn reports_are_bounded_and_not_sent_again() {
+    let (mut link, now) = up();
+    let report = |bytes: usize| {
+        let reports = Bytes::from(vec![0; bytes]);
+        Report { from: ANN, user: None, address: None, id: 1, reports }
+    };
+    assert_eq!(link.report(report(10)), Ok(()));
+    assert_eq!(batch(&mut link, now).unwrap().reports.len(), 1);
+    let taken = (0..10).filter(|_| link.report(report(REPORTS_BYTES_MAX / 4)).is_ok()).count();
+    assert_eq!((taken, link.report(report(REPORTS_BYTES_MAX / 4))), (3, Err(Code::QueueFull)));
+    // What is on its way and what waits is lost with the link: the next ones have the totals.
+    (0..3).for_each(|_| drop(link.broken(now)));
+    assert_eq!(link.report(report(1)), Err(Code::StoreDown));
+    assert_eq!((link.reports.len(), link.reports_bytes), (0, 0));
+    link.begin(78, now);
+    link.stands(now);
+    assert!(batch(&mut link, now).is_none());
+}
