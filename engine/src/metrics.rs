@@ -81,7 +81,7 @@ figures! {
     JudgeUnasked, Counter, "uproar_publish_before_unasked_total", "questions there was no way for";
     ReportsIn, Counter, "uproar_report_frames_total", "frames with reports of quality received";
     ReportsLost, Counter, "uproar_report_frames_lost_total", "of them, refused: the way was full";
-    CombosForgotten, Counter, "uproar_combos_forgotten_total", "combos of gifts cut: too many at once";
+    CombosForgotten, Counter, "uproar_combos_forgotten_total", "combos cut: too many at once";
     RepliesDropped, Counter, "uproar_replies_dropped_total", "replies to closing connections";
 }
 

@@ -503,8 +503,8 @@ pub struct Report {
     pub from: ConnectionId,
     /// The user that its token names; `None`: a guest.
     pub user: Option<Arc<str>>,
-    /// Where it comes from, beyond proxies that are trusted: an IPv4 address, or the first one of an
-    /// IPv6 /64. `None`: not known.
+    /// Where it comes from, beyond proxies that are trusted: an IPv4 address, or the first one of
+    /// an IPv6 /64. `None`: not known.
     pub address: Option<IpAddr>,
     /// Of the client; comes back in the answer.
     pub id: u32,

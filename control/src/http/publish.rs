@@ -53,8 +53,8 @@ pub(crate) struct PublishOne {
     data: Option<String>,
     /// 1 to 16 bytes; the room sees it. Absent: one is made.
     client_msg_id: Option<String>,
-    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are counted
-    /// as combos, and need neither `text` nor `data`.
+    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are
+    /// counted as combos, and need neither `text` nor `data`.
     gift: Option<String>,
     /// How many of `gift`, up to 1,000,000; 0 counts as 1.
     #[serde(default)]
@@ -85,8 +85,8 @@ pub(crate) struct BulkMessage {
     data: Option<String>,
     /// 1 to 16 bytes; the room sees it. Absent: one is made.
     client_msg_id: Option<String>,
-    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are counted
-    /// as combos, and need neither `text` nor `data`.
+    /// Class `gift` only: the gift's name, 1 to 32 bytes. Gifts of one user and one name are
+    /// counted as combos, and need neither `text` nor `data`.
     gift: Option<String>,
     /// How many of `gift`, up to 1,000,000; 0 counts as 1.
     #[serde(default)]

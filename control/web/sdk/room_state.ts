@@ -21,7 +21,7 @@ export const WAITING_MAX = 100;
 export const STALE_MS = 10_000;
 /** Own messages that are known again when they appear. */
 const OWN_MAX = 200;
-/** Messages whose user is known, for a recall of all that one has said: what a screen may still show. */
+/** Messages whose user is known, for a recall of all that one has said: what a screen may show. */
 const AUTHORS_MAX = 2_000;
 
 /** Something said in the room by this client. */

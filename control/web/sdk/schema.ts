@@ -1,6 +1,6 @@
 /**
- * The messages of uproar.proto, danmaku.proto and quality.proto as tables: what fields there are, under which
- * number, of which kind.
+ * The messages of uproar.proto, danmaku.proto and quality.proto as tables: what fields there are,
+ * under which number, of which kind.
  *
  * Owns names and numbers, nothing else; the codecs walk them. A test holds every line against
  * proto/uproar/v1.

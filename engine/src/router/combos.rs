@@ -1,10 +1,10 @@
 //! Combos: gifts of one user and one name, one soon after the other, as one line that counts up.
 //!
-//! Owns two things. What waits: a gift whose combo already waits for its place is folded into it, so
-//! however fast somebody taps, a flush has one message of a combo. And the totals: how many gifts a
-//! combo has, from its first message to its last; the table is bounded, and of the combos in it the
-//! one that was idle longest is forgotten. Knows no room and no clock; what becomes of a gift others
-//! say.
+//! Owns two things. What waits: a gift whose combo already waits for its place is folded into it,
+//! so however fast somebody taps, a flush has one message of a combo. And the totals: how many
+//! gifts a combo has, from its first message to its last; the table is bounded, and of the combos
+//! in it the one that was idle longest is forgotten. Knows no room and no clock; what becomes of a
+//! gift others say.
 //!
 //! The invariant: what a message counts, and so each total, is the sum of the gifts whose senders
 //! were told `ACCEPTED` or `MERGED` for it, and of no others. So nobody is told anything of a gift

@@ -87,8 +87,8 @@ impl Candidate {
         1 + self.gift.as_ref().map_or(0, |gift| gift.folded.len() as u64)
     }
 
-    /// Puts out what became of it, and of each that was folded into it: it shares its fate, but that
-    /// it is merged where this one is accepted.
+    /// Puts out what became of it, and of each that was folded into it: it shares its fate, but
+    /// that it is merged where this one is accepted.
     pub fn decide(
         &self,
         outcome: (v1::Outcome, Seq),

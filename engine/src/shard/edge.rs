@@ -1,9 +1,9 @@
 //! The crowd is reduced where it arrives: one room's traffic on one shard, before it crosses to
 //! the home.
 //!
-//! Folds likes into counters and the gifts of a combo into one, and above the cap sends at most N candidates a window: a uniform
-//! sample with one candidate per sender, which merges exactly with other shards' samples. Never
-//! sends the raw flood; never decides what the home must decide.
+//! Folds likes into counters and the gifts of a combo into one, and above the cap sends at most N
+//! candidates a window: a uniform sample with one candidate per sender, which merges exactly with
+//! other shards' samples. Never sends the raw flood; never decides what the home must decide.
 
 use crate::Set;
 use crate::config::Rooms;
@@ -35,8 +35,8 @@ pub struct Edge {
     /// The last window was beyond the cap.
     overloaded: bool,
     sample: Sample,
-    /// Gifts that wait for the window's end: those beyond the cap, and those of a combo of which one
-    /// has passed in this window.
+    /// Gifts that wait for the window's end: those beyond the cap, and those of a combo of which
+    /// one has passed in this window.
     gift_sample: Sample,
     /// Combos of which a gift has passed in this window.
     passed: Set<u64>,

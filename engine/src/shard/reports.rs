@@ -1,7 +1,7 @@
 //! Reports of the quality of streams, from connections to whoever counts them.
 //!
-//! Owns the hand-over of a turn. A report is not understood here, and nothing waits: what finds no room is refused and counted, and
-//! the next report of its session has its totals.
+//! Owns the hand-over of a turn. A report is not understood here, and nothing waits: what finds no
+//! room is refused and counted, and the next report of its session has its totals.
 
 use super::Shard;
 use super::slab::NONE;

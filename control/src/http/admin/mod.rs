@@ -1,8 +1,8 @@
 //! What operators do over HTTP, with the API key: look at users, groups and messages, ban, revoke,
 //! recall, export and erase.
 //!
-//! Owns the routes, and that every one that changes or shows what is not public is in the audit log:
-//! by whom, from which address, and about whom.
+//! Owns the routes, and that every one that changes or shows what is not public is in the audit
+//! log: by whom, from which address, and about whom.
 
 pub(super) mod blocks;
 pub(super) mod export;
