@@ -70,6 +70,8 @@ const PLAIN: &[&str] = &[
 
 /// Left out of JSON when they have their default value.
 const OMITTED: &[&str] = &[
+    "Recalled.user",
+    "Recalled.up_to_seq",
     "Connect.token",
     "Connect.device",
     "Connect.join",

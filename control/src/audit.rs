@@ -69,16 +69,19 @@ impl Audit {
             entry.id = random_id();
             let end = entry.detail.floor_char_boundary(DETAIL_BYTES_MAX);
             entry.detail.truncate(end);
-            let Entry { who, origin, what, room, whom, detail, reason, .. } = &entry;
-            tracing::info!(who, from = origin, what, room, whom, detail, reason, "audit");
+            // Without the one it was done to: this log outlives a name that is erased in the store.
+            let Entry { who, origin, what, room, detail, reason, .. } = &entry;
+            tracing::info!(who, from = origin, what, room, detail, reason, "audit");
         }
         let Some(store) = &self.store else {
             self.lost.fetch_add(many, Relaxed);
-            return;
+            return told_in_the_log_alone(&entries);
         };
         let at_ms = store.now_ms();
         entries.iter_mut().for_each(|entry| entry.at_ms = at_ms);
-        match timeout(WRITE_MAX, rows::write(store, entries.into(), self.keep_ms)).await {
+        let entries: Arc<[Entry]> = entries.into();
+        let write = rows::write(store, Arc::clone(&entries), self.keep_ms);
+        match timeout(WRITE_MAX, write).await {
             Ok(Ok(removed)) => {
                 self.written.fetch_add(many, Relaxed);
                 self.removed.fetch_add(removed, Relaxed);
@@ -87,6 +90,7 @@ impl Audit {
                 self.lost.fetch_add(many, Relaxed);
                 let error = failed.map_or_else(|_| None, Result::err);
                 tracing::error!(?error, many, "entries of the audit log are in this log alone");
+                told_in_the_log_alone(&entries);
             }
         }
     }
@@ -112,5 +116,12 @@ impl Audit {
             count("uproar_audit_removed_total", "entries removed for their age", &self.removed),
             count("uproar_audit_lost_total", "entries in the process's log alone", &self.lost),
         ]
+    }
+}
+
+/// To whom it was done, where no store has it.
+fn told_in_the_log_alone(entries: &[Entry]) {
+    for Entry { what, room, whom, .. } in entries {
+        tracing::warn!(what, room, whom, "audit, in this log alone");
     }
 }

@@ -6,7 +6,7 @@
 //! never waits for an engine.
 
 use crate::fault::Fault;
-use crate::store::{Dialect, Store, StoreError, blocks as rows};
+use crate::store::{Store, StoreError, blocks as rows};
 use crate::tell::keep_telling;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,7 +121,9 @@ impl Blocks {
     /// Tells `engine` of them, now and whenever they change; on the caller's tokio runtime.
     pub fn serve(self: &Arc<Blocks>, engine: Arc<dyn Engine>) {
         keep_telling(self.told.subscribe(), engine, Tell::Blocks);
-        if self.store.as_ref().is_some_and(|store| store.dialect() == Dialect::Mysql) {
+        // Others may change them, where several share the store; and of a change of its own whose
+        // request was cut off, what was written stays written.
+        if self.store.is_some() {
             let blocks = Arc::downgrade(self);
             tokio::spawn(async move {
                 loop {

@@ -80,6 +80,11 @@ pub fn value_of(kind: BlockKind, value: &str) -> Result<String, String> {
     }
     // One address stands for the network that its owner can choose from.
     let network = if value.contains('/') { network } else { network.widened(V6_BITS_MAX) };
+    if network.holds_v4() {
+        return Err(format!(
+            "{network} holds every IPv4 address (as ::ffff:a.b.c.d); name those as a.b.c.d/BITS"
+        ));
+    }
     match network.bits() {
         V6_BITS_MIN..=V6_BITS_MAX => Ok(network.to_string()),
         bits => Err(format!(
@@ -166,6 +171,10 @@ mod tests {
         assert_eq!(address("203.0.113.9").unwrap(), "203.0.113.9/32");
         assert_eq!(address("203.0.113.9/24").unwrap(), "203.0.113.0/24");
         assert_eq!(address("2001:db8::1").unwrap(), "2001:db8::/64");
+        for all_of_v4 in ["::1", "::", "::/64", "::/16", "::203.0.113.9"] {
+            let refused = address(all_of_v4).unwrap_err();
+            assert!(refused.contains("every IPv4"), "{all_of_v4}: {refused}");
+        }
         assert_eq!(address("::ffff:203.0.113.9").unwrap(), "203.0.113.9/32");
         for (value, told) in [
             ("here", "is no address or network"),

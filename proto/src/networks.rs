@@ -59,6 +59,13 @@ impl Network {
         Network::around(IpAddr::V6(Ipv6Addr::from(self.first)), bits)
     }
 
+    /// Whether it is one of IPv6 in which all of IPv4 lies, as `::ffff:a.b.c.d`.
+    #[must_use]
+    pub fn holds_v4(self) -> bool {
+        let first = number_of(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        !self.is_v4() && self.first <= first && first <= self.last()
+    }
+
     fn last(self) -> u128 {
         self.first | u128::MAX.checked_shr(self.bits).unwrap_or(0)
     }

@@ -38,7 +38,7 @@ use place::{OF_VIDEO, Place};
 use shelf::{Disk, Shelf};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tiers::Tiers;
@@ -57,6 +57,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 const AGAIN_MAX: usize = 1_000;
 /// How often it is looked for segments that are due.
 const CLOSE_EVERY: Duration = Duration::from_millis(500);
+/// Recalls of users that wait for their thread. More are tried later, with those that failed.
+const SEARCHES_MAX: usize = 256;
 /// How often it is looked for what is too old.
 const CLEAN_EVERY: Duration = Duration::from_secs(3_600);
 /// The same while there is too much.
@@ -78,6 +80,9 @@ struct Shared {
     queue_bytes: AtomicU64,
     /// Recalls that the shelf could not take; a restart forgets them.
     again: Mutex<Vec<(Source, u64, Recalled)>>,
+    /// Recalls that may look into every segment: a thread of their own does, so that lines go on
+    /// being taken in.
+    searching: SyncSender<(Source, u64, Recalled)>,
 }
 
 impl Danmaku {
@@ -95,8 +100,9 @@ impl Danmaku {
         };
         let desk = Desk::new(config.clone(), Arc::clone(&shelf), Arc::clone(&figures));
         let (desk, queue_bytes) = (Mutex::new(desk), AtomicU64::new(0));
-        let again = Mutex::default();
-        let shared = Arc::new(Shared { config, shelf, desk, figures, queue_bytes, again });
+        let (again, (searching, searches)) = (Mutex::default(), sync_channel(SEARCHES_MAX));
+        let shared = Shared { config, shelf, desk, figures, queue_bytes, again, searching };
+        let shared = Arc::new(shared);
         if let Err(error) = shared.desk().recover(now_ms()) {
             tracing::error!(%error, "danmaku: what was left open could not be read");
         }
@@ -112,6 +118,22 @@ impl Danmaku {
             }
         };
         std::thread::Builder::new().name("danmaku-close".into()).spawn(close)?;
+        let shared_weakly = Arc::downgrade(&shared);
+        // It ends with the sender, which is in what it holds weakly.
+        let search = move || {
+            while let Ok(first) = searches.recv()
+                && let Some(shared) = shared_weakly.upgrade()
+            {
+                let mut all = vec![first];
+                for next in searches.try_iter() {
+                    if !all.contains(&next) {
+                        all.push(next);
+                    }
+                }
+                caught_now("danmaku", || shared.recall_all(all));
+            }
+        };
+        std::thread::Builder::new().name("danmaku-recall".into()).spawn(search)?;
         let limits = Limits::new(shared.config.video_burst, VIDEO_EVERY_MS);
         Ok(Arc::new(Danmaku { shared, queue, limits }))
     }
@@ -221,13 +243,7 @@ impl Shared {
 
     /// See [`Danmaku::recall`].
     fn recall(&self, source: &Source, epoch: Option<u64>, which: &Recalled) -> io::Result<u32> {
-        // What is in memory needs no shelf, which may be away.
-        let mut recalled = 0;
-        let open = self.desk().open_places(source, epoch);
-        for place in open {
-            recalled += self.desk().recall(&place, which, now_ms())?;
-        }
-        self.figures.recalled.fetch_add(recalled.into(), Relaxed);
+        let mut recalled = self.recall_open(source, epoch, which)?;
         let all = reads::recordings(&*self.shelf, || self.desk(), source, None, usize::MAX)?;
         let of_life =
             |view: &RecordingView| epoch.is_none_or(|epoch| view.recording.epoch == epoch);
@@ -247,18 +263,50 @@ impl Shared {
         Ok(recalled)
     }
 
+    /// The same in what is in memory, which needs no shelf: that may be away.
+    fn recall_open(
+        &self,
+        source: &Source,
+        epoch: Option<u64>,
+        which: &Recalled,
+    ) -> io::Result<u32> {
+        let mut recalled = 0;
+        let open = self.desk().open_places(source, epoch);
+        for place in open {
+            recalled += self.desk().recall(&place, which, now_ms())?;
+        }
+        self.figures.recalled.fetch_add(recalled.into(), Relaxed);
+        Ok(recalled)
+    }
+
     /// Takes in what a room has admitted, and what it has recalled.
     fn take(&self, mut lines: Lines) {
         let seqs = std::mem::take(&mut lines.recalled);
         let users = std::mem::take(&mut lines.recalled_of);
         let (source, epoch) = (Source::room(&lines.room), lines.epoch.0);
         self.desk().take(lines, now_ms());
-        let seqs = (!seqs.is_empty()).then_some(Recalled::Lines(seqs));
-        let users = users.into_iter().map(|of| Recalled::Of(of.user, of.up_to_seq));
-        for which in seqs.into_iter().chain(users) {
+        if !seqs.is_empty() {
+            self.recall_all(vec![(source.clone(), epoch, Recalled::Lines(seqs))]);
+        }
+        for of in users {
+            let which = Recalled::Of(of.user, of.up_to_seq);
+            if let Err(error) = self.recall_open(&source, Some(epoch), &which) {
+                tracing::error!(%error, "danmaku: open lines could not be recalled; tried again");
+            }
+            if let Err(TrySendError::Full(late) | TrySendError::Disconnected(late)) =
+                self.searching.try_send((source.clone(), epoch, which))
+            {
+                self.recall_again(vec![late]);
+            }
+        }
+    }
+
+    /// Recalls all of these; what fails is tried again later.
+    fn recall_all(&self, recalls: Vec<(Source, u64, Recalled)>) {
+        for (source, epoch, which) in recalls {
             if let Err(error) = self.recall(&source, Some(epoch), &which) {
                 tracing::error!(%error, "danmaku: lines could not be recalled; tried again");
-                self.recall_again(vec![(source.clone(), epoch, which)]);
+                self.recall_again(vec![(source, epoch, which)]);
             }
         }
     }

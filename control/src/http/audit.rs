@@ -35,7 +35,10 @@ pub(crate) struct AuditEntry {
     from: String,
     /// `kick`, `ban`, `unban`, `mute`, `unmute`, `role.set`, `role.remove`, `room.create`,
     /// `room.update`, `room.close`, `filter.replace`, `filter.change`, `block`, `unblock`,
-    /// `recall`, `attributes`, `pin`, `unpin`, `poll.open`, `poll.end` or `broadcast`.
+    /// `recall`, `attributes`, `pin`, `unpin`, `poll.open`, `poll.end`, `broadcast`,
+    /// `danmaku.recall`, `node.drain`, `user.ban`, `user.unban`, `user.revoke`, `user.take_over`,
+    /// `user.export`, `user.erase`, `group.end`, `group.remove`, `group.transfer`,
+    /// `messages.search` or `messages.recall`.
     #[schema(example = "mute")]
     what: String,
     /// Empty: of no room.

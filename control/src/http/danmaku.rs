@@ -6,6 +6,7 @@ use super::actor::Actor;
 use super::caller::User;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Params, Room, room_id};
+use super::publish::check_user;
 use super::segments::{Asked, answered};
 use super::{Context, Shared};
 use crate::audit::Entry;
@@ -454,7 +455,10 @@ impl RecallLines {
                 None => Err(ApiError::bad_request("epoch is not hexadecimal")),
             },
             (Some(seq), None, None) if !has_epochs => Ok((None, Recalled::Line(seq))),
-            (None, None, Some(user)) => Ok((None, Recalled::Of(user, u64::MAX))),
+            (None, None, Some(user)) => {
+                check_user(&user)?;
+                Ok((None, Recalled::Of(user, u64::MAX)))
+            }
             _ if has_epochs => {
                 Err(ApiError::bad_request("what is meant is epoch and seq, or user alone"))
             }

@@ -139,7 +139,8 @@ pub(crate) async fn change_attributes(
     let moderator = actor.of_room(&shared, &room).await?;
     let ChangeAttributes { set, remove, if_version } = body;
     moderator.check_attributes(set.keys().chain(&remove))?;
-    moderator.check_texts(&shared, set.values().map(String::as_str)).await?;
+    let texts = set.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
+    moderator.check_texts(&shared, texts).await?;
     let detail = serde_json::json!({"set": set, "remove": remove}).to_string();
     let change = AttributeChange { set, remove, if_version };
     // A change of settings reads them, and writes what it has read.

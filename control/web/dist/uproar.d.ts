@@ -778,6 +778,8 @@ export declare class Quality {
 	private batch;
 	/** The server takes none over connections. */
 	private overHttp;
+	/** It has answered one. */
+	private answered;
 	private unanswered;
 	/** As of the last report: a page that goes waits for no new one. */
 	private token;

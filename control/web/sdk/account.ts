@@ -5,6 +5,8 @@
  * one). Keeps it where it is told to; by default nowhere, so a reload asks for the password again.
  */
 
+import { keptDevice } from "./device.js";
+
 interface Tokens {
   user: string;
   session: string;
@@ -56,7 +58,7 @@ export class Account {
     await this.post("/v1/accounts", { user, password });
   }
 
-  async logIn(user: string, password: string, device = ""): Promise<void> {
+  async logIn(user: string, password: string, device = keptDevice()): Promise<void> {
     this.keep((await this.post("/v1/sessions", { user, password, device })) as Tokens);
   }
 

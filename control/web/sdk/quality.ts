@@ -80,6 +80,8 @@ export class Quality {
   private batch = 0;
   /** The server takes none over connections. */
   private overHttp = false;
+  /** It has answered one. */
+  private answered = false;
   private unanswered: object[] = [];
   /** As of the last report: a page that goes waits for no new one. */
   private token = "";
@@ -179,8 +181,11 @@ export class Quality {
     const live = this.options.live?.();
     if (live?.state.is !== "online") return undefined;
     const reported = await live.report(reports);
-    // A server that gives no answer while its connection stands knows no reports.
-    this.overHttp ||= reported ? reported.code === NO_REPORTS : live.state.is === "online";
+    // A server that never gave an answer while its connection stood knows no reports. One that did
+    // has lost this one, perhaps on its way to another process.
+    const unknown = !this.answered && live.state.is === "online";
+    this.overHttp ||= reported ? reported.code === NO_REPORTS : unknown;
+    this.answered ||= reported !== undefined;
     return reported?.code === NO_REPORTS ? undefined : reported;
   }
 

@@ -158,6 +158,13 @@ impl Users {
         Ok(())
     }
 
+    /// What a user said last is as if it had not been: it may say it again at once.
+    pub fn forgive(&mut self, user: u64) {
+        if let Some(user) = self.speaking.get_mut(&user) {
+            user.last = Tick(0);
+        }
+    }
+
     /// Makes room: everybody whose limits no longer say anything goes, at least the longest idle.
     fn forget(&mut self, slow_us: u64, now: Tick) {
         let keep_us = slow_us.max(2 * MICRO);

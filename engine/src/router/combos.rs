@@ -32,7 +32,8 @@ pub struct Gift {
     pub name: Bytes,
     /// How many, all in all.
     pub count: u64,
-    /// When the last of them was received.
+    /// When the first and the last of them were received.
+    pub first: Tick,
     pub last: Tick,
     /// All but the first.
     pub folded: Vec<Tap>,
@@ -45,7 +46,7 @@ impl Gift {
     #[must_use]
     pub fn new(name: Bytes, count: u32, received: Tick) -> Gift {
         let count = u64::from(count.max(1));
-        Gift { name, count, last: received, folded: Vec::new(), is_open: false }
+        Gift { name, count, first: received, last: received, folded: Vec::new(), is_open: false }
     }
 
     /// Takes in the gifts of another candidate, where the two have at most `folds_max` senders to
@@ -66,8 +67,14 @@ impl Gift {
     }
 }
 
+/// The longest wait between the receipt of a gift and its place, as far as it is counted here: for
+/// the platform's word (5 s) and for its turn.
+const WAIT_US_MAX: u64 = 7_000_000;
+
 /// A sender and a gift's name.
 type Key = (u64, Bytes);
+/// The same, and whether rules of the room concern it: a backend's gift shares no user's fate.
+type OpenKey = (u64, Bytes, bool);
 
 /// A combo that may go on.
 #[derive(Debug)]
@@ -84,7 +91,7 @@ pub struct Combos {
     running_max: usize,
     folds_max: usize,
     /// Of the candidates that wait, what was folded into them since.
-    open: Map<Key, Gift>,
+    open: Map<OpenKey, Gift>,
     running: Map<Key, Running>,
     /// Those in `running`, by when they were last added to.
     idle: BTreeMap<(Tick, u64), Key>,
@@ -111,7 +118,7 @@ impl Combos {
 
     /// Folds a candidate into the one of its combo that waits.
     pub fn fold(&mut self, candidate: Candidate) -> Folding {
-        match key(&candidate).and_then(|key| self.open.get_mut(&key)) {
+        match open_key(&candidate).and_then(|key| self.open.get_mut(&key)) {
             None => Folding::First(candidate),
             Some(waits) => waits.fold(candidate, self.folds_max),
         }
@@ -120,7 +127,7 @@ impl Combos {
     /// A candidate begins to wait for its place: later ones of its combo are folded into it, until
     /// [`Combos::close`].
     pub fn open(&mut self, candidate: &mut Candidate) {
-        let Some(key) = key(candidate) else { return };
+        let Some(key) = open_key(candidate) else { return };
         if let Some(gift) = &mut candidate.gift {
             let left = Gift { is_open: true, ..Gift::new(gift.name.clone(), 0, gift.last) };
             self.open.insert(key, std::mem::replace(&mut **gift, left));
@@ -129,7 +136,7 @@ impl Combos {
 
     /// A candidate waits no more: it has everything that was folded into it.
     pub fn close(&mut self, candidate: &mut Candidate) {
-        let Some(key) = key(candidate) else { return };
+        let Some(key) = open_key(candidate) else { return };
         if let Some(gift) = &mut candidate.gift
             && std::mem::take(&mut gift.is_open)
             && let Some(whole) = self.open.remove(&key)
@@ -148,8 +155,7 @@ impl Combos {
     pub fn count(&mut self, candidate: &Candidate) -> Option<v1::Combo> {
         let (key, gift) = (key(candidate)?, candidate.gift.as_ref()?);
         let former = self.running.get(&key).map(|one| (one.last, one.combo, one.total));
-        let goes_on =
-            |(last, ..): &(Tick, u64, u64)| candidate.received.since_us(*last) <= self.pause_us;
+        let goes_on = |(last, ..): &(Tick, u64, u64)| gift.first.since_us(*last) <= self.pause_us;
         let (combo, total) = match former.filter(goes_on) {
             Some((_, combo, total)) => (combo, total.saturating_add(gift.count)),
             None => {
@@ -171,7 +177,7 @@ impl Combos {
     /// Lets go of what is over, and of what there is no room for.
     fn forget(&mut self, now: Tick) {
         while let Some(((last, _), _)) = self.idle.first_key_value() {
-            let is_over = now.since_us(*last) > self.pause_us;
+            let is_over = now.since_us(*last) > self.pause_us + WAIT_US_MAX;
             if !is_over && self.running.len() <= self.running_max {
                 break;
             }
@@ -201,6 +207,10 @@ pub enum Folding {
 
 fn key(candidate: &Candidate) -> Option<Key> {
     candidate.gift.as_ref().map(|gift| (candidate.sender.key, gift.name.clone()))
+}
+
+fn open_key(candidate: &Candidate) -> Option<OpenKey> {
+    key(candidate).map(|(sender, name)| (sender, name, candidate.sender.exempt))
 }
 
 #[cfg(test)]
@@ -249,6 +259,9 @@ mod tests {
         for other in [gift(1, "car", 1, 9), gift(2, "rose", 1, 9), candidate(1, Class::Gift, 9)] {
             assert_eq!(combos.fold(other.clone()), Folding::First(other));
         }
+        let mut paid = gift(1, "rose", 1, 9);
+        paid.sender.exempt = true;
+        assert_eq!(combos.fold(paid.clone()), Folding::First(paid), "a backend's");
         assert_eq!(combos.folded(), 1);
         // What is refused beside it takes nothing from it.
         combos.close(&mut gift(1, "rose", 1, 9));

@@ -45,6 +45,10 @@ const COUNT_SWEEPS: u64 = 10;
 /// When a message may come again that its platform did not decide about.
 const HOOK_AGAIN_MS: u32 = 1_000;
 
+/// Gifts of one sender, each of another name, that wait for its pace. More are refused: all senders
+/// share the room there is for them.
+const PACED_OF_SENDER_MAX: usize = 2;
+
 /// A recall or a pin waits for the window no longer than this: all screens have it within a second.
 const URGENT_US: u64 = 250_000;
 
@@ -327,6 +331,10 @@ impl Home {
         let unique_s = if candidate.class == Class::Chat { settings.unique_s } else { 0 };
         let Candidate { sender, content, .. } = candidate;
         if !sender.exempt {
+            // Banned or muted since the shard let it through: it has waited somewhere.
+            if let Some(refusal) = self.barred(candidate, now) {
+                return Err(refusal);
+            }
             if let Some(retry_after_ms) = self.unique.heard_ms(content, unique_s, now.tick) {
                 return Err(Refusal { code: Code::Duplicate, retry_after_ms });
             }
@@ -373,7 +381,9 @@ impl Home {
         let wait_us = u64::from(refusal.retry_after_ms) * 1_000;
         let in_time = now.tick.since_us(gift.received) + wait_us <= self.gift_wait_us();
         let is_pace = matches!(refusal.code, Code::SlowDown | Code::SlowMode);
-        let has_room = (self.paced_gifts.len() as u64) < self.waiting_gifts_max();
+        let of_sender = self.paced_gifts.values().filter(|one| one.sender.key == gift.sender.key);
+        let has_room = of_sender.count() < PACED_OF_SENDER_MAX
+            && (self.paced_gifts.len() as u64) < self.waiting_gifts_max();
         if gift.gift.is_none() || !is_pace || !in_time || !has_room {
             return self.refuse(gift, refusal, out);
         }
@@ -427,7 +437,12 @@ impl Home {
             // S-61
             return self.pending.push(candidate);
         }
-        let message = admitted(candidate.clone(), Seq(0), None).wire();
+        // What a combo comes to is known once it has its place.
+        let combo = candidate.gift.as_ref().map(|gift| {
+            let name = String::from_utf8_lossy(&gift.name).into_owned();
+            Box::new(v1::Combo { gift: name, count: gift.count, total: 0, combo: 0 })
+        });
+        let message = admitted(candidate.clone(), Seq(0), combo).wire();
         let number = self.judge.wait(candidate, now.tick);
         let (room, epoch, wait_ms) = (self.room.clone(), self.epoch, self.rules.before_publish_ms);
         out.push(Output::Question(Question { node: 0, room, epoch, number, wait_ms, message }));
@@ -471,6 +486,7 @@ impl Home {
             }
             Judgement::Refuse(code, text) => {
                 // S-59
+                self.shown_to_nobody(&candidate);
                 let refusal = Refusal { code, retry_after_ms: 0 };
                 self.refuse_saying(candidate, refusal, &text, out);
                 return Fate::Refused;
@@ -478,8 +494,9 @@ impl Home {
             // A text that nobody could have said here is no decision.
             Judgement::Replace(_) | Judgement::Undecided => match self.settings.before_publish {
                 BeforePublish::Closed => {
-                    // S-60: it comes again, and is no repetition then.
-                    self.unique.forget(&candidate.content);
+                    // S-60: it comes again, and is neither a repetition then nor too soon.
+                    self.shown_to_nobody(&candidate);
+                    self.users.forgive(candidate.sender.key);
                     let (code, retry_after_ms) = (Code::HookDown, HOOK_AGAIN_MS);
                     self.refuse(candidate, Refusal { code, retry_after_ms }, out);
                     return Fate::Closed;
@@ -488,7 +505,10 @@ impl Home {
             },
         };
         match self.barred(&candidate, now) {
-            Some(refusal) => self.refuse(candidate, refusal, out),
+            Some(refusal) => {
+                self.shown_to_nobody(&candidate);
+                self.refuse(candidate, refusal, out);
+            }
             None => {
                 // The platform's time is not the room's: the deadline counts from here.
                 candidate.received = now.tick;
@@ -496,6 +516,13 @@ impl Home {
             }
         }
         fate
+    }
+
+    /// What was admitted is refused: the next one who says it repeats nobody.
+    fn shown_to_nobody(&mut self, candidate: &Candidate) {
+        if candidate.class == Class::Chat {
+            self.unique.forget(&candidate.content);
+        }
     }
 
     /// Why a sender may not speak any more that was admitted a moment ago.
@@ -720,7 +747,7 @@ impl Home {
                 let mut seqs = self.history.of_user(&user);
                 seqs.extend(self.delay.of_user(&user));
                 self.judge.recall(&user);
-                if self.live.told().pinned().is_some_and(|pinned| pinned.user == user) {
+                if self.live.pinned().is_some_and(|pinned| pinned.user == user) {
                     self.live.pin(None);
                 }
                 self.live.recall_of(user, self.seq);

@@ -609,3 +609,63 @@ fn a_room_that_asks_no_more_lets_out_what_waits_and_one_that_ends_refuses_it() {
     assert_eq!((texts(&out), verdicts(&out)), (vec![], vec![closed; 2]));
     assert!(home.books().is_balanced(&[0; CLASSES]) && home.pending() == [0; CLASSES]);
 }
+
+#[test]
+fn who_is_banned_while_its_words_wait_is_not_heard() {
+    let mut out = Vec::new();
+    let settings = RoomSettings { rate_per_s: 2, ..RoomSettings::default() };
+    let mut home = home(settings, config::Window::FixedMs(0));
+    home.attach(ShardId(0), now(1));
+    (1..=9).for_each(|sender| say(&mut home, sender, Class::Chat, 1_000, &mut out));
+    let waiting = home.pool.len();
+    assert!(waiting > 0, "beyond the rate");
+    (1..=9).for_each(|n: u64| {
+        home.bans.ban(&n.to_string(), crate::hash::mix(n), u64::MAX, 0);
+    });
+    out.clear();
+    run_until(&mut home, 3_000_000, &mut out);
+    let banned = |v: &&(Outcome, Option<Code>, u32, &str)| v.1 == Some(Code::Banned);
+    let told = verdicts(&out);
+    assert!(told.iter().filter(banned).count() > 0, "{told:?}");
+    assert!(!told.iter().any(|v| v.0 == Outcome::Accepted), "{told:?}");
+}
+
+#[test]
+fn a_text_that_nobody_saw_may_be_said_again_however_it_is_written() {
+    let mut out = Vec::new();
+    let mut home = asking(BeforePublish::Closed, 0, &mut out);
+    let again = |home: &mut Home, sender: u64, text: &str, at: u64| {
+        let mut out = Vec::new();
+        ask(home, sender, text, at, &mut out);
+        out.iter()
+            .filter_map(|o| match o {
+                Output::Question(question) => Some(question.number),
+                _ => None,
+            })
+            .next()
+    };
+    let first = again(&mut home, 1, "Hello World!", 1_000).expect("asked");
+    assert_eq!(again(&mut home, 2, "hello  world", 2_000), None, "heard");
+    home.judged(first, Judgement::Undecided, now(3_000), &mut out);
+    let second = again(&mut home, 1, "Hello World!", 1_100_000).expect("S-60");
+    let refuse = Judgement::Refuse(Code::Refused, String::new());
+    home.judged(second, refuse, now(1_200_000), &mut out);
+    assert!(again(&mut home, 3, "hello world", 1_300_000).is_some(), "shown to nobody");
+}
+
+#[test]
+fn a_recall_of_a_user_is_told_also_with_all_the_rest() {
+    let mut home = fixed(0);
+    home.attach(ShardId(0), now(1));
+    let mut out = Vec::new();
+    say(&mut home, 5, Class::Chat, 1_000, &mut out);
+    home.resync();
+    out.clear();
+    home.recall(Recall::User("5".into()), now(200_000), &mut out).unwrap();
+    run_until(&mut home, 1_000_000, &mut out);
+    let told = out.iter().any(|o| match o {
+        Output::Flush(batch) => batch.recalls().any(|of| of.user == "5" && of.up_to_seq == 1),
+        _ => false,
+    });
+    assert!(told);
+}

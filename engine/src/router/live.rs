@@ -46,13 +46,16 @@ impl Live {
     /// Messages are recalled; one that is pinned is not pinned any more.
     pub fn recall(&mut self, seqs: &[u64]) {
         self.recalled.extend_from_slice(seqs);
-        let pinned = self.pinned.as_ref().map(|pinned| pinned.as_deref());
-        if pinned
-            .unwrap_or_else(|| self.told.pinned())
-            .is_some_and(|message| seqs.contains(&message.seq))
-        {
+        if self.pinned().is_some_and(|message| seqs.contains(&message.seq)) {
             self.pin(None);
         }
+    }
+
+    /// What is pinned, told already or not.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&v1::Message> {
+        let pinned = self.pinned.as_ref().map(|pinned| pinned.as_deref());
+        pinned.unwrap_or_else(|| self.told.pinned())
     }
 
     /// All that a user has said is recalled, also where the room has forgotten it: screens and the

@@ -13,6 +13,9 @@ use uproar_proto::v1::{self, server_frame::Body};
 /// Recalled messages that a room remembers, for whoever comes back and has them on its screen:
 /// five times its history. More: the oldest is forgotten.
 const RECALLED_MAX: usize = 1_000;
+/// Users of whom all was recalled that are told to whoever missed it. Each may cost the archive a look
+/// into every segment.
+const RECALLED_OF_MAX: usize = 32;
 /// Polls that are shown to who joins. More: the oldest is shown no longer.
 pub const POLLS_SHOWN_MAX: usize = 8;
 
@@ -26,6 +29,8 @@ pub struct RoomState {
     polls: Vec<v1::Poll>,
     /// By seq, in the order they were recalled.
     recalled: VecDeque<u64>,
+    /// Users of whom all was recalled up to a seq, in the order they were.
+    recalled_of: VecDeque<(String, u64)>,
 }
 
 impl RoomState {
@@ -39,6 +44,12 @@ impl RoomState {
     pub fn apply(&mut self, notice: &Body) {
         match notice {
             Body::Recalled(recalled) => {
+                if !recalled.user.is_empty() {
+                    self.recalled_of.retain(|(user, _)| *user != recalled.user);
+                    self.recalled_of.push_back((recalled.user.clone(), recalled.up_to_seq));
+                    let excess = self.recalled_of.len().saturating_sub(RECALLED_OF_MAX);
+                    self.recalled_of.drain(..excess);
+                }
                 for seq in &recalled.seqs {
                     if !self.recalled.contains(seq) {
                         self.recalled.push_back(*seq);
@@ -110,6 +121,10 @@ impl RoomState {
             let seqs = self.recalled.iter().copied().collect();
             let (room, user) = (room.clone(), String::new());
             notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq: 0 }));
+        }
+        for (user, up_to_seq) in self.recalled_of.iter().cloned() {
+            let (room, seqs) = (room.clone(), Vec::new());
+            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq }));
         }
         if self.version > 0 {
             notices.push(Body::Attributes(v1::Attributes {

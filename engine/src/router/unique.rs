@@ -62,7 +62,8 @@ impl Unique {
     /// A text that was accepted is shown to nobody after all.
     pub fn forget(&mut self, content: &Content) {
         let Content::Text(text) = content else { return };
-        self.last.remove(&hash_bytes(self.seed, text));
+        let hash = self.hash(text);
+        self.last.remove(&hash);
     }
 
     /// A text was accepted.

@@ -27,6 +27,13 @@ fn is_archived(settings: &RoomSettings) -> bool {
     settings.attributes.get(ATTRIBUTE).is_none_or(|value| value != "off")
 }
 
+/// What a batch recalls, and nothing else of it.
+fn recalls_of(batch: &Batch) -> Arc<Batch> {
+    let Batch { room, epoch, seq, flushed, .. } = batch;
+    let empty = Batch::new(room.clone(), *epoch, Vec::new(), *seq, None, None, *flushed);
+    Arc::new(empty.with(batch.notices.clone()))
+}
+
 impl Shard {
     /// Somebody takes what [`Shard::take_archived`] gives.
     pub fn archive_rooms(&mut self) {
@@ -43,21 +50,24 @@ impl Shard {
         self.metrics.add(Figure::ArchiveLost, batch.messages.len() as u64);
         // A recall goes again: what was said before it may have found room.
         if batch.recalls().next().is_some() && self.archive.batches.len() < RECALLS_MAX {
-            let Batch { room, epoch, seq, flushed, .. } = batch;
-            let again = Batch::new(room.clone(), *epoch, Vec::new(), *seq, None, None, *flushed);
-            self.archive.batches.push(Arc::new(again.with(batch.notices.clone())));
+            self.archive.batches.push(recalls_of(batch));
         }
     }
 
     /// A home has put something out.
     pub(super) fn archive(&mut self, number: u32, out: &[Output]) {
-        if !self.archive.kept || !is_archived(self.homes.slab.get(number).home.settings()) {
+        if !self.archive.kept {
             return;
         }
+        let is_archived = is_archived(self.homes.slab.get(number).home.settings());
         let batches = out.iter().filter_map(|output| match output {
             Output::Flush(batch) => {
-                let says = !batch.messages.is_empty() || batch.recalls().next().is_some();
-                says.then(|| Arc::clone(batch))
+                let recalls = batch.recalls().next().is_some();
+                if is_archived {
+                    return (recalls || !batch.messages.is_empty()).then(|| Arc::clone(batch));
+                }
+                // What was kept before it was turned off is recalled all the same.
+                recalls.then(|| recalls_of(batch))
             }
             _ => None,
         });

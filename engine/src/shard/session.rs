@@ -402,7 +402,9 @@ impl Shard {
     fn publish(&mut self, conn: ConnSlot, publish: v1::Publish) {
         let number = self.rooms.by_name.get(publish.room.as_str()).copied();
         let mine = self.memberships_of(conn);
-        if number.is_none() || !mine.iter().any(|m| Some(m.room) == number) {
+        // Before the room's answer its rules are not known here.
+        let is_in = |number| self.rooms.slab.get(number).attached;
+        if !number.is_some_and(is_in) || !mine.iter().any(|m| Some(m.room) == number) {
             return self.room_error(conn, &publish.room, Code::NotMember); // S-19
         }
         let number = number.unwrap_or(NONE);

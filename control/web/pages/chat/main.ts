@@ -62,7 +62,7 @@ function signIn(): void {
     try {
       const isNew = (event.submitter as HTMLButtonElement | null)?.value === "new";
       if (isNew) await account.register(user, password);
-      await account.logIn(user, password, "page");
+      await account.logIn(user, password);
       form.reset();
       dialog.close();
       connect();
