@@ -13,8 +13,8 @@ use uproar_proto::v1::{self, server_frame::Body};
 /// Recalled messages that a room remembers, for whoever comes back and has them on its screen:
 /// five times its history. More: the oldest is forgotten.
 const RECALLED_MAX: usize = 1_000;
-/// Users of whom all was recalled that are told to whoever missed it. Each may cost the archive a look
-/// into every segment.
+/// Users of whom all was recalled that are told to whoever missed it. Each may cost the archive a
+/// look into every segment.
 const RECALLED_OF_MAX: usize = 32;
 /// Polls that are shown to who joins. More: the oldest is shown no longer.
 pub const POLLS_SHOWN_MAX: usize = 8;

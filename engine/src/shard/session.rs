@@ -399,15 +399,18 @@ impl Shard {
         }
     }
 
+    /// The room of a name that a connection is in. Before the room's answer its rules are not known
+    /// here, so nobody is in it yet.
+    fn joined_room(&self, conn: ConnSlot, name: &str) -> Option<u32> {
+        let number = *self.rooms.by_name.get(name)?;
+        let is_member = self.memberships_of(conn).iter().any(|m| m.room == number);
+        (is_member && self.rooms.slab.get(number).attached).then_some(number)
+    }
+
     fn publish(&mut self, conn: ConnSlot, publish: v1::Publish) {
-        let number = self.rooms.by_name.get(publish.room.as_str()).copied();
-        let mine = self.memberships_of(conn);
-        // Before the room's answer its rules are not known here.
-        let is_in = |number| self.rooms.slab.get(number).attached;
-        if !number.is_some_and(is_in) || !mine.iter().any(|m| Some(m.room) == number) {
+        let Some(number) = self.joined_room(conn, &publish.room) else {
             return self.room_error(conn, &publish.room, Code::NotMember); // S-19
-        }
-        let number = number.unwrap_or(NONE);
+        };
         let class = publish.class();
         let (classes, moderate) = self.permissions(conn);
         let (key, user) = (self.sender_key(conn), self.user_of(conn));
