@@ -246,6 +246,9 @@ mod tests {
         assert_eq!(counted(&mut combos, &gift(1, "car", 1, 5 * SECOND)), (3, 1, 1));
         assert_eq!(counted(&mut combos, &gift(1, "rose", 1, 10 * SECOND)), (1, 1, 5));
         assert_eq!(counted(&mut combos, &gift(1, "rose", 1, 15 * SECOND + 1)), (4, 1, 1));
+        // They are kept while what was given within the pause may still wait for its place.
+        assert_eq!((combos.running.len(), combos.idle.len()), (3, 3));
+        assert_eq!(counted(&mut combos, &gift(1, "rose", 1, 18 * SECOND)), (4, 1, 2));
         assert_eq!((combos.running.len(), combos.idle.len()), (1, 1), "the others are over");
         assert_eq!(combos.count(&candidate(1, Class::Gift, 0)), None, "it has no name");
     }
