@@ -238,7 +238,12 @@ mod tests {
             let Port::Held(by) = port(address) else { panic!("it is held") };
             assert!(by.iter().any(|(_, pid)| *pid == std::process::id()), "{by:?}");
             drop(listener);
-            assert!(matches!(port(address), Port::Free));
+            // A child that another test starts just now has a copy of it until it executes.
+            let is_free = |_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                matches!(port(address), Port::Free)
+            };
+            assert!((0..500).any(is_free));
         }
         let elsewhere = port("203.0.113.1:1234".parse().unwrap());
         assert!(matches!(elsewhere, Port::Refused(ErrorKind::AddrNotAvailable, _)));
