@@ -80,12 +80,10 @@ pub fn value_of(kind: BlockKind, value: &str) -> Result<String, String> {
     }
     // One address stands for the network that its owner can choose from.
     let network = if value.contains('/') { network } else { network.widened(V6_BITS_MAX) };
-    if network.holds_v4() {
-        return Err(format!(
-            "{network} holds every IPv4 address (as ::ffff:a.b.c.d); name those as a.b.c.d/BITS"
-        ));
-    }
     match network.bits() {
+        V6_BITS_MIN..=V6_BITS_MAX if network.holds_v4() => Err(format!(
+            "{network} holds every IPv4 address (as ::ffff:a.b.c.d); name those as a.b.c.d/BITS"
+        )),
         V6_BITS_MIN..=V6_BITS_MAX => Ok(network.to_string()),
         bits => Err(format!(
             "{network} has {bits} bits; allowed is /{V6_BITS_MIN} to /{V6_BITS_MAX}, for whoever \
