@@ -89,14 +89,14 @@ impl Live {
     pub fn take(&mut self, now: Tick, viewers: u64, whole: bool) -> Vec<Body> {
         let (room, epoch) = (self.room.to_string(), self.epoch.0);
         let mut notices = Vec::new();
-        if !self.recalled.is_empty() {
-            let seqs = std::mem::take(&mut self.recalled);
+        let mut seqs = std::mem::take(&mut self.recalled);
+        for (user, up_to_seq) in std::mem::take(&mut self.recalled_of) {
+            let (room, seqs) = (room.clone(), std::mem::take(&mut seqs));
+            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq }));
+        }
+        if !seqs.is_empty() {
             let (room, user) = (room.clone(), String::new());
             notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq: 0 }));
-        }
-        for (user, up_to_seq) in std::mem::take(&mut self.recalled_of) {
-            let (room, seqs) = (room.clone(), Vec::new());
-            notices.push(Body::Recalled(v1::Recalled { room, epoch, seqs, user, up_to_seq }));
         }
         if let Some(message) = self.pinned.take() {
             notices.push(Body::Pinned(v1::Pinned { room: room.clone(), epoch, message }));
