@@ -95,6 +95,8 @@ check("sends survive cuts and a killed server: each once and in order", async ()
   await server.startAgain();
   await Promise.all(answers);
   await until("bob has all", () => bob.texts("user:ann").length >= 300, 60_000);
+  // What one's own device is told comes beside the answers, not before them.
+  await until("ann has all", () => ann.texts("user:bob").length >= 300, 60_000);
   const expected = Array.from({ length: 300 }, (_, n) => `${n}`);
   assert.deepEqual(bob.texts("user:ann"), expected);
   assert.deepEqual(ann.texts("user:bob"), expected, "the sender's own device too");
