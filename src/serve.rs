@@ -91,8 +91,8 @@ pub(crate) struct Known {
     blocks: Option<Arc<BlockList>>,
 }
 
-/// Starts the shards; what connections with an inbox ask goes to `control`, and what rooms admit to
-/// what else they say to `out`.
+/// Starts the shards; what connections with an inbox ask goes to `control`, what else is said there
+/// to `out`.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,

@@ -6,8 +6,8 @@
 //! never waits for an engine.
 
 use crate::fault::Fault;
-use crate::store::{Store, StoreError, blocks as rows};
-use crate::tell::keep_telling;
+use crate::store::{Dialect, Store, StoreError, blocks as rows};
+use crate::tell::{keep_looking, keep_telling};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
 use uproar_proto::blocks::{Block, BlockKind, BlockList, Blocked};
 use uproar_proto::control::{Engine, Sample, SampleKind, SampleValue, Tell};
 use uproar_proto::error::Code;
@@ -121,17 +120,10 @@ impl Blocks {
     /// Tells `engine` of them, now and whenever they change; on the caller's tokio runtime.
     pub fn serve(self: &Arc<Blocks>, engine: Arc<dyn Engine>) {
         keep_telling(self.told.subscribe(), engine, Tell::Blocks);
-        // Others may change them, where several share the store; and of a change of its own whose
-        // request was cut off, what was written stays written.
-        if self.store.is_some() {
-            let blocks = Arc::downgrade(self);
-            tokio::spawn(async move {
-                loop {
-                    sleep(LOOK_EVERY).await;
-                    let Some(blocks) = blocks.upgrade() else { return };
-                    if let Err(error) = blocks.look().await {
-                        tracing::debug!(?error, "whether blocks have changed is not known");
-                    }
+        if self.store.as_ref().is_some_and(|store| store.dialect() == Dialect::Mysql) {
+            keep_looking(self, LOOK_EVERY, |blocks| async move {
+                if let Err(error) = blocks.look().await {
+                    tracing::debug!(?error, "whether blocks have changed is not known");
                 }
             });
         }
@@ -189,6 +181,21 @@ impl Blocks {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&current);
         self.told.send_replace(Arc::new(list));
         current
+    }
+
+    /// The same as [`Blocks::change`], to its end also where whoever asks goes away meanwhile: what
+    /// is written is in effect too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn change_whole(
+        self: &Arc<Blocks>,
+        change: Change,
+        now_ms: i64,
+    ) -> Result<bool, Fault> {
+        let blocks = Arc::clone(self);
+        let task = tokio::spawn(async move { blocks.change(&change, now_ms).await });
+        task.await.unwrap_or_else(|_| Err(StoreError::Defect.into()))
     }
 
     /// Makes a change; whether anything is different.
@@ -278,6 +285,8 @@ fn made(version: u64, entries: Entries) -> (Current, BlockList) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::testing::{TestStore, runtime};
+    use std::time::Instant;
 
     fn put(of: &[(BlockKind, &str, u64)]) -> Change {
         let one = |(kind, value, until_s): &(BlockKind, &str, u64)| {
@@ -285,6 +294,24 @@ mod tests {
             ((*kind, (*value).to_owned()), entry)
         };
         Change::Put(of.iter().map(one).collect())
+    }
+
+    #[test]
+    fn a_change_goes_to_its_end_though_nobody_waits_for_it() {
+        runtime().block_on(async {
+            let store = TestStore::sqlite().await;
+            let blocks = Blocks::open(Some(&store), &BlocksConfig::default()).await.unwrap();
+            let change = blocks.change_whole(put(&[(BlockKind::Device, "phone", 0)]), 1_000);
+            // Looked at once, and let go.
+            assert!(tokio::time::timeout(Duration::ZERO, change).await.is_err());
+            let begun = Instant::now();
+            while blocks.list().version == 0 {
+                assert!(begun.elapsed() < Duration::from_secs(30), "never in effect");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(blocks.is_blocked("phone", "::1".parse().unwrap(), 1_000));
+            store.end().await;
+        });
     }
 
     #[tokio::test]

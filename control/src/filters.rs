@@ -6,12 +6,11 @@
 
 use crate::fault::Fault;
 use crate::store::{Dialect, Store, StoreError, filter as rows};
-use crate::tell::keep_telling;
+use crate::tell::{keep_looking, keep_telling};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
 use uproar_filter::{Filter, List};
 use uproar_proto::control::{Engine, FilterList, Sample, SampleKind, SampleValue, Tell};
 use uproar_proto::error::Code;
@@ -86,14 +85,9 @@ impl Filters {
     pub fn serve(self: &Arc<Filters>, engine: Arc<dyn Engine>) {
         keep_telling(self.told.subscribe(), engine, Tell::Filter);
         if self.store.dialect() == Dialect::Mysql {
-            let filters = Arc::downgrade(self);
-            tokio::spawn(async move {
-                loop {
-                    sleep(LOOK_EVERY).await;
-                    let Some(filters) = filters.upgrade() else { return };
-                    if let Err(Refused::Fault(error)) = filters.look().await {
-                        tracing::debug!(?error, "the version of the filter list is not known");
-                    }
+            keep_looking(self, LOOK_EVERY, |filters| async move {
+                if let Err(Refused::Fault(error)) = filters.look().await {
+                    tracing::debug!(?error, "the version of the filter list is not known");
                 }
             });
         }

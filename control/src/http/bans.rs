@@ -7,7 +7,7 @@
 use super::Context;
 use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
-use super::extract::{Params, Room};
+use super::extract::{Params, Room, page_limit};
 use super::moderation::RoomsAreHere;
 use super::publish::check_user;
 use super::roles::InRoom;
@@ -17,10 +17,6 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uproar_proto::control::{BanInfo, Command};
 use utoipa::{IntoParams, ToSchema};
-
-/// Bans on a page where the caller does not say, and at most.
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1_000;
 
 /// A page of a room's bans, by name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,11 +68,7 @@ pub(crate) async fn list(
     Room(room): Room,
     Params(BanParams { after, limit }): Params<BanParams>,
 ) -> Result<Json<BanPage>, ApiError> {
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        let text = format!("limit is {limit}; allowed is 1 to {PAGE_MAX}");
-        return Err(ApiError::bad_request(text));
-    }
+    let limit = page_limit(limit)?;
     actor.of_room(&shared, &room).await?;
     let (engine, after) = (&shared.api.engine, after.unwrap_or_default());
     // One more than asked for tells whether there is a next page.

@@ -42,6 +42,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// Entries of a page where the caller does not say, and at most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+/// How many entries a page shall have: 1 to 1,000, 100 where that is not said.
+pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let text = format!("limit is {limit}; allowed is 1 to {PAGE_MAX}");
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(limit)
+}
+
 /// A whole body, within the bound of all bodies.
 pub(crate) async fn body_bytes<S: Send + Sync>(
     request: Request,

@@ -359,7 +359,8 @@ fn check_seconds(name: &str, value: u32) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_reason(reason: &str) -> Result<(), ApiError> {
+/// A reason for the audit log.
+pub(crate) fn check_reason(reason: &str) -> Result<(), ApiError> {
     let chars = reason.chars().count();
     if chars > REASON_CHARS_MAX {
         let text = format!("reason has {chars} characters; allowed are {REASON_CHARS_MAX}");

@@ -1,11 +1,13 @@
 //! Devices and networks that are kept out: a row each, and a number that counts the changes.
 
-use super::{Dialect, Store, StoreError};
+use super::{Dialect, Store, StoreError, migrate};
 use crate::blocks::{Entries, Entry};
 use sqlx::AnyConnection;
 use std::sync::Arc;
 use uproar_proto::blocks::BlockKind;
 
+/// The fact that tells how many changes there were.
+const VERSION: &str = "blocks_version";
 /// Looks at entries that are changed meanwhile, before they are given up.
 const LOOKS_MAX: u32 = 8;
 
@@ -20,10 +22,8 @@ pub(crate) struct Change {
 
 /// The number of changes so far.
 pub(crate) async fn version(store: &Store) -> Result<u64, StoreError> {
-    let version =
-        sqlx::query_as::<_, (i64,)>("SELECT value FROM store_facts WHERE name = 'blocks_version'");
-    let version = version.fetch_optional(&mut *store.reader().await?).await?;
-    Ok(version.map_or(0, |(version,)| version as u64))
+    let version = migrate::fact(&mut *store.reader().await?, VERSION).await?;
+    Ok(version.unwrap_or(0) as u64)
 }
 
 /// All entries, and the number of their change.
@@ -69,17 +69,7 @@ async fn change_in(
     next: i64,
     change: &Change,
 ) -> Result<bool, StoreError> {
-    let begin = sqlx::query(dialect.pick(
-        "INSERT INTO store_facts (name, value) VALUES ('blocks_version', 0)
-            ON CONFLICT (name) DO NOTHING",
-        "INSERT INTO store_facts (name, value) VALUES ('blocks_version', 0)
-            ON DUPLICATE KEY UPDATE value = value",
-    ));
-    begin.execute(&mut *conn).await?;
-    let update =
-        sqlx::query("UPDATE store_facts SET value = ? WHERE name = 'blocks_version' AND value = ?");
-    let update = update.bind(next).bind(next - 1).execute(&mut *conn).await?;
-    if update.rows_affected() == 0 {
+    if !migrate::raise_fact(conn, dialect, VERSION, next).await? {
         return Ok(false);
     }
     let number = |kind| if kind == BlockKind::Device { DEVICE } else { ADDRESS };

@@ -1,12 +1,14 @@
 //! The list that messages are held against: kept whole, in pieces, under the number of its version.
 
-use super::{Dialect, Store, StoreError};
+use super::{Dialect, Store, StoreError, migrate};
 use sqlx::AnyConnection;
 use std::sync::Arc;
 use uproar_proto::control::FilterList;
 
 /// Bytes of one piece: a statement stays well within what servers take.
 const PART_BYTES: usize = 256 << 10;
+/// The fact that tells the version of the list.
+const VERSION: &str = "filter_version";
 /// Looks at a list that is replaced meanwhile, before it is given up.
 const LOOKS_MAX: u32 = 8;
 
@@ -15,10 +17,8 @@ const REGEXES: i64 = 1;
 
 /// The version that is kept; 0: there never was a list.
 pub(crate) async fn version(store: &Store) -> Result<u64, StoreError> {
-    let version =
-        sqlx::query_as::<_, (i64,)>("SELECT value FROM store_facts WHERE name = 'filter_version'");
-    let version = version.fetch_optional(&mut *store.reader().await?).await?;
-    Ok(version.map_or(0, |(version,)| version as u64))
+    let version = migrate::fact(&mut *store.reader().await?, VERSION).await?;
+    Ok(version.unwrap_or(0) as u64)
 }
 
 /// The list that is kept.
@@ -60,18 +60,8 @@ async fn replace_in(
     dialect: Dialect,
     list: &FilterList,
 ) -> Result<bool, StoreError> {
-    let begin = sqlx::query(dialect.pick(
-        "INSERT INTO store_facts (name, value) VALUES ('filter_version', 0)
-            ON CONFLICT (name) DO NOTHING",
-        "INSERT INTO store_facts (name, value) VALUES ('filter_version', 0)
-            ON DUPLICATE KEY UPDATE value = value",
-    ));
-    begin.execute(&mut *conn).await?;
     let next = list.version as i64;
-    let update =
-        sqlx::query("UPDATE store_facts SET value = ? WHERE name = 'filter_version' AND value = ?");
-    let update = update.bind(next).bind(next - 1).execute(&mut *conn).await?;
-    if update.rows_affected() == 0 {
+    if !migrate::raise_fact(conn, dialect, VERSION, next).await? {
         return Ok(false);
     }
     sqlx::query("DELETE FROM filter_parts").execute(&mut *conn).await?;

@@ -252,6 +252,37 @@ pub(super) async fn set_fact(
     Ok(())
 }
 
+/// Remembers one, where there is none of this name: another process may make it too, and the first
+/// one stands.
+async fn make_fact(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    name: &str,
+    value: i64,
+) -> Result<(), sqlx::Error> {
+    let insert = sqlx::query(dialect.pick(
+        "INSERT INTO store_facts (name, value) VALUES (?, ?)
+            ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO store_facts (name, value) VALUES (?, ?)
+            ON DUPLICATE KEY UPDATE value = value",
+    ));
+    insert.bind(name).bind(value).execute(conn).await?;
+    Ok(())
+}
+
+/// Raises a number of changes to `next`; whether it was the one before that (0: never raised).
+pub(super) async fn raise_fact(
+    conn: &mut AnyConnection,
+    dialect: Dialect,
+    name: &str,
+    next: i64,
+) -> Result<bool, sqlx::Error> {
+    make_fact(conn, dialect, name, 0).await?;
+    let update = sqlx::query("UPDATE store_facts SET value = ? WHERE name = ? AND value = ?");
+    let update = update.bind(next).bind(name).bind(next - 1).execute(conn).await?;
+    Ok(update.rows_affected() > 0)
+}
+
 /// The generation there is.
 pub(super) async fn generation_now(conn: &mut AnyConnection) -> Result<Option<i64>, sqlx::Error> {
     fact(conn, "generation").await
@@ -268,14 +299,7 @@ pub(super) async fn generation(
         update.bind(known).execute(conn).await?;
         return Ok(known);
     }
-    // Another process may make it too: the first one stands.
-    let insert = sqlx::query(dialect.pick(
-        "INSERT INTO store_facts (name, value) VALUES ('generation', ?)
-            ON CONFLICT (name) DO NOTHING",
-        "INSERT INTO store_facts (name, value) VALUES ('generation', ?)
-            ON DUPLICATE KEY UPDATE value = value",
-    ));
-    insert.bind(crate::ids::random_id()).execute(&mut *conn).await?;
+    make_fact(conn, dialect, "generation", crate::ids::random_id()).await?;
     generation_now(conn).await?.ok_or(sqlx::Error::RowNotFound)
 }
 

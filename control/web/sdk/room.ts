@@ -6,7 +6,7 @@
 
 import { Emitter } from "./emitter.js";
 import { Class, Gap, Joined, Poll, RoomMessage, ServerError, Voted } from "./frames.js";
-import { Fate, Heard, RoomEvent, RoomState, Said } from "./room_state.js";
+import { Fate, Heard, RoomEvent, RoomState, Said, unjudged } from "./room_state.js";
 
 export interface RoomEvents {
   /** The room as it is: at every join, also after a reconnect. */
@@ -125,10 +125,7 @@ export class Room extends Emitter<RoomEvents> {
       const taken = this.state.publish(said, this.host.now_ms());
       this.emit("said", said);
       if (taken) this.host.pump();
-      else {
-        const outcome = "offline";
-        this.judged({ ...said, outcome, seq: 0, code: 0, retry_after_ms: 0, reason: "" });
-      }
+      else this.judged(unjudged(said, "offline"));
     });
   }
 

@@ -262,5 +262,10 @@ export class RoomState {
 }
 
 function fate(said: Said, outcome: Fate["outcome"], seq: number): RoomEvent {
-  return { is: "fate", fate: { ...said, outcome, seq, code: 0, retry_after_ms: 0, reason: "" } };
+  return { is: "fate", fate: unjudged(said, outcome, seq) };
+}
+
+/** What became of something that no verdict came for. */
+export function unjudged(said: Said, outcome: Fate["outcome"], seq = 0): Fate {
+  return { ...said, outcome, seq, code: 0, retry_after_ms: 0, reason: "" };
 }

@@ -1,14 +1,9 @@
 // Measures the room page: `node test/measure.mjs HTTP MINUTES`, while a crowd is in the room that
 // uproar-loadgen fills. Prints what the page says of itself, as JSON. Started by scripts/bench-page.
-import { existsSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const [http, minutes, room] = process.argv.slice(2);
-const places = [process.env.UPROAR_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"];
-const browser = await chromium.launch({
-  executablePath: places.find((path) => path && existsSync(path)),
-  args: ["--no-sandbox"],
-});
+const browser = await launch();
 const page = await browser.newPage({ viewport: { width: 1280, height: 720 } });
 const errors = [];
 page.on("pageerror", (error) => errors.push(error.message));

@@ -2,6 +2,7 @@
 // while a crowd watches. Started by scripts/bench-moderation, which gives API_KEY.
 import { WebSocket } from "ws";
 import { Uproar } from "../dist/uproar.js";
+import { backend } from "./backend.mjs";
 
 const [url, http, ROOM, viewers, rounds] = process.argv.slice(2);
 const WORDS = 100_000;
@@ -11,14 +12,7 @@ const CODE = { muted: 2013, roomMuted: 2024, filtered: 2034 };
 const TRY_MS = 20;
 const PATIENCE_MS = 10_000;
 
-async function ask(method, path, body) {
-  const authorization = `Bearer ${process.env.API_KEY}`;
-  const headers = { "content-type": "application/json", authorization };
-  const answer = await fetch(http + path, { method, headers, body: JSON.stringify(body) });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return text && JSON.parse(text);
-}
+const ask = backend(http);
 
 const wait = (ms) => new Promise((next) => setTimeout(next, ms));
 

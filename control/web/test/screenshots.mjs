@@ -1,16 +1,13 @@
 // Takes the README's pictures: `node test/screenshots.mjs CLIENTS HTTP PASSWORD FOLDER`, while a crowd
 // watches. Says lines as a platform's backend would. Started by scripts/screenshots, which gives API_KEY.
-import { existsSync, writeFileSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { writeFileSync } from "node:fs";
 import { WebSocket } from "ws";
 import { Uproar } from "../dist/uproar.js";
+import { backend } from "./backend.mjs";
+import { launch } from "./chromium.mjs";
 
 const [clients, http, password, folder] = process.argv.slice(2);
-const places = [process.env.UPROAR_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"];
-const browser = await chromium.launch({
-  executablePath: places.find((path) => path && existsSync(path)),
-  args: ["--no-sandbox"],
-});
+const browser = await launch();
 const ROOM = "load"; // the one that uproar-loadgen fills
 
 const PEOPLE = [
@@ -32,13 +29,7 @@ const LINES = [
   "encore! encore!", "太好听了吧", "卡了吗？我这边不卡",
 ]; // prettier-ignore
 
-async function ask(path, body, method = "POST") {
-  const authorization = `Bearer ${process.env.API_KEY}`;
-  const headers = { "content-type": "application/json", authorization };
-  const answer = await fetch(http + path, { method, headers, body: JSON.stringify(body) });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-  return answer.json();
-}
+const ask = backend(http);
 
 let said = 0;
 let talking = true;
@@ -47,7 +38,7 @@ async function talk() {
     const user = PEOPLE[(said * 7) % PEOPLE.length];
     const gift = said % 40 === 12;
     const text = gift ? "🚀 × 1" : LINES[(said * 11) % LINES.length];
-    await ask(`/v1/rooms/${ROOM}/publish`, { user, class: gift ? "gift" : "chat", text });
+    await ask("POST", `/v1/rooms/${ROOM}/publish`, { user, class: gift ? "gift" : "chat", text });
     await new Promise((next) => setTimeout(next, 120));
   }
 }
@@ -86,19 +77,19 @@ const TALK = [
 /** A conversation list with people, a group, what is unread and what was read; her page. */
 async function talkBefore() {
   const names = ["Mia", "阿北", "Jonas", "小鹿", "Yuki"];
-  for (const user of names) await ask("/v1/accounts", { user, password: secret });
+  for (const user of names) await ask("POST", "/v1/accounts", { user, password: secret });
   const relations = names.slice(1).map((peer) => ({ user: READER, peer, friends: true }));
-  await ask("/v1/relations", { relations }, "PUT");
+  await ask("PUT", "/v1/relations", { relations });
   const crew = {
     key: "crew",
     name: "深夜场 · late crew",
     owner: READER,
     members: names.slice(0, 3),
   };
-  const { groups } = await ask("/v1/groups", { groups: [crew] }, "PUT");
+  const { groups } = await ask("PUT", "/v1/groups", { groups: [crew] });
   const id = groups[0].group;
   for (const [user, to, text] of TALK) {
-    const { token } = await ask("/v1/tokens", { user });
+    const { token } = await ask("POST", "/v1/tokens", { user });
     const live = new Uproar({ url: `ws://${clients}`, token: () => token, inbox: true, WebSocket });
     const conversation = to === "crew" ? `group:${id}` : `user:${to}`;
     const { seq } = await live.conversations.send(conversation, text);

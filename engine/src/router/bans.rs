@@ -98,6 +98,12 @@ impl Bans {
 
     /// Until when a user is banned; 0: it is not.
     #[must_use]
+    pub fn until_ms_of(&self, user: &str) -> u64 {
+        self.bans.get(user).map_or(0, |ban| ban.until_ms)
+    }
+
+    /// The same of whom the key alone is known; looks at all of them.
+    #[must_use]
     pub fn until_ms(&self, key: u64) -> u64 {
         self.bans.values().find(|ban| ban.key == key).map_or(0, |ban| ban.until_ms)
     }

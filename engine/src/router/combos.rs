@@ -49,6 +49,13 @@ impl Gift {
         Gift { name, count, first: received, last: received, folded: Vec::new(), is_open: false }
     }
 
+    /// What a message says of it, where its combo comes to `total` with it.
+    #[must_use]
+    pub fn told(&self, combo: u64, total: u64) -> Box<v1::Combo> {
+        let gift = String::from_utf8_lossy(&self.name).into_owned();
+        Box::new(v1::Combo { gift, count: self.count, total, combo })
+    }
+
     /// Takes in the gifts of another candidate, where the two have at most `folds_max` senders to
     /// tell.
     pub fn fold(&mut self, other: Candidate, folds_max: usize) -> Folding {
@@ -152,7 +159,7 @@ impl Combos {
     }
 
     /// A gift gets its place: what its message says of its combo; `None` where it has no name.
-    pub fn count(&mut self, candidate: &Candidate) -> Option<v1::Combo> {
+    pub fn count(&mut self, candidate: &Candidate) -> Option<Box<v1::Combo>> {
         let (key, gift) = (key(candidate)?, candidate.gift.as_ref()?);
         let former = self.running.get(&key).map(|one| (one.last, one.combo, one.total));
         let goes_on = |(last, ..): &(Tick, u64, u64)| gift.first.since_us(*last) <= self.pause_us;
@@ -170,8 +177,7 @@ impl Combos {
         self.idle.insert((last, combo), key.clone());
         self.running.insert(key, Running { combo, total, last });
         self.forget(candidate.received);
-        let name = String::from_utf8_lossy(&gift.name).into_owned();
-        Some(v1::Combo { gift: name, count: gift.count, total, combo })
+        Some(gift.told(combo, total))
     }
 
     /// Lets go of what is over, and of what there is no room for.

@@ -438,10 +438,7 @@ impl Home {
             return self.pending.push(candidate);
         }
         // What a combo comes to is known once it has its place.
-        let combo = candidate.gift.as_ref().map(|gift| {
-            let name = String::from_utf8_lossy(&gift.name).into_owned();
-            Box::new(v1::Combo { gift: name, count: gift.count, total: 0, combo: 0 })
-        });
+        let combo = candidate.gift.as_ref().map(|gift| gift.told(0, 0));
         let message = admitted(candidate.clone(), Seq(0), combo).wire();
         let number = self.judge.wait(candidate, now.tick);
         let (room, epoch, wait_ms) = (self.room.clone(), self.epoch, self.rules.before_publish_ms);
@@ -528,7 +525,7 @@ impl Home {
     /// Why a sender may not speak any more that was admitted a moment ago.
     fn barred(&self, candidate: &Candidate, now: Now) -> Option<Refusal> {
         let Sender { key, user, .. } = &candidate.sender;
-        if self.bans.until_ms(*key) > now.unix_ms {
+        if self.bans.until_ms_of(user) > now.unix_ms {
             return Some(Refusal { code: Code::Banned, retry_after_ms: 0 });
         }
         if !self.settings.may_speak(user) {
@@ -594,7 +591,7 @@ impl Home {
             self.books.admitted[candidate.class as usize] += 1;
             self.books.merged[candidate.class as usize] += candidate.offered() - 1;
             candidate.decide((Outcome::Accepted, Seq(self.seq)), None, 0, out); // S-67
-            let combo = self.combos.count(&candidate).map(Box::new);
+            let combo = self.combos.count(&candidate);
             messages.push(admitted(candidate, Seq(self.seq), combo));
         }
         let messages = self.delayed(messages, now.tick, out);

@@ -223,20 +223,6 @@ impl Uplink {
         Ok(())
     }
 
-    /// Questions for a batch that holds so many bytes already, and how many it holds then.
-    fn next_questions(&mut self, mut bytes: usize) -> (Vec<v1::Question>, usize) {
-        let mut next = Vec::new();
-        while bytes < BATCH_BYTES_MAX
-            && let Some(question) = self.questions.pop_front()
-        {
-            let of = question.encoded_len();
-            bytes += of;
-            self.questions_bytes -= of;
-            next.push(question);
-        }
-        (next, bytes)
-    }
-
     /// Takes a report in; the code that it is refused with.
     pub(super) fn report(&mut self, report: Report) -> Result<(), Code> {
         if !self.is_up() {
@@ -250,34 +236,6 @@ impl Uplink {
         self.reports_bytes += bytes;
         self.reports.push_back(report);
         Ok(())
-    }
-
-    /// Reports for a batch that holds so many bytes already.
-    fn next_reports(&mut self, mut bytes: usize) -> Vec<v1::Report> {
-        let mut next = Vec::new();
-        while bytes < BATCH_BYTES_MAX
-            && let Some(report) = self.reports.pop_front()
-        {
-            let of = report.encoded_len();
-            bytes += of;
-            self.reports_bytes -= of;
-            next.push(report);
-        }
-        next
-    }
-
-    /// Lines for a batch that holds so many bytes already.
-    fn next_lines(&mut self, mut bytes: usize) -> Vec<v1::Lines> {
-        let mut next = Vec::new();
-        while bytes < BATCH_BYTES_MAX
-            && let Some(lines) = self.lines.pop_front()
-        {
-            let of = lines.encoded_len();
-            bytes += of;
-            self.lines_bytes -= of;
-            next.push(lines);
-        }
-        next
     }
 
     /// Makes the next batch, where one is due and may go: its session and number.
@@ -305,10 +263,9 @@ impl Uplink {
         self.waiting_bytes -= bytes;
         self.seen_users = 0;
         let seen = std::mem::take(&mut self.seen);
-        let (questions, bytes) = self.next_questions(bytes);
-        let lines = self.next_lines(bytes);
-        let bytes = bytes + lines.iter().map(v1::Lines::encoded_len).sum::<usize>();
-        let reports = self.next_reports(bytes);
+        let questions = fill(&mut bytes, &mut self.questions, &mut self.questions_bytes);
+        let lines = fill(&mut bytes, &mut self.lines, &mut self.lines_bytes);
+        let reports = fill(&mut bytes, &mut self.reports, &mut self.reports_bytes);
         let session = self.session.as_mut()?;
         let (name, number, heard) = (session.name, session.next_number, session.heard);
         let load = Some(load);
@@ -478,6 +435,24 @@ impl Uplink {
         }
         refused
     }
+}
+
+/// What of a queue goes into a batch that holds `bytes` already; both sums are brought up to date.
+fn fill<M: prost::Message>(
+    bytes: &mut usize,
+    queue: &mut VecDeque<M>,
+    queued_bytes: &mut usize,
+) -> Vec<M> {
+    let mut next = Vec::new();
+    while *bytes < BATCH_BYTES_MAX
+        && let Some(one) = queue.pop_front()
+    {
+        let of = one.encoded_len();
+        *bytes += of;
+        *queued_bytes -= of;
+        next.push(one);
+    }
+    next
 }
 
 #[cfg(test)]

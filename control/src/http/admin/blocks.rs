@@ -4,12 +4,12 @@
 //! Owns the routes and their forms. What a good entry is, `uproar_proto::blocks` says; which are in
 //! effect, [`Blocks`].
 
-use crate::audit::REASON_CHARS_MAX;
 use crate::blocks::{Blocks, Change, Entries, Entry};
 use crate::http::actor::Actor;
 use crate::http::caller::elsewhere;
 use crate::http::errors::{ApiError, ErrorBody};
-use crate::http::extract::{Body, Params};
+use crate::http::extract::{Body, Params, page_limit};
+use crate::http::moderation::check_reason;
 use crate::http::{Context, Shared};
 use crate::process::unix_ms;
 use axum::Json;
@@ -25,10 +25,6 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Blocks of one request. More: 400.
 const BLOCKS_MAX: usize = 100;
-/// Blocks on a page where the caller does not say, and at most.
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1_000;
-
 /// What a block names.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -160,11 +156,7 @@ pub(crate) async fn list(
     State(shared): Context,
     Params(BlockParams { after, limit }): Params<BlockParams>,
 ) -> Result<Json<BlockPage>, ApiError> {
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        let text = format!("limit is {limit}; allowed is 1 to {PAGE_MAX}");
-        return Err(ApiError::bad_request(text));
-    }
+    let limit = page_limit(limit)?;
     let place = |after: &str| match after.split_once(':') {
         Some(("device", value)) => Ok((BlockKind::Device, value.to_owned())),
         Some(("address", value)) => Ok((BlockKind::Address, value.to_owned())),
@@ -215,7 +207,7 @@ pub(crate) async fn put(
         ..actor.entry("block", "")
     };
     let entries = put.iter().map(told).collect();
-    blocks.change(&Change::Put(put), now_ms).await?;
+    blocks.change_whole(Change::Put(put), now_ms).await?;
     shared.audit.write(entries).await;
     Ok(Json(page))
 }
@@ -233,11 +225,7 @@ fn entry_of(new: NewBlock, now_ms: i64) -> Result<((BlockKind, String), Entry), 
         let text = format!("until_s is {until_s}; allowed is up to {} (0: for ever)", u32::MAX);
         return Err(ApiError::bad_request(text));
     }
-    let chars = reason.chars().count();
-    if chars > REASON_CHARS_MAX {
-        let text = format!("reason has {chars} characters; allowed are {REASON_CHARS_MAX}");
-        return Err(ApiError::bad_request(text));
-    }
+    check_reason(&reason)?;
     Ok(((kind, value), Entry { until_s, at_ms: now_ms, reason }))
 }
 
@@ -255,7 +243,7 @@ pub(crate) async fn remove(
     let detail = format!("{}={value}", kind.word());
     // Another server may have made it a moment ago.
     blocks.look().await?;
-    if blocks.change(&Change::Remove(kind, value), unix_ms()).await? {
+    if blocks.change_whole(Change::Remove(kind, value), unix_ms()).await? {
         let entry = actor.entry("unblock", "");
         shared.audit.write(vec![crate::audit::Entry { detail, ..entry }]).await;
     }
