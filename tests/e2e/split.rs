@@ -70,6 +70,9 @@ fn seqs(messages: &[v1::StoredMessage]) -> Vec<u64> {
     messages.iter().map(|message| message.seq).collect()
 }
 
+/// Messages of one round: more than are stored before the kill.
+const SENDS: u32 = 50;
+
 pub(crate) fn control_is_killed_under_load_and_nothing_acknowledged_is_lost(on: On) {
     let folder = Folder::new(on, "killed");
     let mut control = Server::control(&folder.config());
@@ -82,8 +85,9 @@ pub(crate) fn control_is_killed_under_load_and_nothing_acknowledged_is_lost(on: 
     let (mut speaker, _) = Client::viewer(&engine, on.wire, "stage");
     let mut acknowledged = 0;
     for round in 0..3_u32 {
-        let first = u128::from(round) * 40 + 1;
-        let sends: Vec<v1::Send> = (first..first + 40).map(|id| text("bob", id, "x")).collect();
+        let first = u128::from(round * SENDS) + 1;
+        let sends: Vec<v1::Send> =
+            (first..first + u128::from(SENDS)).map(|id| text("bob", id, "x")).collect();
         for send in &sends {
             alice.send(client_frame::Body::Send(send.clone()));
         }
@@ -94,10 +98,12 @@ pub(crate) fn control_is_killed_under_load_and_nothing_acknowledged_is_lost(on: 
             acknowledged += 1;
         }
         control.kill();
+        let mut refused = Vec::new();
         for send in &sends[20..] {
             // Stored before the kill, or refused: tried again, with the same id, it is known which.
             if let Err(code) = alice.answer(send) {
                 assert!(code.retry(), "{code:?}");
+                refused.push(send);
             }
         }
         // A live room has no need of control.
@@ -112,17 +118,22 @@ pub(crate) fn control_is_killed_under_load_and_nothing_acknowledged_is_lost(on: 
         assert_eq!((sent.code, sent.retry), (Code::StoreDown.number(), true), "{sent:?}");
         control = control.start_in_its_place();
         engine.is_linked(round + 2);
-        for (send, seq) in sends.iter().zip(u64::from(round) * 40 + 1..) {
+        // Nothing of a conversation passes before what was refused first has come again.
+        refused.iter().for_each(|send| assert!(alice.stores(send) > acknowledged));
+        for (send, seq) in sends.iter().zip(u64::from(round * SENDS) + 1..) {
             assert_eq!(alice.stores(send), seq, "each exactly once, in order");
         }
-        acknowledged = u64::from(round) * 40 + 40;
+        acknowledged = u64::from((round + 1) * SENDS);
         assert_eq!(carol.stores(&hello), u64::from(round) + 1);
         bob.is_told_to_sync();
     }
     let state = bob.syncs("").conversations;
     let alices = state.iter().find(|state| state.conversation == "user:alice").unwrap();
-    assert_eq!(alices.head_seq, 120);
-    assert_eq!(seqs(&bob.pulls("user:alice", 1, 120)), (1..=120).collect::<Vec<_>>());
+    assert_eq!(alices.head_seq, 3 * u64::from(SENDS));
+    for round in 0..3 {
+        let (from, to) = (round * u64::from(SENDS) + 1, (round + 1) * u64::from(SENDS));
+        assert_eq!(seqs(&bob.pulls("user:alice", from, to)), (from..=to).collect::<Vec<_>>());
+    }
 }
 
 impl Client {
