@@ -65,7 +65,7 @@ impl Filters {
     pub async fn open(store: &Arc<Store>) -> Result<Arc<Filters>, String> {
         let failed = |why: &dyn std::fmt::Display| format!("the filter list: {why}");
         let list = rows::read(store).await.map_err(|e| failed(&e))?;
-        let current = compiled(list).await.map_err(|refused| match refused {
+        let current = compiled(list, None).await.map_err(|refused| match refused {
             Refused::Bad(why) => failed(&why),
             _ => failed(&"it could not be compiled"),
         })?;
@@ -132,7 +132,7 @@ impl Filters {
         if list == *self.current().list {
             return Ok(self.current());
         }
-        Ok(self.use_now(compiled(list).await?))
+        Ok(self.use_now(compiled(list, Some(self.current())).await?))
     }
 
     fn use_now(&self, current: Current) -> Arc<Current> {
@@ -166,7 +166,8 @@ impl Filters {
             let list = make(&before.words);
             let version = before.list.version + 1;
             let (words, regexes) = (list.words_lines(), list.regexes_lines());
-            let next = compiled_of(FilterList { version, words, regexes }, list).await?;
+            let kept = FilterList { version, words, regexes };
+            let next = compiled_of(kept, list, Some(before)).await?;
             if rows::replace(&self.store, &next.list).await? {
                 self.changes.fetch_add(1, Relaxed);
                 return Ok(self.use_now(next));
@@ -213,14 +214,23 @@ impl Filters {
     }
 }
 
-async fn compiled(list: FilterList) -> Result<Current, Refused> {
+async fn compiled(list: FilterList, before: Option<Arc<Current>>) -> Result<Current, Refused> {
     let words = List::of_lines(&list.words, &list.regexes);
-    compiled_of(list, words).await
+    compiled_of(list, words, before).await
 }
 
-/// Off the threads of HTTP: some hundred milliseconds for a large list.
-async fn compiled_of(list: FilterList, words: List) -> Result<Current, Refused> {
-    let compile = move || match Filter::compile(&words) {
+/// Off the threads of HTTP: some hundred milliseconds for a large list that is not much like the
+/// one before.
+async fn compiled_of(
+    list: FilterList,
+    words: List,
+    before: Option<Arc<Current>>,
+) -> Result<Current, Refused> {
+    let ready = |words: &List| match before {
+        Some(before) => before.filter.changed(words),
+        None => Filter::compile(words),
+    };
+    let compile = move || match ready(&words) {
         Ok(filter) => Ok(Current { list: Arc::new(list), words, filter }),
         Err(bad) => Err(Refused::Bad(bad.to_string())),
     };

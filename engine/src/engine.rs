@@ -110,7 +110,7 @@ pub fn start_with(mut config: Config, ways: Ways) -> Result<Engine, String> {
     let issuers = Arc::clone(verifier.issuers());
     let public_address = config.public_address.clone();
     let (config, given) = (Arc::new(config), metrics.clone());
-    let filter = ways.filter.as_ref().map(filters::compile).transpose()?;
+    let filter = ways.filter.as_ref().map(|list| filters::compile(list, None)).transpose()?;
     let first = filter.as_ref().map(|now| Arc::clone(&now.active));
     let blocks = ways.blocks.as_ref().map(|list| blocks::make(list, seed));
     let blocked = blocks.as_ref().map(|now| Arc::clone(&now.active));

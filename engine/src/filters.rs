@@ -40,8 +40,10 @@ impl Filters {
             Ready { list: now.list, active: now.active }
         });
         let of = Arc::clone(&state);
-        let make = move |list: &Arc<FilterList>| match compile(list) {
+        let mut before = now.as_ref().map(|now| Arc::clone(&now.active));
+        let make = move |list: &Arc<FilterList>| match compile(list, before.as_deref()) {
             Ok(next) => {
+                before = Some(Arc::clone(&next.active));
                 of.count(&next.compiled);
                 tracing::info!(version = list.version, "another filter list is in effect");
                 Some(next.active)
@@ -112,14 +114,18 @@ struct Compiled {
     took_us: u64,
 }
 
-/// Compiles a list on the calling thread.
+/// Compiles a list on the calling thread, as a change of the one `before`.
 ///
 /// # Errors
 /// What is wrong with it: control has compiled it before, so it is of another release.
-pub(crate) fn compile(list: &Arc<FilterList>) -> Result<Now, String> {
+pub(crate) fn compile(list: &Arc<FilterList>, before: Option<&Active>) -> Result<Now, String> {
     let begun_us = thread_cpu_us();
     let read = List::of_lines(&list.words, &list.regexes);
-    let filter = Filter::compile(&read).map_err(|bad| bad.to_string())?;
+    let filter = match before {
+        Some(before) => before.filter.changed(&read),
+        None => Filter::compile(&read),
+    };
+    let filter = filter.map_err(|bad| bad.to_string())?;
     let compiled = Compiled {
         words: read.words.len() as u64,
         regexes: read.regexes.len() as u64,

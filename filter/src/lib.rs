@@ -1,7 +1,8 @@
 //! Words and rules that messages are held against: a list in, a verdict on a text out.
 //!
-//! Owns what a text is reduced to ([`fold`]), the automaton of the words ([`words`]), the regular
-//! expressions ([`rules`]) and the bounds of a list ([`list`]). Pure: no clock, no thread, no
+//! Owns what a text is reduced to ([`fold`]), how words are found ([`automaton`]), which of them
+//! are looked for ([`words`]), the regular expressions ([`rules`]) and the bounds of a list
+//! ([`list`]). Pure: no clock, no thread, no
 //! socket. Never knows who wrote a text, or what becomes of it.
 //!
 //! # What hits
@@ -25,6 +26,7 @@
 //! nor for traditional and simplified characters: a list names both.
 #![forbid(unsafe_code)]
 
+mod automaton;
 pub mod fold;
 pub mod list;
 mod rules;
@@ -33,12 +35,13 @@ mod words;
 pub use list::{Bad, List};
 
 use rules::Rules;
+use std::sync::Arc;
 use words::Words;
 
 /// A list, ready to be asked. Shared between threads; never changes.
 pub struct Filter {
     words: Words,
-    rules: Rules,
+    rules: Arc<Rules>,
 }
 
 /// Room for one text at a time, used again for the next: a look allocates nothing once it has
@@ -56,10 +59,10 @@ pub struct Look {
     pub normal: String,
     /// What rules were asked about.
     pub folded: String,
-    /// Places of words in the list, ascending.
-    pub words: Vec<u32>,
-    /// Places of rules in the list, ascending.
-    pub regexes: Vec<u32>,
+    /// Words as the list has them, in its order.
+    pub words: Vec<String>,
+    /// Rules as the list has them, in its order.
+    pub regexes: Vec<String>,
 }
 
 impl Filter {
@@ -71,7 +74,22 @@ impl Filter {
     pub fn compile(list: &List) -> Result<Filter, Bad> {
         list.check()?;
         fold::prepare();
-        Ok(Filter { words: Words::compile(&list.words)?, rules: Rules::compile(&list.regexes)? })
+        let rules = Arc::new(Rules::compile(&list.regexes)?);
+        Ok(Filter { words: Words::compile(&list.words)?, rules })
+    }
+
+    /// Makes another list ready: some milliseconds where up to a thousand words differ from the
+    /// list that was compiled whole, else as long as that takes. What hits is the same either way.
+    ///
+    /// # Errors
+    /// As [`Filter::compile`].
+    pub fn changed(&self, list: &List) -> Result<Filter, Bad> {
+        list.check()?;
+        let rules = match self.rules.is_of(&list.regexes) {
+            true => Arc::clone(&self.rules),
+            false => Arc::new(Rules::compile(&list.regexes)?),
+        };
+        Ok(Filter { words: self.words.changed(&list.words)?, rules })
     }
 
     /// Whether nothing can hit.
@@ -103,7 +121,7 @@ impl Filter {
         let mut look = Look::default();
         fold::letters(text, &mut look.normal);
         fold::text(text, &mut look.folded);
-        look.words = self.words.all(text, &look.normal);
+        look.words = self.words.all(text);
         look.regexes = self.rules.all(&look.folded);
         look
     }

@@ -49,10 +49,16 @@ impl Rules {
         self.set.as_ref().is_some_and(|set| set.is_match(folded))
     }
 
-    /// Places of all rules that a text hits.
-    pub(crate) fn all(&self, folded: &str) -> Vec<u32> {
+    /// Whether these are the rules of a list.
+    pub(crate) fn is_of(&self, list: &[String]) -> bool {
+        self.set.as_ref().map_or(&[][..], RegexSet::patterns) == list
+    }
+
+    /// All rules that a text hits, as they were written, in their order.
+    pub(crate) fn all(&self, folded: &str) -> Vec<String> {
         let Some(set) = &self.set else { return Vec::new() };
-        set.matches(folded).into_iter().map(|place| place as u32).collect()
+        let hits = set.matches(folded).into_iter();
+        hits.map(|place| set.patterns()[place].clone()).collect()
     }
 }
 

@@ -1,153 +1,154 @@
-//! The automaton of the words, and where a word may stand.
+//! The words of a list: an automaton of most of them, and what has changed since it was made.
 //!
-//! A text goes through the automaton once, whatever the number of words. Only where it has found
-//! the letters of a word is looked at what stood between them.
+//! Owns which words are looked for. An automaton of a hundred thousand takes a third of a second
+//! to make, and a moderator who adds one word waits for it on every node: so few changes make a
+//! small automaton beside the large one, which is gone through as well, and words of the large one
+//! are passed over. What hits is the same as if all had been made anew.
 
-use crate::fold::{self, SPACE};
-use crate::list::{Bad, WORD_CHARS_MAX, shown};
-use daachorse::{CharwiseDoubleArrayAhoCorasick, CharwiseDoubleArrayAhoCorasickBuilder};
-use std::collections::{BTreeSet, HashMap};
+use crate::automaton::{Automaton, Found};
+use crate::fold;
+use crate::list::Bad;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// Words that may have changed since the large automaton was made. More: it is made anew.
+pub(crate) const CHANGES_MAX: usize = 1_000;
 
 /// All words of a list.
 pub(crate) struct Words {
-    /// `None`: there are none.
-    automaton: Option<CharwiseDoubleArrayAhoCorasick<u32>>,
-    words: Vec<Word>,
+    whole: Arc<Automaton>,
+    /// Bit n: word n of `whole` is passed over. Empty: none is.
+    gone: Vec<u64>,
+    /// What has come since, and words of `whole` with another spelling than they had.
+    beside: Automaton,
 }
 
-/// Words that fold to the same letters.
-struct Word {
-    /// Bit n: a space may stand before letter n.
-    spaces: u64,
-    /// It may stand anywhere, whatever is between its letters.
-    is_free: bool,
-    /// Their places in the list.
-    first: u32,
-    more: Vec<u32>,
+/// How one list differs from another.
+struct Difference<'l> {
+    gone: HashSet<&'l str>,
+    come: Vec<&'l str>,
 }
 
 impl Words {
+    /// # Errors
+    /// The first word that cannot be.
     pub(crate) fn compile(list: &[String]) -> Result<Words, Bad> {
-        let mut words: Vec<Word> = Vec::with_capacity(list.len());
-        let mut known: HashMap<String, u32> = HashMap::with_capacity(list.len());
-        let (mut letters, mut gaps) = (String::new(), Vec::new());
-        for (place, text) in (0..).zip(list) {
-            fold::letters_and_gaps(text, &mut letters, &mut gaps);
-            let chars = letters.chars().count();
-            if chars == 0 {
-                let why = "has no letter and no digit: symbols alone are a matter of regexes";
-                return Err(Bad(format!("word {} {why}", shown(text))));
-            }
-            if chars > WORD_CHARS_MAX {
-                let why = format!("folds to {chars} characters; allowed are {WORD_CHARS_MAX}");
-                return Err(Bad(format!("word {} {why}", shown(text))));
-            }
-            let own = spaces(&letters, &gaps);
-            if let Some(number) = known.get(letters.as_str()) {
-                let word = &mut words[*number as usize];
-                word.spaces |= own;
-                word.more.push(place);
-                continue;
-            }
-            let is_free = !letters.chars().any(fold::is_of_words);
-            known.insert(letters.clone(), words.len() as u32);
-            words.push(Word { spaces: own, is_free, first: place, more: Vec::new() });
+        let whole = Arc::new(Automaton::compile(list.iter().map(String::as_str))?);
+        Ok(Words { whole, gone: Vec::new(), beside: Automaton::default() })
+    }
+
+    /// Those of another list, which differs little as a rule; both are in order.
+    ///
+    /// # Errors
+    /// The first word that cannot be.
+    pub(crate) fn changed(&self, list: &[String]) -> Result<Words, Bad> {
+        let Some(difference) = self.difference(list) else { return Words::compile(list) };
+        // Words with the same letters are one: where a spelling comes or goes, all of them are
+        // looked for beside.
+        let (mut numbers, mut letters) = (BTreeSet::new(), String::new());
+        for text in difference.gone.iter().chain(&difference.come) {
+            fold::letters(text, &mut letters);
+            numbers.extend(self.whole.number_of(&letters));
         }
-        let mut patterns: Vec<(&str, u32)> = known.iter().map(|(l, n)| (l.as_str(), *n)).collect();
-        // The same automaton from the same list.
-        patterns.sort_unstable();
-        let automaton = match patterns.is_empty() {
-            true => None,
-            false => {
-                let built = CharwiseDoubleArrayAhoCorasickBuilder::new();
-                let built = built.build_with_values(patterns);
-                // It holds four times the bytes that a list may have.
-                Some(built.map_err(|e| Bad(format!("the words make no automaton: {e}")))?)
+        let mut beside = difference.come;
+        let mut gone = vec![0; if numbers.is_empty() { 0 } else { self.whole.len().div_ceil(64) }];
+        for number in numbers {
+            gone[number as usize / 64] |= 1 << (number % 64);
+            let forms = self.whole.forms(number);
+            beside.extend(forms.filter(|form| !difference.gone.contains(form)));
+        }
+        beside.sort_unstable();
+        let beside = Automaton::compile(beside.into_iter())?;
+        Ok(Words { whole: Arc::clone(&self.whole), gone, beside })
+    }
+
+    /// How a list differs from that of the large automaton; `None`: by so much that another is
+    /// made.
+    fn difference<'l>(&'l self, list: &'l [String]) -> Option<Difference<'l>> {
+        if list.is_empty() {
+            return None;
+        }
+        let mut difference = Difference { gone: HashSet::new(), come: Vec::new() };
+        let (mut before, mut now) = (self.whole.written(), list.iter().map(String::as_str));
+        let (mut one, mut other) = (before.next(), now.next());
+        loop {
+            let order = match (one, other) {
+                (None, None) => return Some(difference),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) => one.cmp(other),
+            };
+            if order.is_le() {
+                if order.is_lt() {
+                    difference.gone.extend(one);
+                }
+                one = before.next();
             }
-        };
-        Ok(Words { automaton, words })
+            if order.is_ge() {
+                if order.is_gt() {
+                    difference.come.extend(other);
+                }
+                other = now.next();
+            }
+            if difference.gone.len() + difference.come.len() > CHANGES_MAX {
+                return None;
+            }
+        }
+    }
+
+    fn is_gone(&self, number: u32) -> bool {
+        let bits = self.gone.get(number as usize / 64);
+        bits.is_some_and(|bits| bits >> (number % 64) & 1 == 1)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.automaton.is_none()
+        self.whole.is_empty() && self.beside.is_empty()
     }
 
     /// Whether a text hits; `letters` are its own, and may be written again.
     pub(crate) fn is_hit(&self, text: &str, letters: &mut String, gaps: &mut Vec<u8>) -> bool {
-        let Some(automaton) = &self.automaton else { return false };
-        let found = automaton.find_overlapping_iter(letters.as_str()).next();
-        let Some(found) = found else { return false };
-        if self.words[found.value() as usize].is_free {
+        let whole = self.whole.find(letters, |number| self.is_gone(number));
+        if whole == Found::Word {
             return true;
         }
-        fold::letters_and_gaps(text, letters, gaps);
-        let mut all = automaton.find_overlapping_iter(letters.as_str());
-        all.any(|m| self.words[m.value() as usize].may_stand((m.start(), m.end()), letters, gaps))
-    }
-
-    /// Places of all words that a text hits.
-    pub(crate) fn all(&self, text: &str, letters: &str) -> Vec<u32> {
-        let Some(automaton) = &self.automaton else { return Vec::new() };
-        let (mut same, mut gaps) = (String::new(), Vec::new());
-        fold::letters_and_gaps(text, &mut same, &mut gaps);
-        let mut found_words = BTreeSet::new();
-        for found in automaton.find_overlapping_iter(letters) {
-            let word = &self.words[found.value() as usize];
-            if word.may_stand((found.start(), found.end()), letters, &gaps) {
-                found_words.insert(found.value());
+        match (whole, self.beside.find(letters, |_| false)) {
+            (_, Found::Word) => true,
+            (Found::Nothing, Found::Nothing) => false,
+            _ => {
+                fold::letters_and_gaps(text, letters, gaps);
+                self.whole.any(letters, gaps, |number| !self.is_gone(number))
+                    || self.beside.any(letters, gaps, |_| true)
             }
         }
-        let words = found_words.iter().map(|number| &self.words[*number as usize]);
-        let mut hit: Vec<u32> = words
-            .flat_map(|word| std::iter::once(&word.first).chain(&word.more))
-            .copied()
-            .collect();
-        hit.sort_unstable();
-        hit.dedup();
-        hit
+    }
+
+    /// All words that a text hits, as they were written, in order.
+    pub(crate) fn all(&self, text: &str) -> Vec<String> {
+        let (mut letters, mut gaps) = (String::new(), Vec::new());
+        fold::letters_and_gaps(text, &mut letters, &mut gaps);
+        let mut found = BTreeSet::new();
+        let mut see = |automaton: &Automaton, is_gone: &dyn Fn(u32) -> bool| {
+            automaton.any(&letters, &gaps, |number| {
+                if !is_gone(number) {
+                    found.extend(automaton.forms(number).map(str::to_owned));
+                }
+                false
+            });
+        };
+        see(&self.whole, &|number| self.is_gone(number));
+        see(&self.beside, &|_| false);
+        found.into_iter().collect()
+    }
+
+    /// Whether both look into the same large automaton.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Words) -> bool {
+        Arc::ptr_eq(&self.whole, &other.whole)
     }
 
     pub(crate) fn bytes_used(&self) -> usize {
-        let automaton = self.automaton.as_ref().map_or(0, |automaton| automaton.heap_bytes());
-        automaton + self.words.capacity() * size_of::<Word>()
+        let gone = self.gone.capacity() * size_of::<u64>();
+        self.whole.bytes_used() + self.beside.bytes_used() + gone
     }
-}
-
-impl Word {
-    /// Whether the letters found here are this word (the module of the crate says when).
-    fn may_stand(&self, (start, end): (usize, usize), letters: &str, gaps: &[u8]) -> bool {
-        if self.is_free {
-            return true;
-        }
-        let is_of_words = |c: Option<char>| c.is_some_and(fold::is_of_words);
-        let inside = &letters[start..end];
-        let before = letters[..start].chars().next_back();
-        let after = letters[end..].chars().next();
-        let goes_on = |gap: u8, one, other| gap == 0 && is_of_words(one) && is_of_words(other);
-        if goes_on(gaps[start], before, inside.chars().next())
-            || goes_on(gaps[end], inside.chars().next_back(), after)
-        {
-            return false;
-        }
-        let (mut pairs, mut parted, mut is_torn) = (0, 0, false);
-        let mut last = None;
-        for (number, (at, letter)) in inside.char_indices().enumerate() {
-            if goes_on(0, last, Some(letter)) {
-                let gap = gaps[start + at];
-                pairs += 1;
-                parted += u32::from(gap != 0);
-                is_torn |= gap == SPACE && self.spaces & (1 << number) == 0;
-            }
-            last = Some(letter);
-        }
-        !is_torn || parted == pairs
-    }
-}
-
-/// Before which letters of a word something stands.
-fn spaces(letters: &str, gaps: &[u8]) -> u64 {
-    let with_gap = |(number, (at, _)): (usize, (usize, char))| {
-        if gaps[at] == 0 { 0 } else { 1 << number }
-    };
-    letters.char_indices().enumerate().map(with_gap).fold(0, |all, one| all | one)
 }

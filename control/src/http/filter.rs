@@ -250,15 +250,13 @@ pub(crate) async fn check(
         let text = format!("text has {} bytes; allowed are {bytes_max}", text.len());
         return Err(ApiError::bad_request(text));
     }
-    let look = now.filter.look(&text);
-    let named = |places: &[u32], list: &[String]| {
-        let named = places.iter().filter_map(|place| list.get(*place as usize).cloned());
-        named.take(NAMED_MAX).collect::<Vec<_>>()
-    };
+    let mut look = now.filter.look(&text);
+    look.words.truncate(NAMED_MAX);
+    look.regexes.truncate(NAMED_MAX);
     Ok(Json(Tried {
         hit: !look.words.is_empty() || !look.regexes.is_empty(),
-        words: named(&look.words, &now.words.words),
-        regexes: named(&look.regexes, &now.words.regexes),
+        words: look.words,
+        regexes: look.regexes,
         normal: look.normal,
         folded: look.folded,
         version: now.list.version,

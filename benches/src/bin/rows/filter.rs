@@ -1,5 +1,5 @@
 //! What the text filter costs by itself, on one core and without a server around it: lines as
-//! people write them, against a list of 100,000 words. CPU time of this thread is read, not wall
+//! people write them, against a list of 100,000 words, and against one that has just changed. CPU time of this thread is read, not wall
 //! time, so a busy machine is slower by its caches alone.
 
 use crate::bench::{Bench, Measured};
@@ -13,6 +13,8 @@ use uproar_filter::{Filter, List, Scratch};
 
 const WORDS: u64 = 100_000;
 const LINES: usize = 100_000;
+/// Words that come, and as many that go, without another automaton of all: half of what may.
+const CHANGES: usize = 250;
 /// Looks at all lines in one measurement.
 const ROUNDS: usize = 10;
 /// Messages a second on one core.
@@ -90,8 +92,15 @@ pub(crate) fn filter(bench: &Bench) -> io::Result<Measured> {
     let begun = thread_cpu_ns();
     let filter = Filter::compile(&list).map_err(|bad| io::Error::other(bad.to_string()))?;
     let rebuild_ms = (thread_cpu_ns() - begun) as f64 / 1e6;
+    let mut words = list.words[CHANGES..].to_vec();
+    words.extend((0..CHANGES).map(|_| dice.word()));
+    let next = List::new(words, Vec::new());
+    let begun = thread_cpu_ns();
+    let changed = filter.changed(&next).map_err(|bad| io::Error::other(bad.to_string()))?;
+    let change_ms = (thread_cpu_ns() - begun) as f64 / 1e6;
     let mut scratch = Scratch::default();
     let (mut without, mut with, mut share) = (Vec::new(), Vec::new(), 0.0);
+    let mut beside = Vec::new();
     for _ in 0..bench.repeats {
         let mut copy = Vec::new();
         // What a shard does with a text anyway: it is checked, and copied into its frame.
@@ -102,10 +111,13 @@ pub(crate) fn filter(bench: &Bench) -> io::Result<Measured> {
         });
         let (filtered, hits) = pace(&lines, |line| filter.is_hit(line, &mut scratch));
         share = hits as f64 / (LINES * ROUNDS) as f64;
+        let (after, _) = pace(&lines, |line| changed.is_hit(line, &mut scratch));
         without.push(bare);
         with.push(filtered);
+        beside.push(after);
     }
     let (ratio, ratio_spread) = paired_ratio(&with, &without);
+    let (after, after_spread) = paired_ratio(&beside, &with);
     let (low, high) = spread(&with);
     let ns = 1e9 / median(&with);
     let mib = filter.bytes_used() as f64 / f64::from(1 << 20);
@@ -143,9 +155,19 @@ pub(crate) fn filter(bench: &Bench) -> io::Result<Measured> {
             "reported",
             format!("{rebuild_ms:.0} ms of CPU, {mib:.1} MiB kept"),
         ),
+        Line {
+            ratio: Some(after),
+            ratio_spread: Some(after_spread),
+            ..line(
+                format!("the same messages once {CHANGES} words have gone and {CHANGES} come"),
+                "reported",
+                format!("{:.0} a second; ready in {change_ms:.1} ms of CPU", median(&beside)),
+            )
+        },
     ];
     let notes = vec![format!("{:.1} % of the lines hit a word", share * 100.0)];
     let raw = vec![json!({"without": without, "with": with, "rebuild_ms": rebuild_ms,
+        "beside": beside, "change_ms": change_ms,
         "bytes": filter.bytes_used(), "hit_share": share})];
     Ok(Measured { lines, notes, raw })
 }
