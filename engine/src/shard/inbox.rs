@@ -393,8 +393,8 @@ impl Shard {
     /// Closes the connections of a user or of a login.
     pub(super) fn close_all_of(&mut self, of: &Closed, code: Code) {
         let login = match of {
-            Closed::User(_) => 0,
-            Closed::Session(login) => login_key(self.seed, login),
+            Closed::User(_) => None,
+            Closed::Session(login) => Some(login_key(self.seed, login)),
         };
         for slot in 0..self.conns.slots() {
             let conn = ConnSlot(slot as u32);

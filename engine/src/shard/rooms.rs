@@ -296,7 +296,7 @@ impl Shard {
 
     fn may_moderate(&self, conn: ConnSlot) -> bool {
         let session = self.conns.cold(conn).session;
-        session != NONE && self.sessions.get(session).moderate
+        session != NONE && self.sessions.get(session).moderates()
     }
 
     fn reply_joined(&mut self, conn: ConnSlot, number: u32, resume: Option<v1::Cursor>) {

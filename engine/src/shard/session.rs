@@ -308,14 +308,15 @@ impl Shard {
     fn renewed(&mut self, conn: ConnSlot, verified: Result<Verified, Code>) {
         let number = self.conns.cold(conn).session;
         let old = self.sessions.get_mut(number);
-        let Verified { session: new, login } = match verified {
+        let Verified { session: mut new, login } = match verified {
             Ok(new) if new.session.user == old.user => new,
             Ok(_) => return self.reply(conn, &error_body(Code::TokenInvalid)),
             Err(code) => return self.reply(conn, &error_body(code)),
         };
         let expires_ms = u64::from(new.expires_s) * 1000;
         self.session_bytes = self.session_bytes + new.bytes_owned() - old.bytes_owned();
-        *old = Session { inbox: old.inbox, ..new };
+        new.inbox = old.inbox;
+        *old = new;
         self.login_renewed(conn, login);
         self.wheel.remove(conn);
         self.arm_idle(conn);
@@ -367,7 +368,7 @@ impl Shard {
         let mut left_ms = u64::from(self.idle_ms().saturating_sub(silent_ms));
         if cold.session != NONE {
             let session = self.sessions.get(cold.session);
-            let warn_s = if session.warned { 0 } else { EXPIRY_WARNING_S };
+            let warn_s = if session.is_warned() { 0 } else { EXPIRY_WARNING_S };
             let due_ms = u64::from(session.expires_s.saturating_sub(warn_s)) * 1000;
             left_ms = left_ms.min(due_ms.saturating_sub(self.now.unix_ms));
         }
@@ -522,7 +523,7 @@ impl Shard {
         room.settings.followers_only_s?;
         let session = self.conns.cold(conn).session;
         let session = (session != NONE).then(|| self.sessions.get(session));
-        if session.is_some_and(|session| session.moderate) {
+        if session.is_some_and(Session::moderates) {
             return None;
         }
         let since_s = session.and_then(|session| session.follows_since(room.id.as_str()));
@@ -552,7 +553,7 @@ impl Shard {
             NONE => (GUEST_CLASSES, false),
             session => {
                 let session: &Session = self.sessions.get(session);
-                (session.classes, session.moderate)
+                (session.classes(), session.moderates())
             }
         }
     }
@@ -706,13 +707,13 @@ impl Shard {
     /// Tells a client once that its token ends soon.
     fn warn_of_expiry(&mut self, conn: ConnSlot) {
         let session = self.conns.cold(conn).session;
-        if session == NONE || self.sessions.get(session).warned {
+        if session == NONE || self.sessions.get(session).is_warned() {
             return;
         }
         let session = self.sessions.get_mut(session);
         let left_ms = (u64::from(session.expires_s) * 1000).saturating_sub(self.now.unix_ms);
         if left_ms <= u64::from(EXPIRY_WARNING_S) * 1000 {
-            session.warned = true;
+            session.warn();
             self.reply(conn, &Body::Expiring(v1::Expiring { in_ms: left_ms as u32 }));
         }
     }

@@ -5,6 +5,7 @@
 use super::slab::NONE;
 use crate::config::Tokens;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
@@ -31,17 +32,23 @@ pub struct Session {
     pub rooms: Option<Box<OfRooms>>,
     /// Expiry, seconds since 1970.
     pub expires_s: u32,
-    /// Bit `class as u8`: may publish it.
-    pub classes: u8,
-    /// May moderate.
-    pub moderate: bool,
-    /// It was told that its token ends soon.
-    pub warned: bool,
     /// Number of its inbox, where it asked for one.
     pub inbox: u32,
-    /// Seeded hash of the login that minted the token; 0 where it does not say.
-    pub login: u64,
+    /// The login that minted the token, where it says.
+    pub login: Option<LoginKey>,
+    /// Bit `class as u8`: may publish it; and [`MODERATES`], [`WARNED`].
+    flags: u8,
 }
+
+/// Of a session: may moderate.
+const MODERATES: u8 = 1 << 6;
+/// Of a session: it was told that its token ends soon.
+const WARNED: u8 = 1 << 7;
+
+/// Names a login: 56 bits of a seeded hash, of which the last is one. A million logins on a node
+/// and a hundred that end each second meet a wrong one once in twenty years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginKey([u8; 6], NonZeroU8);
 
 /// What a token says of rooms.
 #[derive(Debug, Default)]
@@ -173,31 +180,56 @@ fn verified(claims: Claims, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
     let followed: Box<_> = follows.map(|(room, since)| (room.into_boxed_str(), since)).collect();
     let rooms = OfRooms { entered: claims.rooms.map(boxed), followed };
     let says_of_rooms = rooms.entered.is_some() || !rooms.followed.is_empty();
+    let ends_soon = claims.exp.saturating_sub(unix_ms / 1000) <= u64::from(EXPIRY_WARNING_S);
     let session = Session {
         key: crate::hash::hash_bytes(seed, claims.sub.as_bytes()),
         user: Arc::from(claims.sub),
         rooms: says_of_rooms.then(|| Box::new(rooms)),
         // A token good beyond the year 2106 is good until then.
         expires_s: u32::try_from(claims.exp).unwrap_or(u32::MAX),
-        classes,
-        moderate: claims.moderate,
-        warned: claims.exp.saturating_sub(unix_ms / 1000) <= u64::from(EXPIRY_WARNING_S),
         inbox: NONE,
-        login: claims.sid.as_ref().map_or(0, |login| login_key(seed, login)),
+        login: claims.sid.as_ref().map(|login| login_key(seed, login)),
+        flags: classes
+            | if claims.moderate { MODERATES } else { 0 }
+            | if ends_soon { WARNED } else { 0 },
     };
     Ok(Verified { session, login: claims.sid.map(Arc::from) })
 }
 
-/// Names a login in [`Session::login`]; never 0.
+/// Names a login in [`Session::login`].
 #[must_use]
-pub fn login_key(seed: u64, login: &str) -> u64 {
-    crate::hash::hash_bytes(seed, login.as_bytes()) | 1
+pub fn login_key(seed: u64, login: &str) -> LoginKey {
+    let [first, key @ .., _] = crate::hash::hash_bytes(seed, login.as_bytes()).to_le_bytes();
+    LoginKey(key, NonZeroU8::MIN | first)
 }
 
 // What a signed-in viewer costs besides its connection, its name apart.
-const _: () = assert!(size_of::<Session>() == 56);
+const _: () = assert!(size_of::<Session>() == 48);
 
 impl Session {
+    /// Bit `class as u8`: may publish it.
+    #[must_use]
+    pub fn classes(&self) -> u8 {
+        self.flags & !(MODERATES | WARNED)
+    }
+
+    /// Whether it may moderate.
+    #[must_use]
+    pub fn moderates(&self) -> bool {
+        self.flags & MODERATES != 0
+    }
+
+    /// Whether it was told that its token ends soon.
+    #[must_use]
+    pub fn is_warned(&self) -> bool {
+        self.flags & WARNED != 0
+    }
+
+    /// It is told now.
+    pub fn warn(&mut self) {
+        self.flags |= WARNED;
+    }
+
     /// Whether the token is good for a room.
     #[must_use]
     pub fn may_enter(&self, room: &str) -> bool {
@@ -254,8 +286,8 @@ mod tests {
     fn a_good_token_makes_a_session_with_the_default_classes() {
         let Verified { session, login } =
             verifier().verify(&token(&claims(), SECRET), 99_000, 1).expect("good");
-        assert_eq!((login, session.login), (None, 0));
-        assert_eq!((&*session.user, session.classes), ("alice", GUEST_CLASSES));
+        assert_eq!((login, session.login), (None, None));
+        assert_eq!((&*session.user, session.classes()), ("alice", GUEST_CLASSES));
         assert!(session.may_enter("anything"));
     }
 
@@ -321,7 +353,7 @@ mod tests {
         let session = verifier().verify(&token(&bound, SECRET), 1, 1).expect("good").session;
         assert!(session.may_enter("stage") && session.may_enter("vip-7"));
         assert!(!session.may_enter("stage2") && !session.may_enter("vip"));
-        assert_eq!(session.classes, 1 << Class::Gift as u8);
+        assert_eq!(session.classes(), 1 << Class::Gift as u8);
         let follows = [("stage".to_owned(), 7), ("a".to_owned(), 3)].into();
         let follower = Claims { follows: Some(follows), ..claims() };
         let session = verifier().verify(&token(&follower, SECRET), 1, 1).expect("good").session;
