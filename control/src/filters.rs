@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use uproar_filter::{Filter, List};
+use uproar_filter::{Bad, Filter, List};
 use uproar_proto::control::{Engine, FilterList, Sample, SampleKind, SampleValue, Tell};
 use uproar_proto::error::Code;
 
@@ -65,10 +65,13 @@ impl Filters {
     pub async fn open(store: &Arc<Store>) -> Result<Arc<Filters>, String> {
         let failed = |why: &dyn std::fmt::Display| format!("the filter list: {why}");
         let list = rows::read(store).await.map_err(|e| failed(&e))?;
-        let current = compiled(list, None).await.map_err(|refused| match refused {
-            Refused::Bad(why) => failed(&why),
-            _ => failed(&"it could not be compiled"),
-        })?;
+        let current =
+            compiled(move || read(list, Filter::compile)).await.map_err(
+                |refused| match refused {
+                    Refused::Bad(why) => failed(&why),
+                    _ => failed(&"it could not be compiled"),
+                },
+            )?;
         let told = watch::Sender::new(Arc::clone(&current.list));
         Ok(Arc::new(Filters {
             store: Arc::clone(store),
@@ -128,11 +131,12 @@ impl Filters {
     }
 
     async fn reload(&self) -> Result<Arc<Current>, Refused> {
-        let list = rows::read(&self.store).await?;
-        if list == *self.current().list {
-            return Ok(self.current());
+        let (list, before) = (rows::read(&self.store).await?, self.current());
+        if list == *before.list {
+            return Ok(before);
         }
-        Ok(self.use_now(compiled(list, Some(self.current())).await?))
+        let next = compiled(move || read(list, |words| before.filter.changed(words)));
+        Ok(self.use_now(next.await?))
     }
 
     fn use_now(&self, current: Current) -> Arc<Current> {
@@ -142,15 +146,26 @@ impl Filters {
         current
     }
 
-    /// Makes another list of the one there is; `meant`: only if that is this version.
+    /// Makes another list of the one there is; `meant`: only if that is this version. Goes on to
+    /// its end where whoever asks goes away meanwhile: what is kept is in effect too.
     ///
     /// # Errors
     /// Where it is another version, where the other list is no good, or the store's own: then it is
     /// unknown whether it was kept.
     pub(crate) async fn change(
+        self: &Arc<Filters>,
+        meant: Option<u64>,
+        make: impl Fn(&List) -> List + Send + Sync + 'static,
+    ) -> Result<Arc<Current>, Refused> {
+        let filters = Arc::clone(self);
+        let task = tokio::spawn(async move { filters.try_change(meant, Arc::new(make)).await });
+        task.await.unwrap_or_else(|_| Err(StoreError::Defect.into()))
+    }
+
+    async fn try_change(
         &self,
         meant: Option<u64>,
-        make: impl Fn(&List) -> List,
+        make: Arc<impl Fn(&List) -> List + Send + Sync + 'static>,
     ) -> Result<Arc<Current>, Refused> {
         let _changing = self.changing.lock().await;
         for _ in 0..TRIES_MAX {
@@ -163,11 +178,16 @@ impl Filters {
                 }
                 continue;
             }
-            let list = make(&before.words);
-            let version = before.list.version + 1;
-            let (words, regexes) = (list.words_lines(), list.regexes_lines());
-            let kept = FilterList { version, words, regexes };
-            let next = compiled_of(kept, list, Some(before)).await?;
+            let make = Arc::clone(&make);
+            let next = compiled(move || {
+                let list = make(&before.words);
+                let version = before.list.version + 1;
+                let (words, regexes) = (list.words_lines(), list.regexes_lines());
+                let filter = before.filter.changed(&list)?;
+                let kept = Arc::new(FilterList { version, words, regexes });
+                Ok(Current { list: kept, words: list, filter })
+            });
+            let next = next.await?;
             if rows::replace(&self.store, &next.list).await? {
                 self.changes.fetch_add(1, Relaxed);
                 return Ok(self.use_now(next));
@@ -214,26 +234,50 @@ impl Filters {
     }
 }
 
-async fn compiled(list: FilterList, before: Option<Arc<Current>>) -> Result<Current, Refused> {
+/// A list as it is kept, made ready.
+fn read(
+    list: FilterList,
+    compile: impl FnOnce(&List) -> Result<Filter, Bad>,
+) -> Result<Current, Bad> {
     let words = List::of_lines(&list.words, &list.regexes);
-    compiled_of(list, words, before).await
+    let filter = compile(&words)?;
+    Ok(Current { list: Arc::new(list), words, filter })
 }
 
-/// Off the threads of HTTP: some hundred milliseconds for a large list that is not much like the
-/// one before.
-async fn compiled_of(
-    list: FilterList,
-    words: List,
-    before: Option<Arc<Current>>,
+/// Makes a list ready off the threads of HTTP: to sort a large one takes milliseconds, and to
+/// compile one that is not much like the one before some hundred.
+async fn compiled(
+    make: impl FnOnce() -> Result<Current, Bad> + Send + 'static,
 ) -> Result<Current, Refused> {
-    let ready = |words: &List| match before {
-        Some(before) => before.filter.changed(words),
-        None => Filter::compile(words),
-    };
-    let compile = move || match ready(&words) {
-        Ok(filter) => Ok(Current { list: Arc::new(list), words, filter }),
-        Err(bad) => Err(Refused::Bad(bad.to_string())),
-    };
-    let compiled = tokio::task::spawn_blocking(compile).await;
-    compiled.unwrap_or_else(|_| Err(StoreError::Defect.into()))
+    match tokio::task::spawn_blocking(make).await {
+        Ok(made) => made.map_err(|bad| Refused::Bad(bad.to_string())),
+        Err(_) => Err(StoreError::Defect.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{TestStore, runtime};
+    use std::time::Instant;
+    use uproar_filter::list::Change;
+
+    #[test]
+    fn a_change_goes_to_its_end_though_nobody_waits_for_it() {
+        runtime().block_on(async {
+            let store = TestStore::sqlite().await;
+            let filters = Filters::open(&store).await.unwrap();
+            let add = Change { add_words: vec!["spam".into()], ..Change::default() };
+            let change = filters.change(None, move |now| now.clone().changed(add.clone()));
+            // Looked at once, and let go.
+            assert!(tokio::time::timeout(Duration::ZERO, change).await.is_err());
+            let begun = Instant::now();
+            while filters.current().list.version == 0 {
+                assert!(begun.elapsed() < Duration::from_secs(30), "never in effect");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(filters.is_hit("spam"));
+            store.end().await;
+        });
+    }
 }

@@ -194,12 +194,12 @@ pub(crate) async fn replace(
         let text = std::str::from_utf8(&bytes);
         let text = text.map_err(|_| ApiError::bad_request("the words are not UTF-8"))?;
         let words = List::of_lines(text, "").words;
-        let make = |now: &List| List { words: words.clone(), regexes: now.regexes.clone() };
+        let make = move |now: &List| List { words: words.clone(), regexes: now.regexes.clone() };
         filters.change(meant, make).await?
     } else if kind.eq_ignore_ascii_case("application/json") {
         let Body(NewList { words, regexes }) =
             Body::from_request(request, &shared).await.map_err(larger)?;
-        filters.change(meant, |_| List::new(words.clone(), regexes.clone())).await?
+        filters.change(meant, move |_| List::new(words.clone(), regexes.clone())).await?
     } else {
         let text = "the body must come with Content-Type: application/json or text/plain";
         return Err(ApiError::bad_request(text).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
@@ -233,7 +233,7 @@ pub(crate) async fn change(
     let Body(body) = Body::<ChangeList>::from_request(request, &shared).await.map_err(larger)?;
     let ChangeList { add_words, remove_words, add_regexes, remove_regexes } = body;
     let change = Change { add_words, remove_words, add_regexes, remove_regexes };
-    let now = filters.change(meant, |now| now.clone().changed(change.clone())).await?;
+    let now = filters.change(meant, move |now| now.clone().changed(change.clone())).await?;
     Ok(changed(&shared, actor.entry("filter.change", ""), &now).await)
 }
 
