@@ -8,6 +8,7 @@
 pub(crate) mod platform;
 
 use crate::fault::Fault;
+use crate::following::Following;
 use crate::ids::random_id;
 use crate::limits::Limits;
 use crate::passwords::Passwords;
@@ -20,6 +21,7 @@ use crate::tokens::{AccessClaims, SigningKey};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
+use uproar_proto::control::Sample;
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
 use uproar_proto::names::{self, LOCAL};
@@ -180,6 +182,7 @@ pub(crate) struct Accounts {
     passwords: Passwords,
     by_address: Limits,
     by_account: Limits,
+    following: Following,
     settings: AccountSettings,
 }
 
@@ -200,6 +203,7 @@ impl Accounts {
             passwords: Passwords::new(settings.hash_memory_kib, settings.hashes_at_once)?,
             by_address: Limits::new(settings.address_burst, ADDRESS_EVERY_MS),
             by_account: Limits::new(settings.account_burst, ACCOUNT_EVERY_MS),
+            following: Following::default(),
             settings,
         })
     }
@@ -221,6 +225,11 @@ impl Accounts {
     /// The store the rules work on.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Figures for `/metrics`.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        self.following.samples()
     }
 
     fn key(&self) -> Result<&SigningKey, Fault> {
@@ -306,7 +315,9 @@ impl Accounts {
             created_ms: now_ms,
             expires_ms: self.refresh_expires_ms(now_ms),
         };
-        let tokens = self.tokens(&user.name, &token, session.expires_ms, now_ms)?;
+        let follows = self.following.claim(&self.store, user.id, now_ms).await?;
+        let claims = Claims { sub: user.name.clone(), follows, ..Claims::default() };
+        let tokens = self.tokens(claims, &token, session.expires_ms, now_ms)?;
         let sessions_max = self.settings.sessions_max as usize;
         let opened = rows::open_session(&self.store, session, hash.to_owned(), sessions_max);
         match opened.await? {
@@ -322,6 +333,9 @@ impl Accounts {
         let token = RefreshToken::parse(self.key()?, token)?;
         let next = token.successor(self.key()?)?;
         let user = rows::user(&self.store, token.user).await?.ok_or(Code::SessionRevoked)?;
+        // Before the token is used up: where the store fails here, it is good as it was.
+        let follows = self.following.claim(&self.store, user.id, now_ms).await?;
+        let claims = Claims { sub: user.name, follows, ..Claims::default() };
         let expires_ms = self.refresh_expires_ms(now_ms);
         let presented = Presented {
             user: token.user,
@@ -334,7 +348,7 @@ impl Accounts {
         };
         match rows::turn(&self.store, presented, turn_of).await? {
             Turn::Next | Turn::Again => {
-                let tokens = self.tokens(&user.name, &next, expires_ms, now_ms)?;
+                let tokens = self.tokens(claims, &next, expires_ms, now_ms)?;
                 Ok(Refreshed::Tokens(tokens))
             }
             Turn::Reused => Ok(Refreshed::Reused(Revoked::Session(token.session))),
@@ -449,7 +463,7 @@ impl Accounts {
 
     fn tokens(
         &self,
-        name: &str,
+        claims: Claims,
         refresh: &RefreshToken,
         refresh_expires_ms: i64,
         now_ms: i64,
@@ -457,18 +471,18 @@ impl Accounts {
         let exp = now_ms / 1000 + i64::from(self.settings.access_ttl_s);
         let access = AccessClaims {
             claims: Claims {
-                sub: name.to_owned(),
                 exp: u64::try_from(exp).unwrap_or_default(),
                 sid: Some(refresh.session.to_string()),
-                ..Claims::default()
+                ..claims
             },
             uid: Some(refresh.user.to_string()),
         };
-        // The name was checked when it was written.
+        let name = access.claims.sub.clone();
+        // The names were checked when they were written.
         let access = self.key()?.mint_access(&access).map_err(StoreError::Corrupt)?;
         Ok(Tokens {
             user: refresh.user,
-            name: name.to_owned(),
+            name,
             session: refresh.session,
             access,
             access_expires_ms: exp * 1000,

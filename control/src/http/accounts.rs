@@ -177,7 +177,8 @@ pub(crate) async fn register(
     Ok(replay(accounts(&shared)?.register_once(ask, answer, unix_ms()).await?))
 }
 
-/// Logs in: opens a session.
+/// Logs in: opens a session. The access token says which rooms the user follows (through their
+/// owners), as of now.
 #[utoipa::path(post, path = "/v1/sessions", tag = "accounts", request_body = OpenSession,
     responses(
         (status = 201, body = SessionTokens),
@@ -202,7 +203,8 @@ pub(crate) async fn log_in(
     Ok((StatusCode::CREATED, Json(session(&shared, tokens))))
 }
 
-/// Replaces a refresh token. The token before the newest is taken once more within a minute, and
+/// Replaces a refresh token, and gives an access token that says which rooms the user follows now,
+/// for `renew` on connections that stand. The token before the newest is taken once more within a minute, and
 /// gives the same successor; any other token that was used before ends the session.
 #[utoipa::path(post, path = "/v1/sessions/refresh", tag = "accounts",
     request_body = RefreshSession,
