@@ -132,6 +132,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// `None`: a platform's own user, whose log-ins are the platform's.
     pub(crate) session: Option<i64>,
+    /// The device that the session was opened on, by the name it gave; empty: it gave none.
+    pub(crate) device: String,
 }
 
 /// What a log-in or a refresh gives.
@@ -328,6 +330,13 @@ impl Accounts {
         }
     }
 
+    /// The device of the session that a refresh token is of; `None`: it has ended.
+    pub(crate) async fn device_of(&self, token: &str) -> Result<Option<String>, Fault> {
+        let token = RefreshToken::parse(self.key()?, token)?;
+        let session = rows::session(&self.store, token.user, token.session).await?;
+        Ok(session.map(|(_, device)| device))
+    }
+
     /// Replaces a refresh token and gives a new access token.
     pub(crate) async fn refresh(&self, token: &str, now_ms: i64) -> Result<Refreshed, Fault> {
         let token = RefreshToken::parse(self.key()?, token)?;
@@ -374,11 +383,10 @@ impl Accounts {
         let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
         match (number(access.uid), number(access.claims.sid)) {
             (Some(user), Some(session)) => {
-                let open = rows::session_expires_ms(&self.store, user, session).await?;
-                if open.is_none_or(|expires_ms| expires_ms <= now_ms) {
-                    return Err(Code::SessionRevoked.into());
-                }
-                Ok(Caller { user, name, session: Some(session) })
+                let open = rows::session(&self.store, user, session).await?;
+                let open = open.filter(|(expires_ms, _)| *expires_ms > now_ms);
+                let (_, device) = open.ok_or(Code::SessionRevoked)?;
+                Ok(Caller { user, name, session: Some(session), device })
             }
             (None, None) => {
                 let user = self.first_sight(&name).await?;
@@ -386,7 +394,7 @@ impl Accounts {
                 if bans::find(&mut conn, user, now_ms).await?.is_some() {
                     return Err(Code::Banned.into());
                 }
-                Ok(Caller { user, name, session: None })
+                Ok(Caller { user, name, session: None, device: String::new() })
             }
             _ => Err(Code::TokenInvalid.into()),
         }
