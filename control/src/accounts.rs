@@ -8,6 +8,7 @@
 pub(crate) mod platform;
 
 use crate::fault::Fault;
+use crate::following::Following;
 use crate::ids::random_id;
 use crate::limits::Limits;
 use crate::passwords::Passwords;
@@ -20,6 +21,7 @@ use crate::tokens::{AccessClaims, SigningKey};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
+use uproar_proto::control::Sample;
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
 use uproar_proto::names::{self, LOCAL};
@@ -130,6 +132,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// `None`: a platform's own user, whose log-ins are the platform's.
     pub(crate) session: Option<i64>,
+    /// The device that the session was opened on, by the name it gave; empty: it gave none.
+    pub(crate) device: String,
 }
 
 /// What a log-in or a refresh gives.
@@ -180,6 +184,7 @@ pub(crate) struct Accounts {
     passwords: Passwords,
     by_address: Limits,
     by_account: Limits,
+    following: Following,
     settings: AccountSettings,
 }
 
@@ -200,6 +205,7 @@ impl Accounts {
             passwords: Passwords::new(settings.hash_memory_kib, settings.hashes_at_once)?,
             by_address: Limits::new(settings.address_burst, ADDRESS_EVERY_MS),
             by_account: Limits::new(settings.account_burst, ACCOUNT_EVERY_MS),
+            following: Following::default(),
             settings,
         })
     }
@@ -221,6 +227,11 @@ impl Accounts {
     /// The store the rules work on.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Figures for `/metrics`.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        self.following.samples()
     }
 
     fn key(&self) -> Result<&SigningKey, Fault> {
@@ -306,7 +317,9 @@ impl Accounts {
             created_ms: now_ms,
             expires_ms: self.refresh_expires_ms(now_ms),
         };
-        let tokens = self.tokens(&user.name, &token, session.expires_ms, now_ms)?;
+        let follows = self.following.claim(&self.store, user.id, now_ms).await?;
+        let claims = Claims { sub: user.name.clone(), follows, ..Claims::default() };
+        let tokens = self.tokens(claims, &token, session.expires_ms, now_ms)?;
         let sessions_max = self.settings.sessions_max as usize;
         let opened = rows::open_session(&self.store, session, hash.to_owned(), sessions_max);
         match opened.await? {
@@ -317,11 +330,21 @@ impl Accounts {
         }
     }
 
+    /// The device of the session that a refresh token is of; `None`: it has ended.
+    pub(crate) async fn device_of(&self, token: &str) -> Result<Option<String>, Fault> {
+        let token = RefreshToken::parse(self.key()?, token)?;
+        let session = rows::session(&self.store, token.user, token.session).await?;
+        Ok(session.map(|(_, device)| device))
+    }
+
     /// Replaces a refresh token and gives a new access token.
     pub(crate) async fn refresh(&self, token: &str, now_ms: i64) -> Result<Refreshed, Fault> {
         let token = RefreshToken::parse(self.key()?, token)?;
         let next = token.successor(self.key()?)?;
         let user = rows::user(&self.store, token.user).await?.ok_or(Code::SessionRevoked)?;
+        // Before the token is used up: where the store fails here, it is good as it was.
+        let follows = self.following.claim(&self.store, user.id, now_ms).await?;
+        let claims = Claims { sub: user.name, follows, ..Claims::default() };
         let expires_ms = self.refresh_expires_ms(now_ms);
         let presented = Presented {
             user: token.user,
@@ -334,7 +357,7 @@ impl Accounts {
         };
         match rows::turn(&self.store, presented, turn_of).await? {
             Turn::Next | Turn::Again => {
-                let tokens = self.tokens(&user.name, &next, expires_ms, now_ms)?;
+                let tokens = self.tokens(claims, &next, expires_ms, now_ms)?;
                 Ok(Refreshed::Tokens(tokens))
             }
             Turn::Reused => Ok(Refreshed::Reused(Revoked::Session(token.session))),
@@ -360,11 +383,10 @@ impl Accounts {
         let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
         match (number(access.uid), number(access.claims.sid)) {
             (Some(user), Some(session)) => {
-                let open = rows::session_expires_ms(&self.store, user, session).await?;
-                if open.is_none_or(|expires_ms| expires_ms <= now_ms) {
-                    return Err(Code::SessionRevoked.into());
-                }
-                Ok(Caller { user, name, session: Some(session) })
+                let open = rows::session(&self.store, user, session).await?;
+                let open = open.filter(|(expires_ms, _)| *expires_ms > now_ms);
+                let (_, device) = open.ok_or(Code::SessionRevoked)?;
+                Ok(Caller { user, name, session: Some(session), device })
             }
             (None, None) => {
                 let user = self.first_sight(&name).await?;
@@ -372,7 +394,7 @@ impl Accounts {
                 if bans::find(&mut conn, user, now_ms).await?.is_some() {
                     return Err(Code::Banned.into());
                 }
-                Ok(Caller { user, name, session: None })
+                Ok(Caller { user, name, session: None, device: String::new() })
             }
             _ => Err(Code::TokenInvalid.into()),
         }
@@ -449,7 +471,7 @@ impl Accounts {
 
     fn tokens(
         &self,
-        name: &str,
+        claims: Claims,
         refresh: &RefreshToken,
         refresh_expires_ms: i64,
         now_ms: i64,
@@ -457,18 +479,18 @@ impl Accounts {
         let exp = now_ms / 1000 + i64::from(self.settings.access_ttl_s);
         let access = AccessClaims {
             claims: Claims {
-                sub: name.to_owned(),
                 exp: u64::try_from(exp).unwrap_or_default(),
                 sid: Some(refresh.session.to_string()),
-                ..Claims::default()
+                ..claims
             },
             uid: Some(refresh.user.to_string()),
         };
-        // The name was checked when it was written.
+        let name = access.claims.sub.clone();
+        // The names were checked when they were written.
         let access = self.key()?.mint_access(&access).map_err(StoreError::Corrupt)?;
         Ok(Tokens {
             user: refresh.user,
-            name: name.to_owned(),
+            name,
             session: refresh.session,
             access,
             access_expires_ms: exp * 1000,

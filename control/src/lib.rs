@@ -15,6 +15,7 @@ pub mod danmaku;
 mod export;
 mod fault;
 mod filters;
+mod following;
 mod groups;
 mod guard;
 mod http;

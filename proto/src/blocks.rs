@@ -137,15 +137,27 @@ impl<D: Ord> Blocked<D> {
         address: Option<IpAddr>,
         now_s: u64,
     ) -> Option<BlockKind> {
+        self.find_until(device, address, now_s).map(|(kind, _)| kind)
+    }
+
+    /// The same, and until when, in seconds since 1970; `u64::MAX`: for ever.
+    #[must_use]
+    pub fn find_until(
+        &self,
+        device: Option<&D>,
+        address: Option<IpAddr>,
+        now_s: u64,
+    ) -> Option<(BlockKind, u64)> {
         let until = device.and_then(|device| {
             let found = self.devices.binary_search_by(|(known, _)| known.cmp(device)).ok()?;
             Some(self.devices[found].1)
         });
-        if until.is_some_and(|until| until > now_s) {
-            return Some(BlockKind::Device);
+        if let Some(until) = until.filter(|until| *until > now_s) {
+            return Some((BlockKind::Device, until));
         }
         let until = address.and_then(|address| self.networks.get(address));
-        until.filter(|until| *until > now_s).map(|_| BlockKind::Address)
+        let until = until.filter(|until| *until > now_s)?;
+        Some((BlockKind::Address, until))
     }
 
     /// Bytes of the tables, what devices own beside them apart.
@@ -205,6 +217,9 @@ mod tests {
         assert_eq!(find("phone", "", 1 << 40), Some(Device));
         assert_eq!((find("tablet", "", 99), find("tablet", "", 100)), (Some(Device), None));
         assert_eq!(find("other", "203.0.113.7", 60), Some(Address), "the wider one lasts longer");
+        let lasting = blocked.find_until(None, "203.0.113.7".parse().ok(), 1);
+        assert_eq!(lasting, Some((Address, 100)));
+        assert_eq!(blocked.find_until(Some(&"phone".into()), None, 1), Some((Device, u64::MAX)));
         assert_eq!((find("", "203.0.113.7", 100), find("", "203.0.112.7", 1)), (None, None));
         assert_eq!(find("", "2001:db8:0:9::1", 1 << 40), Some(Address));
         assert_eq!(find("", "2001:db9::1", 1), None);

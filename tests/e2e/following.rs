@@ -1,6 +1,7 @@
 //! Rooms in which followers alone may chat: who follows, for how long, and who begins to.
 
 use crate::client::Client;
+use crate::people::{self, call, person};
 use crate::server::Server;
 use crate::tokens::{claims, config, hs256, unix_s};
 use crate::{DEADLINE, On};
@@ -94,4 +95,47 @@ pub(crate) fn who_begins_to_follow_renews_its_token_in_place(on: On) {
     assert_eq!(renew(json!({"follows": many})), Err("TOKEN_INVALID".into())); // S-65
     assert_eq!(renew(json!({"follows": {"stage": unix_s()}})), Ok(()));
     ann.is_accepted("stage", "2", "hello");
+}
+
+pub(crate) fn an_account_follows_a_room_through_its_owner(on: On) {
+    let server = people::server(on);
+    server.post("/v1/rooms", &json!({"room": "stage", "followers_only_s": 0}));
+    let [mut ann, bob, mut cleo] = ["ann", "bob", "cleo"].map(|name| person(&server, name));
+    let owner = server.request("PUT", "/v1/rooms/stage/roles/bob", &json!({"role": "owner"}));
+    assert_eq!(owner.status, 204, "{}", owner.body);
+    let enter = |who: &Value| {
+        let mut client = Client::user(&server, on.wire, people::token(who));
+        client.join("stage");
+        client
+    };
+    let (mut phone, mut tablet) = (enter(&ann), enter(&cleo));
+    assert_eq!(phone.is_refused("stage", "1", "hello").0, FOLLOWERS_ONLY);
+    let follow = |who: &Value, method: &str| {
+        let answer = call(&server, people::token(who), method, "/v1/follows/bob", &Value::Null);
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    };
+    follow(&ann, "PUT");
+    // S-74
+    assert_eq!(phone.is_refused("stage", "2", "now?").0, FOLLOWERS_ONLY, "its token says no");
+    let renew = |who: &mut Value, client: &mut Client| {
+        let used = json!({"refresh_token": who["refresh_token"]});
+        let (status, body) = call(&server, "", "POST", "/v1/sessions/refresh", &used);
+        assert_eq!(status, 200, "{body}");
+        *who = body;
+        let token = people::token(who).to_owned();
+        client.send(client_frame::Body::Renew(Renew { token }));
+        client.take("the answer", |body| matches!(body, Body::Renewed(_)).then_some(()));
+    };
+    renew(&mut ann, &mut phone);
+    phone.is_accepted("stage", "3", "hello");
+    renew(&mut cleo, &mut tablet);
+    assert_eq!(tablet.is_refused("stage", "4", "and I?").0, FOLLOWERS_ONLY);
+    // Whoever has a role is there for its followers.
+    let mut desk = enter(&people::log_in(&server, "bob"));
+    desk.is_accepted("stage", "5", "welcome");
+    assert_eq!(enter(&bob).is_refused("stage", "6", "before").0, FOLLOWERS_ONLY);
+    follow(&ann, "DELETE");
+    phone.is_accepted("stage", "7", "until the next token");
+    renew(&mut ann, &mut phone);
+    assert_eq!(phone.is_refused("stage", "8", "no more").0, FOLLOWERS_ONLY);
 }

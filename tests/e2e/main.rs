@@ -298,7 +298,8 @@ mod every_wire {
             filtering: a_hit_is_refused_and_seen_by_nobody;
             judging: what_the_platform_says_is_what_a_room_sees;
             following: only_who_follows_for_long_enough_may_chat,
-                who_begins_to_follow_renews_its_token_in_place;
+                who_begins_to_follow_renews_its_token_in_place,
+                an_account_follows_a_room_through_its_owner;
             blocking: a_ban_takes_devices_and_addresses_along_until_it_is_ended,
                 whoever_is_blocked_is_closed_within_a_second_and_comes_no_more;
             reporting: a_report_counts_once_whatever_door_it_comes_by,

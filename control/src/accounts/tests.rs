@@ -1,6 +1,8 @@
 //! Accounts and sessions on every store there is. Time is a number: no test sleeps.
 
 use super::*;
+use crate::relations;
+use crate::store::roles::{self, Role};
 use crate::store::testing::on_both;
 use std::collections::BTreeSet;
 
@@ -562,5 +564,38 @@ fn without_a_key_that_signs_nobody_logs_in() {
         assert_eq!(refused.code(), Some(Code::Forbidden));
         let refused = accounts.enter("bob", GOOD, NOW).await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::Forbidden));
+    });
+}
+
+#[test]
+fn a_token_says_which_rooms_its_user_follows_since_the_last_refresh() {
+    on_both(|store| async move {
+        let accounts = accounts(Arc::clone(&store));
+        let (ann, bob) = (accounts.new_user("ann").await, accounts.new_user("bob").await);
+        let follows = |tokens: &Tokens| {
+            let access = accounts.verify_own(&tokens.access).unwrap();
+            access.claims.follows.map(|follows| follows.into_iter().collect::<Vec<_>>())
+        };
+        let act = async |act: relations::Act, at_ms| {
+            relations::act(&store, ann, bob, act, at_ms).await.unwrap();
+        };
+        act(relations::Act::Follow, NOW).await;
+        let first = accounts.enter("ann", GOOD, NOW + 1).await.unwrap();
+        assert_eq!(follows(&first), None, "bob has no room");
+        roles::set(&store, "stage", bob, Some(Role::Owner), |_| true).await.unwrap();
+        let stage = Some(vec![("stage".to_owned(), NOW as u64 / 1000)]);
+        let second = accounts.fresh(&first.refresh, NOW + 2).await;
+        assert_eq!(follows(&second), stage);
+        let again = accounts.fresh(&first.refresh, NOW + 3).await;
+        assert_eq!(follows(&again), stage, "the answer may have been lost");
+        assert_eq!(follows(&accounts.enter("ann", GOOD, NOW + 4).await.unwrap()), stage);
+        let own = Some(vec![("stage".to_owned(), 0)]);
+        assert_eq!(follows(&accounts.enter("bob", GOOD, NOW + 5).await.unwrap()), own);
+        act(relations::Act::Unfollow, NOW + 6_000).await;
+        let third = accounts.fresh(&second.refresh, NOW + 6_001).await;
+        assert_eq!(follows(&third), None);
+        act(relations::Act::Follow, NOW + 9_000).await;
+        let fourth = accounts.fresh(&third.refresh, NOW + 9_001).await;
+        assert_eq!(follows(&fourth), Some(vec![("stage".to_owned(), NOW as u64 / 1000 + 9)]));
     });
 }

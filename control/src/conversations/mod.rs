@@ -311,8 +311,8 @@ impl Shared {
         let user = self.signed_in(user).await?;
         // A login of ours is a number; what a platform calls its own is the platform's to end.
         if let Some(login) = login.and_then(|login| login.parse::<i64>().ok()) {
-            let expires_ms = accounts::session_expires_ms(&self.store, user, login).await?;
-            if expires_ms.is_none_or(|expires_ms| expires_ms <= self.store.now_ms()) {
+            let session = accounts::session(&self.store, user, login).await?;
+            if session.is_none_or(|(expires_ms, _)| expires_ms <= self.store.now_ms()) {
                 return Err(Code::SessionRevoked.into());
             }
         }

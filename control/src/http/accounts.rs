@@ -1,11 +1,11 @@
 //! Accounts and sessions over HTTP: register, log in, refresh, devices, log out, change password.
 //! People call these with their own tokens, never with the API key.
 
-use super::admin::blocks::check_not_blocked;
-use super::caller::{Named, Origin, User, accounts};
+use super::caller::{Named, User, accounts};
 use super::errors::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::idempotency::{Key, replay};
+use super::welcome::{Welcome, check_device};
 use super::{Context, Shared};
 use crate::accounts::{LogIn, Refreshed, Revoked, Tokens};
 use crate::process::unix_ms;
@@ -162,13 +162,12 @@ pub(crate) struct ChangePassword {
     ))]
 pub(crate) async fn register(
     State(shared): Context,
-    from: Origin,
+    Welcome(from): Welcome,
     Key(key): Key,
     Body(body): Body<Register>,
 ) -> Result<Response, ApiError> {
     let Register { user, password } = &body;
-    check_not_blocked(&shared, "", from.0)?;
-    let ask = crate::accounts::Register { name: user, password, from: from.0, key };
+    let ask = crate::accounts::Register { name: user, password, from, key };
     let answer = |id: i64| {
         let account = Account { user: user.clone(), user_id: id.to_string() };
         let body = serde_json::to_string(&account).unwrap_or_default(); // two strings
@@ -177,7 +176,8 @@ pub(crate) async fn register(
     Ok(replay(accounts(&shared)?.register_once(ask, answer, unix_ms()).await?))
 }
 
-/// Logs in: opens a session.
+/// Logs in: opens a session. The access token says which rooms the user follows (through their
+/// owners), as of now.
 #[utoipa::path(post, path = "/v1/sessions", tag = "accounts", request_body = OpenSession,
     responses(
         (status = 201, body = SessionTokens),
@@ -191,33 +191,40 @@ pub(crate) async fn register(
     ))]
 pub(crate) async fn log_in(
     State(shared): Context,
-    from: Origin,
+    Welcome(from): Welcome,
     Body(body): Body<OpenSession>,
 ) -> Result<(StatusCode, Json<SessionTokens>), ApiError> {
     let OpenSession { user, password, device } = &body;
-    check_not_blocked(&shared, device, from.0)?;
-    let ask = LogIn { name: user, password, device, from: from.0 };
+    check_device(&shared, device)?;
+    let ask = LogIn { name: user, password, device, from };
     let (tokens, ended) = accounts(&shared)?.log_in(ask, unix_ms()).await?;
     tell(&shared, ended);
     Ok((StatusCode::CREATED, Json(session(&shared, tokens))))
 }
 
-/// Replaces a refresh token. The token before the newest is taken once more within a minute, and
-/// gives the same successor; any other token that was used before ends the session.
+/// Replaces a refresh token, and gives an access token that says which rooms the user follows now,
+/// for `renew` on connections that stand. The token before the newest is taken once more within a
+/// minute, and gives the same successor; any other token that was used before ends the session.
 #[utoipa::path(post, path = "/v1/sessions/refresh", tag = "accounts",
     request_body = RefreshSession,
     responses(
         (status = 200, body = SessionTokens),
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody, description = "the session has ended; log in again"),
-        (status = 403, body = ErrorBody, description = "nobody logs in here: no key signs tokens"),
+        (status = 403, body = ErrorBody,
+            description = "the address, or the device of the session, is blocked, or nobody \
+                           logs in here: no key signs tokens"),
         (status = 503, body = ErrorBody, description = "this node keeps no accounts"),
     ))]
 pub(crate) async fn refresh(
     State(shared): Context,
+    _: Welcome,
     Body(body): Body<RefreshSession>,
 ) -> Result<Json<SessionTokens>, ApiError> {
-    match accounts(&shared)?.refresh(&body.refresh_token, unix_ms()).await? {
+    let accounts = accounts(&shared)?;
+    // Before the token is used up: it is good again once the block is over.
+    check_device(&shared, &accounts.device_of(&body.refresh_token).await?.unwrap_or_default())?;
+    match accounts.refresh(&body.refresh_token, unix_ms()).await? {
         Refreshed::Tokens(tokens) => Ok(Json(session(&shared, tokens))),
         Refreshed::Reused(ended) => {
             tell(&shared, vec![ended]);

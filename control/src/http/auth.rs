@@ -41,6 +41,12 @@ pub(crate) fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError
     if api_key.is_empty() { check_host(headers) } else { check_key(api_key, headers) }
 }
 
+/// Whether a request brings the API key or an operator's session: then it is no user's.
+pub(crate) fn is_of_platform(shared: &Shared, headers: &HeaderMap) -> bool {
+    let api_key = shared.api.config.api_key.as_str();
+    is_operator(shared, headers) || (!api_key.is_empty() && check_key(api_key, headers).is_ok())
+}
+
 /// What the audit log calls who has passed [`check`].
 pub(crate) fn name_of(shared: &Shared, headers: &HeaderMap) -> &'static str {
     if is_operator(shared, headers) { "operator" } else { "key" }

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::errors::ApiError;
+use super::welcome::{Welcome, check_device};
 use crate::accounts::{Accounts, Caller};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -79,7 +80,8 @@ pub(crate) fn accounts(shared: &Shared) -> Result<&Accounts, ApiError> {
     Err(ApiError::new(Code::NoStore, lacks).with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
-/// A user, by an access token in `Authorization: Bearer`.
+/// A user, by an access token in `Authorization: Bearer`; neither its address nor the device it
+/// logged in on is kept out.
 pub(crate) struct User(pub(crate) Caller);
 
 impl FromRequestParts<Arc<Shared>> for User {
@@ -87,6 +89,7 @@ impl FromRequestParts<Arc<Shared>> for User {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ApiError> {
         let accounts = accounts(shared)?;
+        Welcome::from_request_parts(parts, shared).await?;
         let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
             return Err(ApiError::new(
                 Code::TokenRequired,
@@ -99,7 +102,9 @@ impl FromRequestParts<Arc<Shared>> for User {
             let text = "the header is Authorization: Bearer <access token>";
             ApiError::new(Code::TokenInvalid, text)
         })?;
-        Ok(User(accounts.caller(token, crate::process::unix_ms()).await?))
+        let caller = accounts.caller(token, crate::process::unix_ms()).await?;
+        check_device(shared, &caller.device)?;
+        Ok(User(caller))
     }
 }
 
@@ -114,6 +119,7 @@ impl FromRequestParts<Arc<Shared>> for Token {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, ApiError> {
         if !parts.headers.contains_key(header::AUTHORIZATION) {
+            Welcome::from_request_parts(parts, shared).await?;
             return Ok(Token::Guest);
         }
         let User(caller) = User::from_request_parts(parts, shared).await?;

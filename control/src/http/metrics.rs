@@ -66,6 +66,9 @@ pub(crate) async fn metrics(State(shared): Context) -> impl IntoResponse {
     samples.extend(shared.audit.samples());
     samples.extend(fetches(&shared.api.issuers));
     samples.extend(shared.api.figures.iter().flat_map(|figures| figures()));
+    if let Some(accounts) = &shared.accounts {
+        samples.extend(accounts.samples());
+    }
     if let Some(conversations) = &shared.api.conversations {
         samples.extend(conversations.samples());
     }

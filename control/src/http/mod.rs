@@ -38,6 +38,7 @@ mod segments;
 mod settings;
 mod tokens;
 mod upsert;
+mod welcome;
 
 use crate::accounts::{AccountSettings, Accounts};
 use crate::admin_login::AdminLogin;

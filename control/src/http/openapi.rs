@@ -226,7 +226,9 @@ fn answers(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str
     }
     if needs("access_token") {
         answers.push(("401", "The access token is missing, or not good (any more)."));
-        answers.push(("403", "The caller may not: it is banned, or a rule says so."));
+        let may_not = "The caller may not: it is banned, its address or device is blocked, or a \
+                       rule says so.";
+        answers.push(("403", may_not));
         answers.push(("503", "There is no store, or it did not answer."));
     }
     answers

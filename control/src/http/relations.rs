@@ -307,7 +307,8 @@ pub(crate) async fn unblock(
     act(&shared, &caller, name, Act::Unblock).await
 }
 
-/// Follows a user.
+/// Follows a user, and with it the rooms that it owns: an access token says so from the next log-in
+/// or refresh on.
 #[utoipa::path(put, path = "/v1/follows/{user}", tag = "relations",
     params(("user" = String, Path, description = "a user's name")),
     responses(

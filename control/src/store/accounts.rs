@@ -415,15 +415,15 @@ pub(crate) async fn sessions(store: &Store, user: i64) -> Result<Vec<Session>, S
     sessions_on(&mut conn, user).await
 }
 
-/// When a session ends; `None`: it has ended.
-pub(crate) async fn session_expires_ms(
+/// When a session ends, and the device it is of; `None`: it has ended.
+pub(crate) async fn session(
     store: &Store,
     user: i64,
     session: i64,
-) -> Result<Option<i64>, StoreError> {
+) -> Result<Option<(i64, String)>, StoreError> {
     let mut conn = store.reader().await?;
-    let row =
-        sqlx::query_as::<_, (i64,)>("SELECT expires_ms FROM sessions WHERE user_id = ? AND id = ?");
-    let row = row.bind(user).bind(session).fetch_optional(&mut *conn).await?;
-    Ok(row.map(|(expires_ms,)| expires_ms))
+    let row = sqlx::query_as::<_, (i64, String)>(
+        "SELECT expires_ms, device FROM sessions WHERE user_id = ? AND id = ?",
+    );
+    Ok(row.bind(user).bind(session).fetch_optional(&mut *conn).await?)
 }

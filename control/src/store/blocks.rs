@@ -43,7 +43,9 @@ pub(crate) async fn read(store: &Store) -> Result<(u64, Entries), StoreError> {
             let value = String::from_utf8(value).map_err(corrupt)?;
             Ok(((kind, value), Entry { until_s: until_s as u64, at_ms, reason }))
         };
-        let entries = rows.into_iter().map(entry).collect::<Result<Entries, StoreError>>()?;
+        // They may be many, and whoever asks is a thread of HTTP.
+        let all = move || rows.into_iter().map(entry).collect::<Result<Entries, StoreError>>();
+        let entries = tokio::task::spawn_blocking(all).await.map_err(|_| StoreError::Defect)??;
         return Ok((before, entries));
     }
     Err(StoreError::Busy)

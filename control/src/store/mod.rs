@@ -25,6 +25,7 @@ pub(crate) mod erasures;
 mod events;
 mod figures;
 pub(crate) mod filter;
+pub(crate) mod following;
 mod group;
 pub(crate) mod groups;
 mod hold;
@@ -188,6 +189,7 @@ pub struct Store {
     generation: i64,
     moments: Moments,
     figures: Arc<Figures>,
+    roles: roles::Given,
     upkeep: Mutex<Option<Task>>,
     keeper: Mutex<Option<Keeper>>,
     /// Somebody else has the store alone, or had: it is not this process's any more.
@@ -264,6 +266,7 @@ impl Store {
             generation,
             moments,
             figures,
+            roles: roles::Given::default(),
             upkeep: Mutex::new(None),
             lost: keeper.lost(),
             keeper: Mutex::new(Some(keeper)),

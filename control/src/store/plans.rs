@@ -7,7 +7,9 @@
 use super::append::{Append, Target, append};
 use super::receipts::{Advance, Side, advance};
 use super::testing::{TestStore, runtime};
-use super::{Dialect, conversations, groups, migrate, parts, receipts, relations, users};
+use super::{
+    Dialect, conversations, following, groups, migrate, parts, receipts, relations, users,
+};
 use crate::groups::{Joining, Role};
 use crate::relations::Policy;
 use serde_json::Value;
@@ -37,9 +39,10 @@ async fn fill(conn: &mut AnyConnection) {
             ("users (id, issuer, name, created_ms, erased)", "(?, '', CONCAT('u', ?), 1, 0)", 2),
             (
                 "relations (user_id, peer_id, state, changed_ms)",
-                "(?, 1 + ?, 1, 1), (1 + ?, ?, 1, 1)",
+                "(?, 1 + ?, 17, 1), (1 + ?, ?, 1, 1)",
                 4,
             ),
+            ("room_roles (room, user_id, role, changed_ms)", "(CONCAT('r', ?), 1 + ?, 2, 1)", 2),
             (
                 "user_settings (user_id, private_read, hide_last_seen, changed_ms)",
                 "(?, 0, 0, 1)",
@@ -133,6 +136,8 @@ async fn visit(conn: &mut AnyConnection, dialect: Dialect) {
     users::name(conn, ALICE).await.unwrap().unwrap();
     conversations::direct(conn, ALICE, BOB).await.unwrap();
     relations::pair(conn, dialect, ALICE, BOB).await.unwrap();
+    let followed = following::rooms_of(conn, dialect, ALICE, 256).await.unwrap();
+    assert_eq!(followed.len(), 2, "its own, and that of whom it follows");
     // A send opens the conversation; then a send, a retry, events.
     for items in [
         vec![send(friends, 1, Kind::Message, 0)],

@@ -164,7 +164,8 @@ async fn hold_places(
     Ok(())
 }
 
-/// Writes one edge; an edge that says nothing has no row, but one among those that ended.
+/// Writes one edge; an edge that says nothing has no row, but one among those that ended. Who
+/// follows goes on following since the same moment, whatever else changes (16: `Edge::FOLLOWS`).
 async fn put(
     conn: &mut AnyConnection,
     dialect: Dialect,
@@ -188,13 +189,21 @@ async fn put(
         }
     } else if after != before {
         let upsert = sqlx::query(dialect.pick(
-            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
-             ON CONFLICT (user_id, peer_id)
-             DO UPDATE SET state = excluded.state, changed_ms = excluded.changed_ms",
-            "INSERT INTO relations (user_id, peer_id, state, changed_ms) VALUES (?, ?, ?, ?)
-             ON DUPLICATE KEY UPDATE state = VALUES(state), changed_ms = VALUES(changed_ms)",
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms, followed_ms)
+             VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id, peer_id) DO UPDATE SET
+             followed_ms = CASE WHEN (state & excluded.state & 16) = 0 THEN excluded.followed_ms
+                WHEN followed_ms = 0 THEN changed_ms ELSE followed_ms END,
+             state = excluded.state, changed_ms = excluded.changed_ms",
+            // Sets one after the other, so the first one still reads the row as it was.
+            "INSERT INTO relations (user_id, peer_id, state, changed_ms, followed_ms)
+             VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE
+             followed_ms = CASE WHEN (state & VALUES(state) & 16) = 0 THEN VALUES(followed_ms)
+                WHEN followed_ms = 0 THEN changed_ms ELSE followed_ms END,
+             state = VALUES(state), changed_ms = VALUES(changed_ms)",
         ));
-        upsert.bind(user).bind(peer).bind(after.0).bind(now_ms).execute(conn).await?;
+        let followed_ms = if after.has(Edge::FOLLOWS) { now_ms } else { 0 };
+        let upsert = upsert.bind(user).bind(peer).bind(after.0).bind(now_ms).bind(followed_ms);
+        upsert.execute(conn).await?;
     }
     Ok(())
 }

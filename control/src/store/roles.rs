@@ -2,6 +2,7 @@
 
 use super::{Dialect, Store, StoreError};
 use sqlx::AnyConnection;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use uproar_proto::error::Code;
 use uproar_proto::names;
 
@@ -30,6 +31,39 @@ impl Role {
             Role::Owner => "owner",
         }
     }
+}
+
+/// How often it is looked whether another server has given the first role, in milliseconds.
+const LOOK_EVERY_MS: i64 = 10_000;
+
+/// Whether anybody has a role anywhere, as far as this process knows: most nodes have none, and ask
+/// for nobody's.
+pub(super) struct Given {
+    /// Never taken back: where all roles are gone, it is asked for them in vain.
+    are: AtomicBool,
+    /// When it was looked for the last time.
+    looked_ms: AtomicI64,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given { are: AtomicBool::new(false), looked_ms: AtomicI64::new(i64::MIN) }
+    }
+}
+
+/// Whether anybody has a role anywhere. Where another server gave the first one, that is found out
+/// within ten seconds.
+pub(crate) async fn are_given(store: &Store, now_ms: i64) -> Result<bool, StoreError> {
+    let Given { are, looked_ms } = &store.roles;
+    let since_ms = now_ms.saturating_sub(looked_ms.load(Relaxed));
+    if are.load(Relaxed) || (0..LOOK_EVERY_MS).contains(&since_ms) {
+        return Ok(are.load(Relaxed));
+    }
+    let one = sqlx::query_as::<_, (i64,)>("SELECT role FROM room_roles LIMIT 1");
+    let one = one.fetch_optional(&mut *store.reader().await?).await?;
+    looked_ms.store(now_ms, Relaxed);
+    are.fetch_or(one.is_some(), Relaxed);
+    Ok(are.load(Relaxed))
 }
 
 /// The role of a user in a room.
@@ -70,6 +104,7 @@ pub(crate) async fn set(
     may: fn(Option<Role>) -> bool,
 ) -> Result<Option<Role>, StoreError> {
     let (dialect, room, now_ms) = (store.dialect(), room.to_owned(), store.now_ms());
+    store.roles.are.fetch_or(role.is_some(), Relaxed);
     let write = store.write(move |conn| {
         let room = room.clone();
         Box::pin(async move {

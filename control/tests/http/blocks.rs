@@ -1,8 +1,11 @@
 //! Devices and networks that the platform keeps out, over HTTP.
 
-use crate::accounts::{World, unhurried};
+use crate::accounts::{World, access, unhurried};
 use crate::client::{KEY, Server};
+use crate::contract;
+use crate::documented::sample;
 use serde_json::{Value, json};
+use uproar_control::AccountSettings;
 use uproar_proto::blocks::{BlockKind, BlockList};
 use uproar_proto::control::Tell;
 
@@ -128,8 +131,104 @@ fn nobody_logs_in_or_registers_from_where_nobody_may() {
     assert_eq!(server.call("DELETE", &which, "").status, 204);
     assert_eq!(register().status, 201);
     let text = server.raw("GET", "/metrics", "", "").body;
-    let refused = text.lines().find(|l| l.starts_with("uproar_blocked_logins_total")).unwrap();
-    assert_eq!(refused, "uproar_blocked_logins_total 3");
+    let refused = text.lines().find(|l| l.starts_with("uproar_blocked_requests_total")).unwrap();
+    assert_eq!(refused, "uproar_blocked_requests_total 3");
+}
+
+/// Routes that people call without a token.
+const OPEN_TO_PEOPLE: [(&str, &str); 4] = [
+    ("post", "/v1/accounts"),
+    ("post", "/v1/sessions"),
+    ("post", "/v1/sessions/refresh"),
+    ("post", "/v1/quality/reports"),
+];
+
+#[test]
+fn from_a_blocked_address_no_user_is_served_and_everything_else_is() {
+    let world = World::with(unhurried());
+    let server = &world.server;
+    let token = access(&world.enter("ann")).to_owned();
+    put(server, &json!([{"kind": "address", "value": "127.0.0.0/8"}]), 200);
+    let (mut users, mut others) = (0, 0);
+    for operation in contract::operations() {
+        let (path, body) = sample(&operation);
+        let method = operation.method.to_uppercase();
+        let ask = |who: &str| {
+            let json = "Content-Type: application/json\r\n";
+            server.raw(&method, &path, &format!("Authorization: Bearer {who}\r\n{json}"), &body)
+        };
+        let is_open = OPEN_TO_PEOPLE.contains(&(operation.method, operation.template));
+        if is_open || operation.needs("access_token") {
+            let text = ask(&token).error(403, "BANNED");
+            assert_eq!(text, "this address is blocked", "{method} {path}");
+            users += 1;
+        }
+        // The drain would end it, and the last of these lets everybody in again.
+        if !operation.template.starts_with("/v1/admin") && !operation.template.ends_with("/drain") {
+            let answer = ask(KEY);
+            let is_refused = answer.status == 403 && answer.body.contains("BANNED");
+            assert!(!is_refused, "{method} {path}: {}", answer.body);
+            others += 1;
+        }
+    }
+    assert!(users > 50 && others > 90, "{users} of users, {others} of others");
+    let log_in = json!({"user": "ann", "password": "correct horse"});
+    world.open("POST", "/v1/sessions", &log_in).error(403, "BANNED");
+    // Before anything of a request is looked at.
+    let nonsense = server.raw("POST", "/v1/sessions", "", "{");
+    nonsense.error(403, "BANNED");
+    let which = format!("{BLOCKS}?kind=address&value=127.0.0.0/8");
+    assert_eq!(server.call("DELETE", &which, "").status, 204);
+    assert_eq!(world.with_token(&token, "GET", "/v1/friends", "").status, 200);
+}
+
+#[test]
+fn the_address_is_the_one_that_a_trusted_proxy_tells() {
+    let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let world = World::with(AccountSettings { trusted_proxies, ..unhurried() });
+    let server = &world.server;
+    let token = access(&world.enter("ann")).to_owned();
+    let until_s = 4_000_000_000_u64;
+    let block = json!([{"kind": "address", "value": "203.0.113.0/24", "until_s": until_s}]);
+    put(server, &block, 200);
+    let from = |address: &str| {
+        let headers = format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {address}\r\n");
+        server.raw("GET", "/v1/friends", &headers, "")
+    };
+    let text = from("198.51.100.7, 203.0.113.9").error(403, "BANNED");
+    assert_eq!(text, format!("this address is blocked until {until_s} (seconds since 1970)"));
+    assert_eq!(from("203.0.113.9, 198.51.100.7").status, 200, "the last one is the caller");
+    // Who is trusted by nobody says nothing of where it comes from.
+    let plain = World::with(unhurried());
+    put(&plain.server, &block, 200);
+    let token = access(&plain.enter("ann")).to_owned();
+    let headers = format!("Authorization: Bearer {token}\r\nX-Forwarded-For: 203.0.113.9\r\n");
+    assert_eq!(plain.server.raw("GET", "/v1/friends", &headers, "").status, 200);
+}
+
+#[test]
+fn a_session_of_a_blocked_device_rests_until_the_device_is_let_in_again() {
+    World::each(&unhurried(), |world| {
+        let server = &world.server;
+        // By the device "phone".
+        let session = world.enter("ann");
+        put(server, &json!([{"kind": "device", "value": "phone"}]), 200);
+        let ask = || world.with_token(access(&session), "GET", "/v1/friends", "");
+        let refresh = || {
+            let body = json!({"refresh_token": session["refresh_token"]});
+            world.open("POST", "/v1/sessions/refresh", &body)
+        };
+        assert_eq!(ask().error(403, "BANNED"), "this device is blocked");
+        for _ in 0..3 {
+            assert_eq!(refresh().error(403, "BANNED"), "this device is blocked");
+        }
+        let desk = json!({"user": "ann", "password": "correct horse", "device": "desk"});
+        let desk = world.open("POST", "/v1/sessions", &desk);
+        assert_eq!(desk.status, 201, "{}", desk.body);
+        let which = format!("{BLOCKS}?kind=device&value=phone");
+        assert_eq!(server.call("DELETE", &which, "").status, 204);
+        assert_eq!((ask().status, refresh().status), (200, 200), "its token was not used up");
+    });
 }
 
 #[test]

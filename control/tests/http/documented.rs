@@ -79,7 +79,7 @@ fn bearer(who: &str) -> String {
 }
 
 /// A path and a body that an operation takes.
-fn sample(operation: &Operation) -> (String, String) {
+pub(crate) fn sample(operation: &Operation) -> (String, String) {
     let mut path = operation.template.to_owned();
     let filled =
         [("room", "stage"), ("user", "bob"), ("session", "1"), ("group", NO_GROUP), ("seq", "1")];

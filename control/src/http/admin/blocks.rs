@@ -16,7 +16,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 use uproar_proto::blocks::{BlockKind, value_of};
@@ -117,19 +116,6 @@ pub(crate) struct WhichBlock {
     value: String,
 }
 
-/// 403 where a device or an address is blocked: before a password is looked at.
-pub(crate) fn check_not_blocked(
-    shared: &Shared,
-    device: &str,
-    from: IpAddr,
-) -> Result<(), ApiError> {
-    let blocks = shared.api.blocks.as_ref();
-    if blocks.is_some_and(|blocks| blocks.is_blocked(device, from, unix_ms())) {
-        return Err(ApiError::from_code(Code::Banned));
-    }
-    Ok(())
-}
-
 /// Who has them; 421 in an engine process.
 fn blocks(shared: &Shared) -> Result<&Arc<Blocks>, ApiError> {
     elsewhere(shared)?;
@@ -179,7 +165,8 @@ pub(crate) async fn list(
 }
 
 /// Keeps devices and networks out, on all nodes within a second: who connects from there is refused
-/// with `BANNED`, who is connected is closed with it, and nobody logs in or registers from there.
+/// with `BANNED`, who is connected is closed with it, and no user's request over HTTP is carried
+/// out from there, log-ins and registrations neither. The API key and operators are let through.
 /// One that is there already is replaced.
 #[utoipa::path(put, path = "/v1/admin/blocks", tag = "admin", request_body = NewBlocks,
     responses(

@@ -10,6 +10,7 @@ mod blocks;
 mod conversations;
 mod facts;
 mod filter;
+mod following;
 mod groups;
 mod idempotency;
 mod moderation;
@@ -41,4 +42,5 @@ pub(super) fn all() -> impl Iterator<Item = &'static Migration> {
         .chain(filter::ALL)
         .chain(moderation::ALL)
         .chain(blocks::ALL)
+        .chain(following::ALL)
 }
