@@ -10,12 +10,14 @@ import { openAudit } from "./audit.js";
 import { broadcast } from "./broadcast.js";
 import { ChartView } from "./chart.js";
 import { make } from "../elements.js";
+import { fillIn } from "../language.js";
 import { CHARTS, shown, TILES } from "./figures.js";
 import { openFilter } from "./filter.js";
 import { History, parse } from "./metrics.js";
 import { openQuality } from "./quality.js";
 import { openRoom, showBusiest } from "./rooms.js";
 import { openUser } from "./users.js";
+import { words } from "./words.js";
 
 const EVERY_MS = 2_000;
 const SPAN_MS = 5 * 60_000;
@@ -23,6 +25,8 @@ const TOKEN_REQUIRED = 401;
 
 const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
 
+fillIn(document, words);
+document.title = words.title;
 const history = new History(SPAN_MS);
 const charts = CHARTS.map((chart) => new ChartView(chart));
 $("charts").append(...charts.map((chart) => chart.element));
@@ -39,11 +43,11 @@ async function scrape(): Promise<void> {
   if ($("overview").hidden) return;
   const { scrape } = history.last!;
   $("tiles").replaceChildren(
-    ...TILES.map(({ title, key, unit, of }) => {
+    ...TILES.map(({ name, key, unit, of }) => {
       const number = make("b", {}, shown(of(scrape), unit));
       number.dataset.key = key;
       number.dataset.value = `${of(scrape)}`;
-      return make("li", {}, number, ` ${title}`);
+      return make("li", {}, number, ` ${words.tiles[name]}`);
     }),
   );
   for (const chart of charts) chart.draw(history);
@@ -60,6 +64,12 @@ async function tick(): Promise<void> {
 
 const where = () => location.hash.slice(1).split("/").map(decodeURIComponent);
 
+/** Views that are fetched when they are opened, and after what is done in them. */
+const OPENED: Record<string, (place: HTMLElement, name: string) => Promise<void>> = {
+  filter: openFilter,
+  audit: openAudit,
+};
+
 /** Shows what the address names. */
 async function show(): Promise<void> {
   const [view = "overview", name] = where();
@@ -75,10 +85,10 @@ async function show(): Promise<void> {
     await guarded(async () => (lookAgain = await openRoom($("room"), name)));
   }
   if (seen === "quality") lookAgain = openQuality($("quality"));
-  if (seen === "filter" || seen === "audit") {
+  const open = OPENED[seen];
+  if (open) {
     $(seen).replaceChildren();
-    const place = $(seen);
-    await guarded(() => (seen === "filter" ? openFilter(place) : openAudit(place, name ?? "")));
+    await guarded(() => open($(seen), name ?? ""));
   }
   if (seen === "users" && name) {
     $("user").replaceChildren();
@@ -132,7 +142,7 @@ async function begin(): Promise<void> {
   await guarded(async () => {
     await ask("GET", "/v1/admin/session");
     const { version, io, shards } = await ask("GET", "/v1/node");
-    $("node").textContent = `${location.host}, ${version}, ${io}, ${shards} shards`;
+    $("node").textContent = words.node(location.host, version, io, shards);
   });
   if (!isOut) await show();
 }
@@ -143,8 +153,7 @@ $("log-out").onclick = async () => {
 };
 
 $("drain").onclick = async () => {
-  const text = "End this node? It takes nobody any more, and tells its clients to go elsewhere.";
-  if (confirm(text)) await guarded(() => ask("POST", "/v1/node/drain"));
+  if (confirm(words.drainSure)) await guarded(() => ask("POST", "/v1/node/drain"));
 };
 
 for (const [form, name, view] of [
