@@ -1,27 +1,125 @@
 /** What an operator does about people on its page, and what becomes of their clients. */
 
 import assert from "node:assert/strict";
+import { Page } from "playwright-core";
+import { Options } from "../sdk/index.js";
 import { act, admin } from "./admin_page.js";
-import { client } from "./client.js";
+import { clientFrom } from "./client.js";
 import { check, mint, Server, until, WITH_USERS } from "./server.js";
 
 /** Numbers of PROTOCOL.md's table of codes. */
-const CODE = { roomMuted: 2024, followersOnly: 2035 };
+const CODE = { muted: 2013, roomMuted: 2024, followersOnly: 2035, banned: 3006 };
+/** An address of the loopback network that no other client of a test has. */
+const THERE = "127.0.0.9";
 
 const VIEWS = ["overview", "rooms", "room/stage", "users", "quality", "filter", "audit"];
+
+/** All that the page asks from now on. */
+function questions(page: Page): string[] {
+  const asked: string[] = [];
+  page.on("dialog", (dialog) => asked.push(dialog.message()));
+  return asked;
+}
+
+const cellsOf = (page: Page, text: string) =>
+  page.$$eval(
+    "section:not([hidden]) .paged tbody tr",
+    (rows, text) => {
+      const row = rows.find((row) => row.textContent!.includes(text));
+      return [...(row?.querySelectorAll("td") ?? [])].map((cell) => cell.textContent ?? "");
+    },
+    text,
+  );
 
 /** A room of a server that knows users, the operator's page of it, and who may come. */
 async function withUsers(options?: object) {
   const server = await Server.start(WITH_USERS);
-  const enter = async (user: string) => {
+  const enter = async (user: string, from = "127.0.0.1", more: Partial<Options> = {}) => {
     const token = await mint(server, user);
-    return { room: client({ url: server.url, token }).room("stage") };
+    const live = clientFrom(from, { url: server.url, token, ...more });
+    const room = live.room("stage");
+    let out = 0;
+    room.on("left", ({ code }) => (out = code));
+    room.on("error", ({ code }) => (out = code));
+    return { live, room, out: () => out };
   };
   await server.ask("POST", "/v1/rooms", { room: "stage" });
   const page = await admin(server, "#room/stage", options);
   await page.waitForSelector("#room h2");
   return { server, enter, page };
 }
+
+check("a ban with devices and addresses is listed, and ended there", async () => {
+  const { enter, page } = await withUsers();
+  const mallory = await enter("mallory", THERE, { device: "phone-7" });
+  const ann = await enter("ann");
+  await until("both are in", () => mallory.room.joined && ann.room.joined);
+  await page.waitForSelector("#room p:text-is('nobody is banned')");
+  const asked = questions(page);
+  const none = { user: "mallory", seconds: "0", devices: "on", reason: "spam" };
+  assert.match(await act(page, "Remove and ban", none), /ban_s is 0; devices and addresses/);
+  const ban = { seconds: "600", devices: "on", addresses: "on" };
+  const done = "1 connections removed, banned for 600 s, 1 devices too, 1 addresses too";
+  assert.equal(await act(page, "Remove and ban", ban), done);
+  assert.match(asked[1], /mallory.*its devices and its addresses for 600 s.*Others/);
+  await until("it is out", () => mallory.out() === CODE.banned);
+  const others = [
+    await enter("trudy", THERE),
+    await enter("eve", "127.0.0.1", { device: "phone-7" }),
+  ];
+  await until("neither address nor device helps", () =>
+    others.every(({ out }) => out() === CODE.banned),
+  );
+  assert.ok(ann.room.joined);
+  const [user, end, more, by, reason] = await cellsOf(page, "mallory");
+  assert.deepEqual(
+    [user, more, by, reason],
+    ["mallory", "1 devices, 1 addresses", "operator", "spam"],
+  );
+  assert.ok(Math.abs(new Date(end).getTime() - Date.now() - 600_000) < 60_000, end);
+
+  // By the keyboard alone.
+  await page.focus("#room button:text-is('Do it to all')");
+  await page.keyboard.press("Tab");
+  const label = await page.evaluate(() => document.activeElement!.getAttribute("aria-label"));
+  assert.equal(label, "End the ban of mallory");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#room output.done:text-is('mallory may come again')");
+  await page.waitForSelector("#room p:text-is('nobody is banned')");
+  const back = await enter("mallory", THERE, { device: "phone-7" });
+  const trudy = await enter("trudy", THERE);
+  await until("both are in", () => back.room.joined && trudy.room.joined);
+  assert.equal((await back.room.publish("sorry")).outcome, "accepted");
+});
+
+check("many are banned with their addresses, and only muting asks nothing", async () => {
+  const { server, enter, page } = await withUsers();
+  const two = [await enter("mallory", THERE), await enter("trudy", "127.0.0.10")];
+  await until("both are in", () => two.every(({ room }) => room.joined));
+  const asked = questions(page);
+  const all = { users: "mallory\ntrudy", seconds: "60", reason: "loud" };
+  assert.equal(await act(page, "Do it to all", { ...all, action: "mute" }), "done to 2 of 2");
+  for (const { room } of two) assert.equal((await room.publish("hm")).code, CODE.muted);
+  assert.deepEqual(asked, []);
+  assert.equal(
+    await act(page, "Mute", { user: "trudy", seconds: "0", reason: "" }),
+    "may speak again",
+  );
+  assert.equal((await two[1].room.publish("hm")).outcome, "accepted");
+  assert.equal(
+    await act(page, "Do it to all", { ...all, action: "ban", addresses: "on" }),
+    "done to 2 of 2",
+  );
+  assert.deepEqual(asked, ["ban: 2 users?"]);
+  await until("both are out", () => two.every(({ out }) => out() === CODE.banned));
+  await page.waitForSelector("#room p:text-is('2 are banned')");
+  const eve = await enter("eve", "127.0.0.10");
+  await until("nor does anybody else come from there", () => eve.out() === CODE.banned);
+  // Another moderator ends one: it is seen with the next look.
+  await server.ask("DELETE", "/v1/rooms/stage/bans/mallory");
+  await page.click("#room button:text-is('Look again')");
+  await page.waitForSelector("#room p:text-is('1 are banned')");
+});
 
 check("who may speak is set: nobody but those allowed, or followers", async () => {
   const { enter, page } = await withUsers();
@@ -39,13 +137,18 @@ check("who may speak is set: nobody but those allowed, or followers", async () =
 
 check("on a phone in the dark no view is wider than the screen, in either language", async () => {
   const phone = { viewport: { width: 360, height: 740 }, colorScheme: "dark" as const };
-  const { server, page } = await withUsers({ ...phone, locale: "zh-CN" });
+  const { server, enter, page } = await withUsers({ ...phone, locale: "zh-CN" });
+  const mallory = await enter("mallory", THERE, { device: "phone-7" });
+  await until("it is in", () => mallory.room.joined);
+  const ban = { users: ["mallory"], action: "ban", seconds: 60, devices: true, addresses: true };
+  await server.ask("POST", "/v1/rooms/stage/moderation", { ...ban, reason: "x".repeat(200) });
   const english = await admin(server, "", { ...phone, locale: "en" });
   for (const view of VIEWS) {
     const section = `#${view.split("/")[0]}`;
     for (const one of [page, english]) {
       await one.goto(one.url().replace(/#.*|$/, `#${view}`));
       await one.waitForSelector(`${section}:not([hidden]) > *`);
+      if (view === "room/stage") await one.waitForSelector("#room .paged td:text-is('mallory')");
       const [wide, wider] = await one.evaluate(() => [
         document.documentElement.clientWidth,
         document.documentElement.scrollWidth,
@@ -57,7 +160,7 @@ check("on a phone in the dark no view is wider than the screen, in either langua
       `nav a, ${section} button, ${section} h3, ${section} th, ${section} option`,
       (all) => all.map((one) => one.textContent!.trim()),
     );
-    const names = ["", "stage", "CDN"];
+    const names = ["", "mallory", "stage", "CDN"];
     const left = said.filter((text) => !/\p{Script=Han}/u.test(text) && !names.includes(text));
     assert.deepEqual(left, [], `${view} is in Chinese`);
   }

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { linesOf } from "./room_settings.js";
 import { action, choice, field, make } from "../elements.js";
 import { rowOf } from "./paged.js";
+import { bans } from "./room_bans.js";
 import { words } from "./words.js";
 
 /** Members that are drawn by chance. */
@@ -12,17 +13,27 @@ const SAMPLE = 100;
 const who = () => field(words.user, "user", { required: true });
 const long = () => field(words.seconds, "seconds", { type: "number", min: "0", value: "600" });
 const why = () => field(words.reason, "reason");
+/** What is refused with a banned user. */
+const boxes = () => [
+  field(words.theirDevices, "devices", { type: "checkbox" }),
+  field(words.theirAddresses, "addresses", { type: "checkbox" }),
+];
+const ticked = (given: FormData) => ({
+  devices: given.has("devices"),
+  addresses: given.has("addresses"),
+});
 
-export function people(path: string): HTMLElement[] {
+export function people(path: string, name: string): HTMLElement[] {
+  const list = bans(path, name);
   const users = make("textarea", { name: "users", rows: 3, required: true });
-  const forms = [mute(path), kick(path)];
+  const forms = [mute(path), kick(path, list.look)];
   const choose = (user: string) => {
     for (const form of forms) form.querySelector<HTMLInputElement>("[name=user]")!.value = user;
     const chosen = linesOf(users.value);
     if (!chosen.includes(user)) users.value = [...chosen, user].join("\n");
   };
-  const all = [...sample(path, choose), many(path, users)];
-  return [make("h3", {}, words.people), ...forms, ...all];
+  const all = [...sample(path, choose), many(path, users, list.look)];
+  return [make("h3", {}, words.people), ...forms, ...all, ...list.elements];
 }
 
 function mute(path: string): HTMLFormElement {
@@ -34,17 +45,19 @@ function mute(path: string): HTMLFormElement {
   });
 }
 
-function kick(path: string): HTMLFormElement {
+function kick(path: string, look: () => Promise<void>): HTMLFormElement {
   const ban = async (given: FormData) => {
     const [user, reason] = [given.get("user"), given.get("reason")];
     const ban_s = Number(given.get("seconds"));
-    const body = { user, ban_s, reason };
-    const { connections } = await ask("POST", `${path}/kick`, body);
-    return words.removed(connections, ban_s);
+    const body = { user, ban_s, reason, ...ticked(given) };
+    const { connections, devices, addresses } = await ask("POST", `${path}/kick`, body);
+    await look();
+    return words.removed(connections, ban_s, devices, addresses);
   };
-  return action(words.ban, [who(), long(), why()], ban, (given) =>
-    words.banSure(`${given.get("user")}`, Number(given.get("seconds"))),
-  );
+  return action(words.ban, [who(), long(), ...boxes(), why()], ban, (given) => {
+    const { devices, addresses } = ticked(given);
+    return words.banSure(`${given.get("user")}`, Number(given.get("seconds")), devices, addresses);
+  });
 }
 
 /** A sample of who is there; a name that is pressed goes into the forms. */
@@ -64,11 +77,16 @@ function sample(path: string, choose: (user: string) => void): HTMLElement[] {
   return [look, names];
 }
 
-function many(path: string, users: HTMLTextAreaElement): HTMLElement {
+function many(
+  path: string,
+  users: HTMLTextAreaElement,
+  lookAtBans: () => Promise<void>,
+): HTMLElement {
   const fields = [
     make("label", {}, `${words.usersALine} `, users),
     choice(words.doToAllLabel, "action", words.deeds),
     long(),
+    ...boxes(),
     why(),
   ];
   const deed = async (given: FormData) => {
@@ -76,11 +94,13 @@ function many(path: string, users: HTMLTextAreaElement): HTMLElement {
       action: given.get("action"),
       users: linesOf(given.get("users")),
       reason: given.get("reason"),
+      ...ticked(given),
     };
     if (body.action !== "kick") body.seconds = Number(given.get("seconds"));
     const { results } = (await ask("POST", `${path}/moderation`, body)) as {
       results: { user: string; error?: { text: string } }[];
     };
+    if (body.action === "ban") await lookAtBans();
     const failed = results.filter(({ error }) => error);
     const done = words.doneTo(results.length - failed.length, results.length);
     if (failed.length === 0) return done;

@@ -78,7 +78,7 @@ export async function openRoom(place: HTMLElement, name: string): Promise<() => 
     ...asked.elements,
     settings(path, room.settings),
     attributes(path, room.settings),
-    ...people(path),
+    ...people(path, name),
     roles(path),
     ending(path, name),
   );

@@ -30,6 +30,7 @@ const ENGLISH = {
   open: "Open",
   lookUp: "Look up",
   more: "More",
+  again: "Look again",
   room: "Room",
   viewers: "Viewers",
   messages: "Messages",
@@ -125,12 +126,21 @@ const ENGLISH = {
   mayAgain: "may speak again",
   silent: (seconds: number) => `silent for ${seconds} s`,
   ban: "Remove and ban",
-  banSure: (user: string, seconds: number) =>
-    seconds === 0
-      ? `Remove ${user}? It may come back at once.`
-      : `Remove ${user} and ban it for ${seconds} s?`,
-  removed: (connections: number, ban_s: number) =>
-    `${connections} connections removed, ${ban_s === 0 ? "and may come back" : `banned for ${ban_s} s`}`,
+  banSure: (user: string, seconds: number, devices: boolean, addresses: boolean) => {
+    if (seconds === 0) return `Remove ${user}? It may come back at once.`;
+    const more = [devices ? "its devices" : "", addresses ? "its addresses" : ""];
+    const with_ = more.filter((one) => one !== "").join(" and ");
+    const others = addresses ? " Others who come from there are kept out too." : "";
+    return `Remove ${user} and ban it${with_ ? ` with ${with_}` : ""} for ${seconds} s?${others}`;
+  },
+  removed: (connections: number, ban_s: number, devices?: number, addresses?: number) => {
+    if (ban_s === 0) return `${connections} connections removed, and may come back`;
+    const banned = `${connections} connections removed, banned for ${ban_s} s`;
+    const device = devices === undefined ? "" : `, ${devices} devices too`;
+    return banned + device + (addresses === undefined ? "" : `, ${addresses} addresses too`);
+  },
+  theirDevices: "their devices",
+  theirAddresses: "their addresses",
   whoIsThere: "Who is there",
   thereShown: (connections: number, users: number) =>
     `${count(connections)} connections, ${users} users shown`,
@@ -146,6 +156,18 @@ const ENGLISH = {
   giveRole: "Give the role",
   given: "given",
   take: "Take",
+
+  bans: "Who is banned",
+  banColumns: ["User", "Until", "With", "By", "Reason", ""],
+  withThem: (devices: number, addresses: number) =>
+    [devices ? `${devices} devices` : "", addresses ? `${addresses} addresses` : ""]
+      .filter((one) => one !== "")
+      .join(", "),
+  endBan: "End the ban",
+  endBanOf: (user: string) => `End the ban of ${user}`,
+  banEnded: (user: string) => `${user} may come again`,
+  bansShown: (shown: number, hasMore: boolean) =>
+    shown === 0 ? "nobody is banned" : `${shown}${hasMore ? " or more" : ""} are banned`,
 
   settings: "Settings",
   settingNames: {
@@ -261,6 +283,7 @@ const CHINESE: Words = {
   open: "打开",
   lookUp: "查询",
   more: "更多",
+  again: "刷新",
   room: "房间",
   viewers: "观众",
   messages: "消息",
@@ -353,10 +376,21 @@ const CHINESE: Words = {
   mayAgain: "可以再次发言",
   silent: (seconds) => `禁言 ${seconds} 秒`,
   ban: "移出并封禁",
-  banSure: (user, seconds) =>
-    seconds === 0 ? `移出 ${user}？对方可以立即回来。` : `移出 ${user} 并封禁 ${seconds} 秒？`,
-  removed: (connections, ban_s) =>
-    `已移出 ${connections} 个连接，${ban_s === 0 ? "可以回来" : `封禁 ${ban_s} 秒`}`,
+  banSure: (user, seconds, devices, addresses) => {
+    if (seconds === 0) return `移出 ${user}？对方可以立即回来。`;
+    const more = [devices ? "设备" : "", addresses ? "地址" : ""].filter((one) => one !== "");
+    const others = addresses ? "来自同一地址的其他人也会被拒绝。" : "";
+    const with_ = more.length > 0 ? `，连同其${more.join("和")}` : "";
+    return `移出 ${user} 并封禁 ${seconds} 秒${with_}？${others}`;
+  },
+  removed: (connections, ban_s, devices, addresses) => {
+    if (ban_s === 0) return `已移出 ${connections} 个连接，可以回来`;
+    const banned = `已移出 ${connections} 个连接，封禁 ${ban_s} 秒`;
+    const device = devices === undefined ? "" : `，另有 ${devices} 个设备`;
+    return banned + device + (addresses === undefined ? "" : `，另有 ${addresses} 个地址`);
+  },
+  theirDevices: "连同设备",
+  theirAddresses: "连同地址",
   whoIsThere: "谁在这里",
   thereShown: (connections, users) => `${count(connections)} 个连接，显示 ${users} 个用户`,
   usersALine: "用户，每行一个",
@@ -371,6 +405,18 @@ const CHINESE: Words = {
   giveRole: "授予角色",
   given: "已授予",
   take: "收回",
+
+  bans: "被封禁者",
+  banColumns: ["用户", "截止", "连同", "操作者", "原因", ""],
+  withThem: (devices, addresses) =>
+    [devices ? `${devices} 个设备` : "", addresses ? `${addresses} 个地址` : ""]
+      .filter((one) => one !== "")
+      .join("，"),
+  endBan: "解除封禁",
+  endBanOf: (user) => `解除对 ${user} 的封禁`,
+  banEnded: (user) => `${user} 可以再来`,
+  bansShown: (shown, hasMore) =>
+    shown === 0 ? "无人被封禁" : `${hasMore ? "至少 " : ""}${shown} 人被封禁`,
 
   settings: "设置",
   settingNames: {
