@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { Page } from "playwright-core";
-import { Options } from "../sdk/index.js";
-import { act, admin } from "./admin_page.js";
-import { clientFrom } from "./client.js";
+import { Options, State, Uproar } from "../sdk/index.js";
+import { act, admin, viewer } from "./admin_page.js";
+import { client, clientFrom } from "./client.js";
 import { check, mint, Server, until, WITH_USERS } from "./server.js";
 
 /** Numbers of PROTOCOL.md's table of codes. */
@@ -12,7 +12,11 @@ const CODE = { muted: 2013, roomMuted: 2024, followersOnly: 2035, banned: 3006 }
 /** An address of the loopback network that no other client of a test has. */
 const THERE = "127.0.0.9";
 
-const VIEWS = ["overview", "rooms", "room/stage", "users", "quality", "filter", "audit"];
+const isBanned = ({ state }: { state: State }) =>
+  state.is === "closed" && state.why?.code === CODE.banned;
+const isOnline = ({ state }: { state: State }) => state.is === "online";
+
+const VIEWS = ["overview", "rooms", "room/stage", "users", "blocks", "quality", "filter", "audit"];
 
 /** All that the page asks from now on. */
 function questions(page: Page): string[] {
@@ -30,6 +34,78 @@ const cellsOf = (page: Page, text: string) =>
     },
     text,
   );
+
+check("what is blocked is out at once, and comes in again when it is let in", async () => {
+  const server = await Server.start();
+  const join = (live: Uproar) => (live.room("stage"), live);
+  const there = () => join(clientFrom(THERE, { url: server.url, device: "desk" }));
+  const phone = () => join(client({ url: server.url, device: "phone-7" }));
+  const [first, second, bystander] = [there(), phone(), viewer(server, "stage")];
+  await until("all are in", () => [first, second, bystander].every(isOnline));
+  const page = await admin(server, "#blocks");
+  await page.waitForSelector("#blocks p:text-is('nothing is kept out')");
+  const asked = questions(page);
+  const given = { kind: "address", values: THERE, hours: "2", reason: "<i>spam</i>" };
+  assert.equal(await act(page, "Block", given), "1 kept out");
+  await until("who came from there is out", () => isBanned(first));
+  assert.match(asked[0], /Connections from there are closed[^]*127\.0\.0\.9/);
+  const [kind, value, end, reason] = await cellsOf(page, THERE);
+  assert.deepEqual([kind, value, reason], ["address", `${THERE}/32`, "<i>spam</i>"]);
+  const left_ms = new Date(end).getTime() - Date.now();
+  assert.ok(Math.abs(left_ms - 2 * 3_600_000) < 60_000, end);
+  const device = { kind: "device", values: "phone-7\ntablet", hours: "0", reason: "" };
+  assert.equal(await act(page, "Block", device), "2 kept out");
+  await until("the device is out", () => isBanned(second));
+  assert.deepEqual((await cellsOf(page, "phone-7")).slice(0, 3), ["device", "phone-7", "for ever"]);
+  assert.ok(isOnline(bystander));
+  const again = [there(), phone()];
+  await until("neither comes in again", () => again.every(isBanned));
+
+  for (const what of [`${THERE}/32`, "phone-7"]) {
+    await page.click(`#blocks button[aria-label="Let ${what} in"]`);
+    await page.waitForSelector(`#blocks output.done:text-is("${what} may come again")`);
+  }
+  await page.waitForSelector("#blocks p:text-is('1 are kept out')");
+  // All shards know within a second; who is refused before that does not try again by itself.
+  for (const come of [there, phone]) {
+    let live = come();
+    await until("it is in again", () => {
+      if (isBanned(live)) live = come();
+      return isOnline(live);
+    });
+  }
+});
+
+check("what may not be blocked is said beside the form, and a no changes nothing", async () => {
+  const server = await Server.start();
+  const page = await admin(server, "#blocks");
+  await page.waitForSelector("#blocks form");
+  const wide = { kind: "address", values: "203.0.113.1\n10.0.0.0/4" };
+  assert.match(await act(page, "Block", wide), /\/4 has 4 bits; allowed is \/8 to \/32/);
+  assert.match(await act(page, "Block", { values: "here" }), /here/);
+  const values = Array.from({ length: 101 }, (_, n) => `10.0.0.${n}`);
+  assert.match(await act(page, "Block", { values: values.join("\n") }), /101.*1 to 100/);
+  await page.waitForSelector("#blocks p:text-is('nothing is kept out')");
+  page.removeAllListeners("dialog");
+  const refused = new Promise<void>((done) =>
+    page.once("dialog", (dialog) => void dialog.dismiss().then(done)),
+  );
+  await page.fill("#blocks [name=values]", "203.0.113.1");
+  await page.click("#blocks button:text-is('Block')");
+  await refused;
+  const read = () => page.evaluate(async () => (await fetch("/v1/admin/blocks")).json());
+  assert.deepEqual((await read()).blocks, []);
+
+  // More than a page of them.
+  page.on("dialog", (dialog) => void dialog.accept());
+  for (const some of [values.slice(0, 100), values.slice(100)]) {
+    await act(page, "Block", { values: some.join("\n") });
+  }
+  await page.waitForSelector("#blocks p:text-is('100 or more are kept out')");
+  await page.click("#blocks button:text-is('More')");
+  await page.waitForSelector("#blocks p:text-is('101 are kept out')");
+  assert.equal(await page.isVisible("#blocks button:text-is('More')"), false);
+});
 
 /** A room of a server that knows users, the operator's page of it, and who may come. */
 async function withUsers(options?: object) {
@@ -142,6 +218,8 @@ check("on a phone in the dark no view is wider than the screen, in either langua
   await until("it is in", () => mallory.room.joined);
   const ban = { users: ["mallory"], action: "ban", seconds: 60, devices: true, addresses: true };
   await server.ask("POST", "/v1/rooms/stage/moderation", { ...ban, reason: "x".repeat(200) });
+  const block = { kind: "address", value: "2001:db8:1234:5600::/56", reason: "y".repeat(200) };
+  await server.ask("PUT", "/v1/admin/blocks", { blocks: [block] });
   const english = await admin(server, "", { ...phone, locale: "en" });
   for (const view of VIEWS) {
     const section = `#${view.split("/")[0]}`;
@@ -149,6 +227,7 @@ check("on a phone in the dark no view is wider than the screen, in either langua
       await one.goto(one.url().replace(/#.*|$/, `#${view}`));
       await one.waitForSelector(`${section}:not([hidden]) > *`);
       if (view === "room/stage") await one.waitForSelector("#room .paged td:text-is('mallory')");
+      if (view === "blocks") await one.waitForSelector("#blocks .paged td");
       const [wide, wider] = await one.evaluate(() => [
         document.documentElement.clientWidth,
         document.documentElement.scrollWidth,

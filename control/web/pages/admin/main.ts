@@ -1,12 +1,13 @@
 /**
- * The operator's page: live charts from /metrics, rooms, users, the filter, the audit log, and the
- * end of this node.
+ * The operator's page: live charts from /metrics, rooms, users, who is kept out, the filter,
+ * the audit log, and the end of this node.
  *
  * Owns which view is seen and how often it asks. Every number comes from /metrics or the interface.
  */
 
 import { ask, Refused } from "./api.js";
 import { openAudit } from "./audit.js";
+import { openBlocks } from "./blocks.js";
 import { broadcast } from "./broadcast.js";
 import { ChartView } from "./chart.js";
 import { make } from "../elements.js";
@@ -66,6 +67,7 @@ const where = () => location.hash.slice(1).split("/").map(decodeURIComponent);
 
 /** Views that are fetched when they are opened, and after what is done in them. */
 const OPENED: Record<string, (place: HTMLElement, name: string) => Promise<void>> = {
+  blocks: openBlocks,
   filter: openFilter,
   audit: openAudit,
 };
@@ -73,7 +75,7 @@ const OPENED: Record<string, (place: HTMLElement, name: string) => Promise<void>
 /** Shows what the address names. */
 async function show(): Promise<void> {
   const [view = "overview", name] = where();
-  const known = ["overview", "rooms", "room", "users", "quality", "filter", "audit"];
+  const known = ["overview", "rooms", "room", "users", "blocks", "quality", "filter", "audit"];
   const seen = known.includes(view) ? view : "overview";
   for (const one of known) $(one).hidden = one !== seen;
   for (const link of document.querySelectorAll("nav a")) {

@@ -12,6 +12,7 @@ const ENGLISH = {
   overview: "Overview",
   rooms: "Rooms",
   users: "Users",
+  blocks: "Blocks",
   quality: "Quality",
   filter: "Filter",
   audit: "Audit",
@@ -200,6 +201,30 @@ const ENGLISH = {
   noPair: (line: string) => `"${line}" is not key=value`,
   attributesSet: "set, and told to members",
 
+  blocksTitle: "Devices and networks that are kept out",
+  blocksHint:
+    "Who comes from there neither connects, logs in nor registers; who is connected is closed " +
+    "within a second. Behind a NAT many share an address, and a device's name is its client's " +
+    "own choice.",
+  blockKinds: { address: "addresses or networks", device: "devices" },
+  blockKind: { address: "address", device: "device" },
+  blockWhat: "What is kept out",
+  blockValues: "one a line: 203.0.113.7, 203.0.113.0/24, 2001:db8::/48, or a device's name",
+  hours: "hours, 0: for ever",
+  block: "Block",
+  blockSure: (values: string[]) =>
+    `Keep these out? Connections from there are closed.\n\n${values.join("\n")}`,
+  blocked: (number: number) => `${number} kept out`,
+  blockColumns: ["Kind", "Value", "Until", "Reason", "Since", ""],
+  forEver: "for ever",
+  isOver: "over",
+  letIn: "Let in",
+  letInLabel: (value: string) => `Let ${value} in`,
+  isLetIn: (value: string) => `${value} may come again`,
+  notKept: "This server has no store: a restart forgets them.",
+  blocksShown: (shown: number, hasMore: boolean) =>
+    shown === 0 ? "nothing is kept out" : `${shown}${hasMore ? " or more" : ""} are kept out`,
+
   filterTitle: "Filter",
   filterWords: "words",
   filterRegexes: "regexes",
@@ -267,6 +292,7 @@ const CHINESE: Words = {
   overview: "概览",
   rooms: "房间",
   users: "用户",
+  blocks: "拦截",
   quality: "质量",
   filter: "过滤词",
   audit: "审计",
@@ -448,6 +474,28 @@ const CHINESE: Words = {
   replaceAttributes: "替换属性",
   noPair: (line) => `“${line}”不是 key=value`,
   attributesSet: "已保存，并告知成员",
+
+  blocksTitle: "被拒之门外的设备和网络",
+  blocksHint:
+    "来自那里的人不能连接、登录或注册；已连接的一秒内断开。NAT 后面很多人共用一个地址，" +
+    "设备名则由客户端自己决定。",
+  blockKinds: { address: "地址或网段", device: "设备" },
+  blockKind: { address: "地址", device: "设备" },
+  blockWhat: "拦截什么",
+  blockValues: "每行一个：203.0.113.7、203.0.113.0/24、2001:db8::/48，或设备名",
+  hours: "小时，0：永久",
+  block: "拦截",
+  blockSure: (values) => `拦截这些？来自那里的连接会断开。\n\n${values.join("\n")}`,
+  blocked: (number) => `已拦截 ${number} 个`,
+  blockColumns: ["类型", "值", "截止", "原因", "自", ""],
+  forEver: "永久",
+  isOver: "已到期",
+  letIn: "放行",
+  letInLabel: (value) => `放行 ${value}`,
+  isLetIn: (value) => `${value} 可以再来`,
+  notKept: "此服务器没有存储：重启后不再保留。",
+  blocksShown: (shown, hasMore) =>
+    shown === 0 ? "没有拦截" : `${hasMore ? "至少 " : ""}${shown} 个被拦截`,
 
   filterTitle: "过滤词",
   filterWords: "个词",
