@@ -197,6 +197,54 @@ check("many are banned with their addresses, and only muting asks nothing", asyn
   await page.waitForSelector("#room p:text-is('1 are banned')");
 });
 
+check("what is said is heard; a line is recalled, and its user goes into the forms", async () => {
+  const { server, enter, page } = await withUsers();
+  const { room } = await enter("mallory");
+  const watching = await enter("ann");
+  const seen: string[] = [];
+  const gone: number[] = [];
+  watching.room.on("message", ({ text }) => seen.push(text ?? ""));
+  watching.room.on("recalled", ({ seqs }) => gone.push(...seqs));
+  await until("both are in", () => room.joined && watching.room.joined);
+  await room.publish("before");
+  await page.click("#room button:text-is('Listen')");
+  await page.waitForSelector("#room .said td:has-text('before')");
+  await page.waitForSelector("#room .hint:has-text('the newest first')");
+  const fate = await room.publish("buy <b>this</b>");
+  const row = page.locator("#room .said tbody tr:first-child", { hasText: "buy <b>this</b>" });
+  await row.waitFor();
+  await until("it is seen", () => seen.length === 2);
+  const asked = questions(page);
+  await row.locator("button:text-is('Recall')").click();
+  await until("it is off the screens", () => gone[0] === fate.seq);
+  assert.match(asked[0], /does not come back[^]*mallory: buy/);
+  await page.waitForSelector("#room .said tr.gone:has-text('recalled')");
+  await row.locator("button:text-is('mallory')").click();
+  assert.equal(await act(page, "Mute", {}), "silent for 600 s");
+  assert.equal((await room.publish("hm")).code, CODE.muted);
+  assert.equal(await page.inputValue("#room [name=users]"), "mallory");
+  assert.equal(await act(page, "Recall all of", {}), "1 messages recalled");
+
+  // What viewers see later is seen here at once, and may be recalled before.
+  await act(page, "Set", { delay_ms: "5000" });
+  await act(page, "Mute", { seconds: "0" });
+  const later = await room.publish("soon");
+  await page.waitForSelector(
+    "#room .said tr:has-text('soon') small:text-is('not shown to viewers yet')",
+  );
+  await page.click(`#room button[aria-label="Recall message ${later.seq}"]`);
+  await page.waitForSelector("#room .said tr.gone:has-text('soon')");
+  assert.deepEqual(seen, ["before", "buy <b>this</b>"]);
+
+  // It ends with the room's page: this browser is no viewer any more.
+  const viewers = async () => (await server.ask("GET", "/v1/rooms/stage/members?limit=10")).users;
+  assert.ok((await viewers()).includes("operator"));
+  await page.click("nav a:text-is('Rooms')");
+  for (const end = Date.now() + 10_000; (await viewers()).includes("operator");) {
+    assert.ok(Date.now() < end, "it still listens");
+  }
+});
+
 check("who may speak is set: nobody but those allowed, or followers", async () => {
   const { enter, page } = await withUsers();
   const [ann, bob] = [await enter("ann"), await enter("bob")];

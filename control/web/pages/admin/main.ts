@@ -34,6 +34,8 @@ $("charts").append(...charts.map((chart) => chart.element));
 $("broadcast").append(...broadcast());
 /** Of the room or view that is open: its figures, anew. */
 let lookAgain: (() => Promise<void>) | undefined;
+/** Ends what goes on in it. */
+let leave: (() => void) | undefined;
 let isOut = false;
 
 // ---------------------------------------------------------------- what is seen
@@ -81,10 +83,14 @@ async function show(): Promise<void> {
   for (const link of document.querySelectorAll("nav a")) {
     link.toggleAttribute("aria-current", link.getAttribute("href") === `#${seen}`);
   }
-  lookAgain = undefined;
+  leave?.();
+  lookAgain = leave = undefined;
   if (seen === "room" && name) {
     $("room").replaceChildren();
-    await guarded(async () => (lookAgain = await openRoom($("room"), name)));
+    await guarded(async () => {
+      const room = await openRoom($("room"), name);
+      [lookAgain, leave] = [room.look, room.leave];
+    });
   }
   if (seen === "quality") lookAgain = openQuality($("quality"));
   const open = OPENED[seen];

@@ -15,12 +15,16 @@ interface Poll {
 }
 
 /** Takes messages back; tells how many. */
-async function recallIn(path: string, body: object): Promise<string> {
+export async function recallIn(path: string, body: object): Promise<string> {
   const { seqs } = (await ask("POST", `${path}/recall`, body)) as { seqs: number[] };
   return words.recalled(seqs.length);
 }
 
-export function recalls(path: string): HTMLElement[] {
+/** `choose` puts a user's name into the form that takes one. */
+export function recalls(path: string): {
+  elements: HTMLElement[];
+  choose: (user: string) => void;
+} {
   const wordsOf = (given: FormData) =>
     `${given.get("seqs")}`.split(/[\s,]+/).filter((word) => word !== "");
   const bySeq = action(
@@ -40,7 +44,8 @@ export function recalls(path: string): HTMLElement[] {
     (given) => recallIn(path, { user: given.get("user") }),
     (given) => words.recallAllOfSure(`${given.get("user")}`),
   );
-  return [make("h3", {}, words.recall), bySeq, byUser];
+  const choose = (name: string) => void (user.querySelector("input")!.value = name);
+  return { elements: [make("h3", {}, words.recall), bySeq, byUser], choose };
 }
 
 export function pins(path: string): HTMLElement[] {

@@ -23,7 +23,11 @@ const ticked = (given: FormData) => ({
   addresses: given.has("addresses"),
 });
 
-export function people(path: string, name: string): HTMLElement[] {
+/** `choose` puts a user's name into the forms that take one. */
+export function people(
+  path: string,
+  name: string,
+): { elements: HTMLElement[]; choose: (user: string) => void } {
   const list = bans(path, name);
   const users = make("textarea", { name: "users", rows: 3, required: true });
   const forms = [mute(path), kick(path, list.look)];
@@ -33,7 +37,8 @@ export function people(path: string, name: string): HTMLElement[] {
     if (!chosen.includes(user)) users.value = [...chosen, user].join("\n");
   };
   const all = [...sample(path, choose), many(path, users, list.look)];
-  return [make("h3", {}, words.people), ...forms, ...all, ...list.elements];
+  const elements = [make("h3", {}, words.people), ...forms, ...all, ...list.elements];
+  return { elements, choose };
 }
 
 function mute(path: string): HTMLFormElement {

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { action, choice, field, make } from "../elements.js";
 import { pins, polls, recalls } from "./room_live.js";
 import { people, roles } from "./room_people.js";
+import { said } from "./room_said.js";
 import { attributes, settings, Settings } from "./room_settings.js";
 import { words } from "./words.js";
 
@@ -39,8 +40,13 @@ export async function showBusiest(rows: HTMLElement, note: HTMLElement): Promise
   );
 }
 
-/** Draws a room. The figures at its top come anew with each call of the function it returns. */
-export async function openRoom(place: HTMLElement, name: string): Promise<() => Promise<void>> {
+/** A room that is seen: `look` fetches its figures anew, `leave` ends what goes on beside. */
+export interface RoomSeen {
+  look: () => Promise<void>;
+  leave: () => void;
+}
+
+export async function openRoom(place: HTMLElement, name: string): Promise<RoomSeen> {
   const path = `/v1/rooms/${encodeURIComponent(name)}`;
   const figures = make("p", { className: "figures" });
   const look = async () => {
@@ -60,6 +66,11 @@ export async function openRoom(place: HTMLElement, name: string): Promise<() => 
   };
   const room = await look();
   const asked = polls(path);
+  const [taken, there] = [recalls(path), people(path, name)];
+  const heard = said(path, name, (user) => {
+    taken.choose(user);
+    there.choose(user);
+  });
   const audit = make("a", { href: `#audit/${encodeURIComponent(name)}` }, words.whatWasDone);
   place.replaceChildren(
     make(
@@ -73,16 +84,20 @@ export async function openRoom(place: HTMLElement, name: string): Promise<() => 
     ),
     figures,
     ...sayings(path),
-    ...recalls(path),
+    ...heard.elements,
+    ...taken.elements,
     ...pins(path),
     ...asked.elements,
     settings(path, room.settings),
     attributes(path, room.settings),
-    ...people(path, name),
+    ...there.elements,
     roles(path),
     ending(path, name),
   );
-  return async () => void (await Promise.all([look(), asked.look()]));
+  return {
+    look: async () => void (await Promise.all([look(), asked.look()])),
+    leave: heard.leave,
+  };
 }
 
 function sayings(path: string): HTMLElement[] {

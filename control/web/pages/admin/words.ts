@@ -121,6 +121,18 @@ const ENGLISH = {
   pollTitle: (poll: number, question: string, until: string | undefined, refused: number) =>
     `${poll}: ${question} (${until ? `until ${until}` : "over"}, ${refused} refused)`,
 
+  said: "What is said",
+  listen: "Listen",
+  listening: "the newest first; this page counts as a viewer while it listens",
+  stop: "Stop",
+  held: "not shown to viewers yet",
+  isRecalled: "recalled",
+  saidColumns: ["Seq", "By", "Text", ""],
+  recallThis: (seq: number) => `Recall message ${seq}`,
+  recallThisSure: (user: string, text: string) =>
+    `Take this off every screen? It does not come back.\n\n${user}: ${text}`,
+  notConnected: (why: string) => `not connected: ${why}`,
+
   people: "People",
   choose: (user: string) => `Put ${user} into the forms`,
   mute: "Mute",
@@ -395,6 +407,17 @@ const CHINESE: Words = {
   endPollSure: (question) => `结束投票“${question}”？之后不再计票。`,
   pollTitle: (poll, question, until, refused) =>
     `${poll}：${question}（${until ? `到 ${until}` : "已结束"}，拒绝 ${refused} 票）`,
+
+  said: "正在说什么",
+  listen: "收听",
+  listening: "新的在前；收听时此页算作一名观众",
+  stop: "停止",
+  held: "观众尚未看到",
+  isRecalled: "已撤回",
+  saidColumns: ["序号", "用户", "内容", ""],
+  recallThis: (seq) => `撤回消息 ${seq}`,
+  recallThisSure: (user, text) => `从所有屏幕上撤下这条？无法恢复。\n\n${user}：${text}`,
+  notConnected: (why) => `未连接：${why}`,
 
   people: "成员",
   choose: (user) => `把 ${user} 填入表单`,
