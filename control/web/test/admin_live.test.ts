@@ -1,27 +1,8 @@
 /** What the operator's page does in a room and beside them: a real Chromium, a real server. */
 
 import assert from "node:assert/strict";
-import { Page } from "playwright-core";
-import { admin, viewer } from "./admin_page.js";
+import { act, admin, viewer } from "./admin_page.js";
 import { check, Server, until, WITH_USERS } from "./server.js";
-
-/** Fills in a form by the text of its button, sends it, and returns what came of it. */
-async function act(page: Page, button: string, fields: Record<string, string>): Promise<string> {
-  const form = page.locator("form.action", {
-    has: page.locator(`button[type=submit]:text-is("${button}")`),
-  });
-  for (const [name, value] of Object.entries(fields)) {
-    const field = form.locator(`[name=${name}]`);
-    const kind = await field.evaluate((one) => (one as HTMLInputElement).type);
-    if (kind === "select-one") await field.selectOption(value);
-    else if (kind === "checkbox") await field.setChecked(value === "on");
-    else await field.fill(value);
-  }
-  await form.locator("button[type=submit]").click();
-  const told = form.locator("output:not(:empty)");
-  await told.waitFor({ timeout: 10_000 });
-  return (await told.textContent()) ?? "";
-}
 
 /** A room page of the operator with one viewer in the room. */
 async function inRoom() {

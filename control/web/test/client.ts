@@ -8,3 +8,13 @@ export function client(options: Options): Uproar {
   const live = new Uproar({ WebSocket: Ws as unknown as typeof WebSocket, ...options });
   return ending(live, (live) => live.close());
 }
+
+/** One that comes from this address of the loopback network. */
+export function clientFrom(localAddress: string, options: Options): Uproar {
+  class From extends Ws {
+    constructor(url: string, protocol: string) {
+      super(url, protocol, { localAddress });
+    }
+  }
+  return client({ ...options, WebSocket: From as unknown as typeof WebSocket });
+}

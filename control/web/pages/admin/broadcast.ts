@@ -2,17 +2,18 @@
 
 import { ask } from "./api.js";
 import { action, field, make } from "../elements.js";
+import { words } from "./words.js";
 
 export function broadcast(): HTMLElement[] {
   const fields = [
-    field("as", "user", { value: "uproar", required: true }),
-    field("text", "text", { required: true }),
+    field(words.as, "user", { value: "uproar", required: true }),
+    field(words.text, "text", { required: true }),
   ];
-  const form = action("Tell everybody", fields, async (given) => {
-    const text = `${given.get("text")}`;
-    if (!confirm(`Tell everybody who is in a room, on every node?\n\n${text}`)) return "";
-    await ask("POST", "/v1/broadcast", { user: given.get("user"), text });
-    return "it is on its way";
-  });
-  return [make("h2", {}, "Announcement"), form];
+  const tell = async (given: FormData) => {
+    await ask("POST", "/v1/broadcast", { user: given.get("user"), text: given.get("text") });
+    return words.onItsWay;
+  };
+  const sure = (given: FormData) => words.tellAllSure(`${given.get("text")}`);
+  const form = action(words.tellAll, fields, tell, sure);
+  return [make("h2", {}, words.announcement), form];
 }

@@ -2,6 +2,7 @@
 
 import { Chart, shown } from "./figures.js";
 import { History } from "./metrics.js";
+import { words } from "./words.js";
 
 const COLORS = ["#e0457b", "#3b82f6", "#10b981", "#f59e0b", "#8b5cf6", "#06b6d4", "#84cc16"];
 const HEIGHT = 140;
@@ -16,7 +17,7 @@ export class ChartView {
 
   constructor(private readonly chart: Chart) {
     const title = document.createElement("figcaption");
-    title.textContent = chart.title;
+    title.textContent = words.charts[chart.name];
     this.top.className = "top";
     this.element.append(title, this.top, this.canvas, this.legend);
   }

@@ -1,5 +1,6 @@
 /** Which figures the overview shows: of which metrics, in which unit. Owns the list, no element. */
 
+import type { Words } from "./words.js";
 import { Moment, quantile, rate, Scrape, sum, values } from "./metrics.js";
 
 export interface Line {
@@ -8,7 +9,7 @@ export interface Line {
 }
 
 export interface Chart {
-  title: string;
+  name: keyof Words["charts"];
   unit: string;
   /** Lines as the metrics have them now: by shard, by class. */
   lines(scrape: Scrape): Line[];
@@ -16,7 +17,7 @@ export interface Chart {
 
 /** A figure of this moment alone: `key` is what /metrics calls it. */
 export interface Tile {
-  title: string;
+  name: keyof Words["tiles"];
   key: string;
   unit: "" | "bytes";
   of(scrape: Scrape): number;
@@ -28,15 +29,20 @@ const total =
     sum(scrape, family);
 
 export const TILES: Tile[] = [
-  ["Connections", "uproar_connections", ""],
-  ["of at most", "uproar_connections_max", ""],
-  ["Members of rooms", "uproar_members", ""],
-  ["Rooms", "uproar_rooms", ""],
-  ["Inboxes", "uproar_inboxes", ""],
-  ["Lagging", "uproar_lagging", ""],
-  ["Messages lost to full queues", "uproar_queue_dropped_total", ""],
-  ["Memory", "process_resident_memory_bytes", "bytes"],
-].map(([title, key, unit]) => ({ title, key, unit: unit as Tile["unit"], of: total(key) }));
+  ["connections", "uproar_connections", ""],
+  ["connectionsMax", "uproar_connections_max", ""],
+  ["members", "uproar_members", ""],
+  ["rooms", "uproar_rooms", ""],
+  ["inboxes", "uproar_inboxes", ""],
+  ["lagging", "uproar_lagging", ""],
+  ["lost", "uproar_queue_dropped_total", ""],
+  ["memory", "process_resident_memory_bytes", "bytes"],
+].map(([name, key, unit]) => ({
+  name: name as Tile["name"],
+  key,
+  unit: unit as Tile["unit"],
+  of: total(key),
+}));
 
 const SHARD = "uproar_connections";
 
@@ -67,12 +73,12 @@ const quantiles =
 
 export const CHARTS: Chart[] = [
   {
-    title: "Connections",
+    name: "connections",
     unit: "",
     lines: by(SHARD, "shard", (where) => (_, now) => sum(now.scrape, SHARD, where)),
   },
   {
-    title: "Deliveries a second",
+    name: "deliveries",
     unit: "/s",
     lines: by(
       "uproar_deliveries_total",
@@ -81,7 +87,7 @@ export const CHARTS: Chart[] = [
     ),
   },
   {
-    title: "Writes a second",
+    name: "writes",
     unit: "/s",
     lines: by(
       "uproar_socket_writes_total",
@@ -90,7 +96,7 @@ export const CHARTS: Chart[] = [
     ),
   },
   {
-    title: "Shed a second, by class",
+    name: "shed",
     unit: "/s",
     lines: by(
       "uproar_messages_total",
@@ -99,10 +105,10 @@ export const CHARTS: Chart[] = [
       { outcome: "shed" },
     ),
   },
-  { title: "CPU of a sweep", unit: "ms", lines: quantiles("uproar_sweep_cpu_seconds") },
-  { title: "Batch window", unit: "ms", lines: quantiles("uproar_batch_window_seconds") },
+  { name: "sweep", unit: "ms", lines: quantiles("uproar_sweep_cpu_seconds") },
+  { name: "window", unit: "ms", lines: quantiles("uproar_batch_window_seconds") },
   {
-    title: "Lagging connections",
+    name: "lagging",
     unit: "",
     lines: by(
       "uproar_lagging",
@@ -111,7 +117,7 @@ export const CHARTS: Chart[] = [
     ),
   },
   {
-    title: "CPU by shard",
+    name: "cpu",
     unit: "%",
     lines: by(
       "uproar_shard_cpu_seconds_total",
@@ -120,7 +126,7 @@ export const CHARTS: Chart[] = [
     ),
   },
   {
-    title: "Memory by shard",
+    name: "memory",
     unit: "bytes",
     lines: by(
       "uproar_shard_user_bytes",

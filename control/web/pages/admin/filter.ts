@@ -2,7 +2,8 @@
 
 import { ask } from "./api.js";
 import { linesOf } from "./room_settings.js";
-import { action, make } from "../elements.js";
+import { action, area, choice, make } from "../elements.js";
+import { words } from "./words.js";
 
 interface List {
   version: number;
@@ -17,14 +18,6 @@ interface Tried {
   normal: string;
 }
 
-/** What is done with lines: as the interface calls it, and its name here. */
-const CHANGES = [
-  ["add_words", "add words"],
-  ["remove_words", "remove words"],
-  ["add_regexes", "add regexes"],
-  ["remove_regexes", "remove regexes"],
-] as const;
-
 export async function openFilter(place: HTMLElement): Promise<void> {
   const figures = make("p", { className: "figures" });
   const regexes = make("ul");
@@ -33,9 +26,9 @@ export async function openFilter(place: HTMLElement): Promise<void> {
     const list = (await ask("GET", "/v1/filter")) as List;
     figures.replaceChildren(
       ...[
-        [list.words.length, "words"],
-        [list.regexes.length, "regexes"],
-        [list.version, "is the version"],
+        [list.words.length, words.filterWords],
+        [list.regexes.length, words.filterRegexes],
+        [list.version, words.filterVersion],
       ].map(([number, what]) =>
         make("span", {}, make("b", {}, number.toLocaleString("en")), ` ${what}`),
       ),
@@ -43,29 +36,25 @@ export async function openFilter(place: HTMLElement): Promise<void> {
     regexes.replaceChildren(...list.regexes.map((one) => make("li", {}, make("code", {}, one))));
   };
   await look();
-  place.replaceChildren(make("h2", {}, "Filter"), figures, change(look), trial(), regexes);
+  place.replaceChildren(make("h2", {}, words.filterTitle), figures, change(look), trial(), regexes);
 }
 
 function change(look: () => Promise<void>): HTMLElement {
-  const what = make("select", { name: "what" });
-  for (const [value, name] of CHANGES) what.append(make("option", { value }, name));
-  what.setAttribute("aria-label", "What is done with these lines");
-  const lines = make("textarea", { name: "lines", rows: 4, required: true });
-  lines.setAttribute("aria-label", "Words or regexes, one a line");
-  return action("Change the list", [what, lines], async (given) => {
+  const what = choice(words.filterWhat, "what", words.filterChanges);
+  const lines = area(words.filterLines, "lines", { rows: 4, required: true });
+  return action(words.filterChange, [what, lines], async (given) => {
     const body = { [`${given.get("what")}`]: linesOf(given.get("lines")) };
     const { version } = await ask("PATCH", "/v1/filter", body);
     await look();
-    return `the list is version ${version} now`;
+    return words.filterNow(version);
   });
 }
 
 function trial(): HTMLElement {
-  const text = make("textarea", { name: "text", rows: 2, required: true });
-  text.setAttribute("aria-label", "A text to check");
-  return action("Check this text", [text], async (given) => {
+  const text = area(words.tryLabel, "text", { rows: 2, required: true });
+  return action(words.tryText, [text], async (given) => {
     const tried = (await ask("POST", "/v1/filter/check", { text: given.get("text") })) as Tried;
-    if (!tried.hit) return `passes; it is read as "${tried.normal}"`;
-    return `is refused for ${[...tried.words, ...tried.regexes].join(", ")}`;
+    if (!tried.hit) return words.passes(tried.normal);
+    return words.refusedFor([...tried.words, ...tried.regexes]);
   });
 }

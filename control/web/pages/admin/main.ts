@@ -1,21 +1,24 @@
 /**
- * The operator's page: live charts from /metrics, rooms, users, the filter, the audit log, and the
- * end of this node.
+ * The operator's page: live charts from /metrics, rooms, users, who is kept out, the filter,
+ * the audit log, and the end of this node.
  *
  * Owns which view is seen and how often it asks. Every number comes from /metrics or the interface.
  */
 
 import { ask, Refused } from "./api.js";
 import { openAudit } from "./audit.js";
+import { openBlocks } from "./blocks.js";
 import { broadcast } from "./broadcast.js";
 import { ChartView } from "./chart.js";
 import { make } from "../elements.js";
+import { fillIn } from "../language.js";
 import { CHARTS, shown, TILES } from "./figures.js";
 import { openFilter } from "./filter.js";
 import { History, parse } from "./metrics.js";
 import { openQuality } from "./quality.js";
 import { openRoom, showBusiest } from "./rooms.js";
 import { openUser } from "./users.js";
+import { words } from "./words.js";
 
 const EVERY_MS = 2_000;
 const SPAN_MS = 5 * 60_000;
@@ -23,12 +26,16 @@ const TOKEN_REQUIRED = 401;
 
 const $ = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
 
+fillIn(document, words);
+document.title = words.title;
 const history = new History(SPAN_MS);
 const charts = CHARTS.map((chart) => new ChartView(chart));
 $("charts").append(...charts.map((chart) => chart.element));
 $("broadcast").append(...broadcast());
 /** Of the room or view that is open: its figures, anew. */
 let lookAgain: (() => Promise<void>) | undefined;
+/** Ends what goes on in it. */
+let leave: (() => void) | undefined;
 let isOut = false;
 
 // ---------------------------------------------------------------- what is seen
@@ -39,11 +46,11 @@ async function scrape(): Promise<void> {
   if ($("overview").hidden) return;
   const { scrape } = history.last!;
   $("tiles").replaceChildren(
-    ...TILES.map(({ title, key, unit, of }) => {
+    ...TILES.map(({ name, key, unit, of }) => {
       const number = make("b", {}, shown(of(scrape), unit));
       number.dataset.key = key;
       number.dataset.value = `${of(scrape)}`;
-      return make("li", {}, number, ` ${title}`);
+      return make("li", {}, number, ` ${words.tiles[name]}`);
     }),
   );
   for (const chart of charts) chart.draw(history);
@@ -60,25 +67,36 @@ async function tick(): Promise<void> {
 
 const where = () => location.hash.slice(1).split("/").map(decodeURIComponent);
 
+/** Views that are fetched when they are opened, and after what is done in them. */
+const OPENED: Record<string, (place: HTMLElement, name: string) => Promise<void>> = {
+  blocks: openBlocks,
+  filter: openFilter,
+  audit: openAudit,
+};
+
 /** Shows what the address names. */
 async function show(): Promise<void> {
   const [view = "overview", name] = where();
-  const known = ["overview", "rooms", "room", "users", "quality", "filter", "audit"];
+  const known = ["overview", "rooms", "room", "users", "blocks", "quality", "filter", "audit"];
   const seen = known.includes(view) ? view : "overview";
   for (const one of known) $(one).hidden = one !== seen;
   for (const link of document.querySelectorAll("nav a")) {
     link.toggleAttribute("aria-current", link.getAttribute("href") === `#${seen}`);
   }
-  lookAgain = undefined;
+  leave?.();
+  lookAgain = leave = undefined;
   if (seen === "room" && name) {
     $("room").replaceChildren();
-    await guarded(async () => (lookAgain = await openRoom($("room"), name)));
+    await guarded(async () => {
+      const room = await openRoom($("room"), name);
+      [lookAgain, leave] = [room.look, room.leave];
+    });
   }
   if (seen === "quality") lookAgain = openQuality($("quality"));
-  if (seen === "filter" || seen === "audit") {
+  const open = OPENED[seen];
+  if (open) {
     $(seen).replaceChildren();
-    const place = $(seen);
-    await guarded(() => (seen === "filter" ? openFilter(place) : openAudit(place, name ?? "")));
+    await guarded(() => open($(seen), name ?? ""));
   }
   if (seen === "users" && name) {
     $("user").replaceChildren();
@@ -132,7 +150,7 @@ async function begin(): Promise<void> {
   await guarded(async () => {
     await ask("GET", "/v1/admin/session");
     const { version, io, shards } = await ask("GET", "/v1/node");
-    $("node").textContent = `${location.host}, ${version}, ${io}, ${shards} shards`;
+    $("node").textContent = words.node(location.host, version, io, shards);
   });
   if (!isOut) await show();
 }
@@ -143,8 +161,7 @@ $("log-out").onclick = async () => {
 };
 
 $("drain").onclick = async () => {
-  const text = "End this node? It takes nobody any more, and tells its clients to go elsewhere.";
-  if (confirm(text)) await guarded(() => ask("POST", "/v1/node/drain"));
+  if (confirm(words.drainSure)) await guarded(() => ask("POST", "/v1/node/drain"));
 };
 
 for (const [form, name, view] of [

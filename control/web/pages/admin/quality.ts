@@ -1,7 +1,8 @@
 /** Quality of streams: a heat map of CDN by ISP, and what is wrong. Owns what it shows of them. */
 
 import { ask } from "./api.js";
-import { make } from "../elements.js";
+import { choice, make } from "../elements.js";
+import { words } from "./words.js";
 
 interface Heatmap {
   metric: string;
@@ -22,52 +23,56 @@ interface Alarm {
   cleared_ms: number;
 }
 
-/** What a map may be of: as the interface calls it, its name here, and the value that is as hot. */
-const METRICS: [string, string, number][] = [
-  ["stall_ratio", "stalled, share of the time", 0.03],
-  ["start_failure_ratio", "failed starts, share", 0.05],
-  ["exit_before_start_ratio", "gone before the first frame, share", 0.2],
-  ["frame_drop_ratio", "dropped frames, share", 0.05],
-  ["msd", "first frame, ms (95 % are below)", 5_000],
-  ["ltc", "latency from the camera, ms (95 %)", 5_000],
-  ["rtt", "round trip, ms (95 %)", 500],
-];
-/** How far back: its name, in milliseconds, and the windows of it. */
-const SPANS: [string, number, string][] = [
-  ["5 minutes", 300_000, "10s"],
-  ["1 hour", 3_600_000, "1m"],
-  ["1 day", 86_400_000, "1h"],
-];
+/** What a map may be of, as the interface calls it, and the value that is as hot as can be. */
+const HOT: Record<keyof typeof words.metrics, number> = {
+  stall_ratio: 0.03,
+  start_failure_ratio: 0.05,
+  exit_before_start_ratio: 0.2,
+  frame_drop_ratio: 0.05,
+  msd: 5_000,
+  ltc: 5_000,
+  rtt: 500,
+};
+/** How far back with windows of this width, in milliseconds. */
+const SPAN_MS: Record<keyof typeof words.spans, number> = {
+  "10s": 300_000,
+  "1m": 3_600_000,
+  "1h": 86_400_000,
+};
 /** Rows and columns that are drawn; the hottest ones. */
 const SHOWN = 30;
 /** Alarms that were cleared lately. */
 const CLEARED_SHOWN = 20;
 
-const options = (names: string[]) =>
-  names.map((name, place) => make("option", { value: `${place}` }, name));
-
 /** Draws the view once; what it shows comes anew with each call of what it returns. */
 export function openQuality(place: HTMLElement): () => Promise<void> {
-  const metric = make("select", { name: "metric" }, ...options(METRICS.map(([, name]) => name)));
-  const span = make("select", { name: "span" }, ...options(SPANS.map(([name]) => name)));
+  const metric = choice(words.metricOf, "metric", words.metrics);
+  const span = choice(words.spanOver, "span", words.spans);
   const map = make("div", { className: "heatmap" });
   const alarms = make("ul", { className: "alarms" });
   place.replaceChildren(
-    make("h2", {}, "Alarms"),
+    make("h2", {}, words.alarms),
     alarms,
-    make("h2", {}, "Quality by CDN and ISP"),
-    make("p", {}, make("label", {}, "of ", metric), " ", make("label", {}, "over ", span)),
+    make("h2", {}, words.heatmap),
+    make(
+      "p",
+      {},
+      make("label", {}, `${words.metricOf} `, metric),
+      " ",
+      make("label", {}, `${words.spanOver} `, span),
+    ),
     map,
   );
   const look = async () => {
-    const [name, , hot] = METRICS[Number(metric.value)];
-    const [, ms, step] = SPANS[Number(span.value)];
-    const query = `metric=${name}&step=${step}&from_unix_ms=${Date.now() - ms}`;
+    const name = metric.value as keyof typeof HOT;
+    const step = span.value as keyof typeof SPAN_MS;
+    const from_ms = Date.now() - SPAN_MS[step];
+    const query = `metric=${name}&step=${step}&from_unix_ms=${from_ms}`;
     const [heatmap, told] = await Promise.all([
       ask("GET", `/v1/quality/heatmap?${query}`),
       ask("GET", "/v1/quality/alarms"),
     ]);
-    map.replaceChildren(drawMap(heatmap as Heatmap, hot));
+    map.replaceChildren(drawMap(heatmap as Heatmap, HOT[name]));
     alarms.replaceChildren(...drawAlarms(told as { raised: Alarm[]; cleared: Alarm[] }));
   };
   metric.onchange = span.onchange = () => void look().catch(() => {}); // the next look tells
@@ -75,7 +80,7 @@ export function openQuality(place: HTMLElement): () => Promise<void> {
 }
 
 function drawMap({ metric, cdns, isps, values }: Heatmap, hot: number): HTMLElement {
-  if (cdns.length === 0) return make("p", {}, "Nothing was reported.");
+  if (cdns.length === 0) return make("p", {}, words.noReports);
   const worst = (all: (number | null)[]) => Math.max(-1, ...all.map((value) => value ?? -1));
   const rows = hottest(values.map(worst));
   const columns = hottest(isps.map((_, column) => worst(values.map((row) => row[column]))));
@@ -86,11 +91,11 @@ function drawMap({ metric, cdns, isps, values }: Heatmap, hot: number): HTMLElem
   });
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
   const hidden = cdns.length - rows.length + isps.length - columns.length;
-  const note = hidden > 0 ? `the ${SHOWN} worst of each; ${hidden} are not shown` : "";
+  const note = hidden > 0 ? words.worstShown(SHOWN, hidden) : "";
   return make("div", {}, table, make("p", {}, note));
 }
 
-const header = (name: string) => make("th", {}, name || "not known");
+const header = (name: string) => make("th", {}, name || words.notKnown);
 
 /** The places of the largest values, in the order in which they stand. */
 function hottest(values: number[]): number[] {
@@ -119,17 +124,16 @@ export function told(metric: string, value: number): string {
 
 function drawAlarms({ raised, cleared }: { raised: Alarm[]; cleared: Alarm[] }): HTMLElement[] {
   const shown = [...raised, ...cleared.slice(-CLEARED_SHOWN).reverse()];
-  if (shown.length === 0) return [make("li", {}, "None.")];
+  if (shown.length === 0) return [make("li", {}, words.noAlarms)];
   return shown.map((alarm) => {
     const metric = alarm.rule === "start_p95_ms" ? "msd" : alarm.rule;
     const where = Object.entries(alarm.cell).map(
-      ([key, value]) => `${key} ${value || "not known"}`,
+      ([key, value]) => `${key} ${value || words.notKnown}`,
     );
     const since = new Date(alarm.raised_ms).toLocaleTimeString("sv");
-    const until =
-      alarm.cleared_ms > 0 ? ` to ${new Date(alarm.cleared_ms).toLocaleTimeString("sv")}` : "";
-    const value = `${told(metric, alarm.value)} of ${told(metric, alarm.line)}`;
-    const text = `${alarm.rule} at ${where.join(", ")}: ${value}, ${since}${until}`;
+    const to = alarm.cleared_ms > 0 ? new Date(alarm.cleared_ms).toLocaleTimeString("sv") : "";
+    const [value, line] = [told(metric, alarm.value), told(metric, alarm.line)];
+    const text = words.alarm(alarm.rule, where.join(", "), value, line, since, to);
     return make("li", { className: alarm.state }, text);
   });
 }

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { linesOf } from "./room_settings.js";
 import { action, field, make } from "../elements.js";
+import { words } from "./words.js";
 
 interface Poll {
   poll: number;
@@ -13,40 +14,57 @@ interface Poll {
   over: boolean;
 }
 
-export function recalls(path: string): HTMLElement[] {
-  const recall = async (body: object) => {
-    const { seqs } = (await ask("POST", `${path}/recall`, body)) as { seqs: number[] };
-    return `${seqs.length} messages recalled`;
-  };
-  const bySeq = action("Recall these", [field("seqs", "seqs", { required: true })], (given) => {
-    const words = `${given.get("seqs")}`.split(/[\s,]+/).filter((word) => word !== "");
-    const wrong = words.find((word) => !/^\d+$/.test(word));
-    if (wrong !== undefined) throw new Error(`"${wrong}" is not a seq`);
-    return recall({ seqs: words.map(Number) });
-  });
-  const byUser = action("Recall all of", [field("user", "user", { required: true })], (given) =>
-    recall({ user: given.get("user") }),
+/** Takes messages back; tells how many. */
+export async function recallIn(path: string, body: object): Promise<string> {
+  const { seqs } = (await ask("POST", `${path}/recall`, body)) as { seqs: number[] };
+  return words.recalled(seqs.length);
+}
+
+/** `choose` puts a user's name into the form that takes one. */
+export function recalls(path: string): {
+  elements: HTMLElement[];
+  choose: (user: string) => void;
+} {
+  const wordsOf = (given: FormData) =>
+    `${given.get("seqs")}`.split(/[\s,]+/).filter((word) => word !== "");
+  const bySeq = action(
+    words.recallThese,
+    [field(words.seqs, "seqs", { required: true })],
+    (given) => {
+      const wrong = wordsOf(given).find((word) => !/^\d+$/.test(word));
+      if (wrong !== undefined) throw new Error(words.noSeq(wrong));
+      return recallIn(path, { seqs: wordsOf(given).map(Number) });
+    },
+    (given) => words.recallTheseSure(wordsOf(given).length),
   );
-  return [make("h3", {}, "Recall"), bySeq, byUser];
+  const user = field(words.user, "user", { required: true });
+  const byUser = action(
+    words.recallAllOf,
+    [user],
+    (given) => recallIn(path, { user: given.get("user") }),
+    (given) => words.recallAllOfSure(`${given.get("user")}`),
+  );
+  const choose = (name: string) => void (user.querySelector("input")!.value = name);
+  return { elements: [make("h3", {}, words.recall), bySeq, byUser], choose };
 }
 
 export function pins(path: string): HTMLElement[] {
   const pin = async (body: object) => {
     await ask("PUT", `${path}/pin`, body);
-    return "pinned";
+    return words.isPinned;
   };
-  const seq = field("seq", "seq", { type: "number", min: "1", required: true });
-  const bySeq = action("Pin a message", [seq], (given) => pin({ seq: Number(given.get("seq")) }));
+  const seq = field(words.seq, "seq", { type: "number", min: "1", required: true });
+  const bySeq = action(words.pinMessage, [seq], (given) => pin({ seq: Number(given.get("seq")) }));
   const fields = [
-    field("as", "user", { value: "host", required: true }),
-    field("text", "text", { required: true }),
+    field(words.as, "user", { value: "host", required: true }),
+    field(words.text, "text", { required: true }),
   ];
-  const byText = action("Pin a text", fields, (given) => pin(Object.fromEntries(given)));
-  const unpin = action("Unpin", [], async () => {
+  const byText = action(words.pinText, fields, (given) => pin(Object.fromEntries(given)));
+  const unpin = action(words.unpin, [], async () => {
     await ask("DELETE", `${path}/pin`);
-    return "nothing is pinned";
+    return words.nothingPinned;
   });
-  return [make("h3", {}, "Pinned message"), bySeq, byText, unpin];
+  return [make("h3", {}, words.pinned), bySeq, byText, unpin];
 }
 
 /** Polls, and how those that are seen stand: anew with each call of `look`. */
@@ -61,32 +79,37 @@ export function polls(path: string): { elements: HTMLElement[]; look: () => Prom
     seen.set(poll.poll, one);
     if (!wasOver) one.place.replaceChildren(table(poll), ...ending(poll));
   };
-  const ending = ({ poll, over }: Poll) =>
+  const ending = ({ poll, question, over }: Poll) =>
     over
       ? []
       : [
-          action("End this poll", [], async () => {
-            show(await ask("DELETE", `${path}/polls/${poll}`));
-            return "";
-          }),
+          action(
+            words.endPoll,
+            [],
+            async () => {
+              show(await ask("DELETE", `${path}/polls/${poll}`));
+              return "";
+            },
+            () => words.endPollSure(question),
+          ),
         ];
   const options = make("textarea", { name: "options", rows: 3, required: true });
   const fields = [
-    field("question", "question", { required: true }),
-    make("label", {}, "answers, one a line ", options),
-    field("seconds", "duration_s", { type: "number", min: "1", value: "60", required: true }),
+    field(words.question, "question", { required: true }),
+    make("label", {}, `${words.answers} `, options),
+    field(words.seconds, "duration_s", { type: "number", min: "1", value: "60", required: true }),
   ];
-  const open = action("Open a poll", fields, async (given) => {
+  const open = action(words.openPoll, fields, async (given) => {
     const poll = await ask("POST", `${path}/polls`, {
       question: given.get("question"),
       options: linesOf(given.get("options")),
       duration_s: Number(given.get("duration_s")),
     });
     show(poll);
-    return `poll ${poll.poll} is open`;
+    return words.pollIsOpen(poll.poll);
   });
-  const number = field("number", "poll", { type: "number", min: "1", required: true });
-  const find = action("Show a poll", [number], async (given) => {
+  const number = field(words.number, "poll", { type: "number", min: "1", required: true });
+  const find = action(words.showPoll, [number], async (given) => {
     show(await ask("GET", `${path}/polls/${Number(given.get("poll"))}`));
     return "";
   });
@@ -101,12 +124,12 @@ export function polls(path: string): { elements: HTMLElement[]; look: () => Prom
       }),
     );
   };
-  return { elements: [make("h3", {}, "Polls"), open, find, list], look };
+  return { elements: [make("h3", {}, words.polls), open, find, list], look };
 }
 
 function table({ poll, question, options, refused, ends_ms, over }: Poll): HTMLElement {
-  const state = over ? "over" : `until ${new Date(ends_ms).toLocaleTimeString("sv")}`;
-  const title = `${poll}: ${question} (${state}, ${refused} refused)`;
+  const until = over ? undefined : new Date(ends_ms).toLocaleTimeString("sv");
+  const title = words.pollTitle(poll, question, until, refused);
   const rows = options.map(({ text, votes }) =>
     make(
       "tr",

@@ -1,7 +1,8 @@
 /** What a room is set to: every setting it has, and its attributes. */
 
 import { ask } from "./api.js";
-import { action, field, make } from "../elements.js";
+import { action, area, choice, field, make } from "../elements.js";
+import { words } from "./words.js";
 
 export interface Settings {
   attributes: Record<string, string>;
@@ -22,64 +23,52 @@ export interface Settings {
 }
 
 const NUMBERS = [
-  ["messages a second", "rate_per_s"],
-  ["of one user", "user_rate_per_s"],
-  ["slow mode, seconds", "slow_mode_s"],
-  ["the same text again after, seconds", "unique_s"],
-  ["viewers see it later by, ms", "delay_ms"],
-  ["bytes of a message", "payload_bytes_max"],
-  ["viewers, 0: no bound", "viewers_max"],
+  "rate_per_s",
+  "user_rate_per_s",
+  "slow_mode_s",
+  "unique_s",
+  "delay_ms",
+  "payload_bytes_max",
+  "viewers_max",
 ] as const;
 
-const SWITCHES = [
-  ["guests may publish", "guests_publish"],
-  ["text is filtered", "filter"],
-  ["nobody may speak but those below", "mute_all"],
-  ["members are told who comes in", "enter_events"],
-] as const;
-
-/** What holds where the platform has not decided about a message in time. */
-const BEFORE = [
-  ["off", "nobody is asked"],
-  ["open", "asked; without an answer it passes"],
-  ["closed", "asked; without an answer it is refused"],
-] as const;
+const SWITCHES = ["guests_publish", "filter", "mute_all", "enter_events"] as const;
 
 export function settings(path: string, now: Settings): HTMLElement {
-  const fields = NUMBERS.map(([label, name]) =>
-    field(label, name, { type: "number", min: "0", required: true, value: `${now[name]}` }),
+  const names = words.settingNames;
+  const fields = NUMBERS.map((name) =>
+    field(names[name], name, { type: "number", min: "0", required: true, value: `${now[name]}` }),
   );
-  for (const [label, name] of SWITCHES) {
-    fields.push(field(label, name, { type: "checkbox", checked: now[name] }));
+  for (const name of SWITCHES) {
+    fields.push(field(names[name], name, { type: "checkbox", checked: now[name] }));
   }
   const followers = { type: "number", min: "0", value: `${now.followers_only_s ?? ""}` };
-  fields.push(field("for followers since, seconds; empty: all", "followers_only_s", followers));
+  fields.push(field(names.followers_only_s, "followers_only_s", followers));
   const allowed = make("textarea", { name: "allowed", rows: 2, value: now.allowed.join("\n") });
-  fields.push(make("label", {}, "who may always speak, a name a line ", allowed));
-  const before = BEFORE.map(([value, label]) =>
-    make("option", { value, selected: value === now.before_publish }, label),
-  );
-  const asks = make("select", { name: "before_publish" }, ...before);
-  fields.push(make("label", {}, "the platform, before a message is shown ", asks));
+  fields.push(make("label", {}, `${names.allowed} `, allowed));
+  // What holds where the platform has not decided about a message in time.
+  const asks = choice(names.before_publish, "before_publish", words.before);
+  asks.value = now.before_publish;
+  fields.push(make("label", {}, `${names.before_publish} `, asks));
   let known = now;
-  const form = action("Set", fields, async (given) => {
+  const form = action(words.set, fields, async (given) => {
     const changed = differences(known, given);
-    if (Object.keys(changed).length === 0) return "nothing was changed";
+    if (Object.keys(changed).length === 0) return words.nothingChanged;
     // Only what was changed here: another operator may have changed the rest meanwhile.
     known = (await ask("PATCH", path, changed)).settings;
-    return "set";
+    return words.isSet;
   });
-  return make("div", {}, make("h3", {}, "Settings"), form);
+  return make("div", {}, make("h3", {}, words.settings), form);
 }
 
 /** What a form says that is not so. */
 function differences(known: Settings, given: FormData): Partial<Settings> {
   const changed: Partial<Settings> = {};
-  for (const [, name] of NUMBERS) {
+  for (const name of NUMBERS) {
     const number = Number(given.get(name));
     if (number !== known[name]) changed[name] = number;
   }
-  for (const [, name] of SWITCHES) {
+  for (const name of SWITCHES) {
     const is = given.get(name) !== null;
     if (is !== known[name]) changed[name] = is;
   }
@@ -105,16 +94,15 @@ export function attributes(path: string, now: Settings): HTMLElement {
   const text = Object.entries(now.attributes)
     .map(([key, value]) => `${key}=${value}`)
     .join("\n");
-  const area = make("textarea", { name: "attributes", value: text, rows: 4 });
-  area.setAttribute("aria-label", "Attributes, each as key=value on a line of its own");
-  const form = action("Replace attributes", [area], async (given) => {
+  const lines = area(words.attributesLabel, "attributes", { value: text, rows: 4 });
+  const form = action(words.replaceAttributes, [lines], async (given) => {
     const pairs = linesOf(given.get("attributes")).map((line) => {
       const at = line.indexOf("=");
-      if (at < 1) throw new Error(`"${line}" is not key=value`);
+      if (at < 1) throw new Error(words.noPair(line));
       return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
     });
     await ask("PATCH", path, { attributes: Object.fromEntries(pairs) });
-    return "set, and told to members";
+    return words.attributesSet;
   });
-  return make("div", {}, make("h3", {}, "Attributes"), form);
+  return make("div", {}, make("h3", {}, words.attributes), form);
 }

@@ -1,10 +1,12 @@
 /** The busiest rooms, and one room: what it is set to, and what an operator does in it. */
 
 import { ask } from "./api.js";
-import { action, field, make } from "../elements.js";
+import { action, choice, field, make } from "../elements.js";
 import { pins, polls, recalls } from "./room_live.js";
 import { people, roles } from "./room_people.js";
+import { said } from "./room_said.js";
 import { attributes, settings, Settings } from "./room_settings.js";
+import { words } from "./words.js";
 
 interface RoomView {
   room: string;
@@ -23,7 +25,8 @@ export async function showBusiest(rows: HTMLElement, note: HTMLElement): Promise
   const { rooms } = (await ask("GET", `/v1/rooms?order=busiest&limit=${SHOWN}`)) as {
     rooms: RoomView[];
   };
-  note.textContent = rooms.length === SHOWN ? `the ${SHOWN} busiest` : `${rooms.length} rooms`;
+  const isAll = rooms.length < SHOWN;
+  note.textContent = isAll ? words.roomsShown(rooms.length) : words.busiest(SHOWN);
   rows.replaceChildren(
     ...rooms.map((room) => {
       const link = make("a", { href: `#room/${encodeURIComponent(room.room)}` }, room.room);
@@ -37,20 +40,25 @@ export async function showBusiest(rows: HTMLElement, note: HTMLElement): Promise
   );
 }
 
-/** Draws a room. The figures at its top come anew with each call of the function it returns. */
-export async function openRoom(place: HTMLElement, name: string): Promise<() => Promise<void>> {
+/** A room that is seen: `look` fetches its figures anew, `leave` ends what goes on beside. */
+export interface RoomSeen {
+  look: () => Promise<void>;
+  leave: () => void;
+}
+
+export async function openRoom(place: HTMLElement, name: string): Promise<RoomSeen> {
   const path = `/v1/rooms/${encodeURIComponent(name)}`;
   const figures = make("p", { className: "figures" });
   const look = async () => {
     const room = (await ask("GET", path)) as RoomView;
-    const shown = {
-      viewers: room.viewers,
-      messages: room.seq,
-      likes: room.likes,
-      shards: room.shards,
-    };
+    const shown = [
+      [words.roomViewers, room.viewers],
+      [words.roomMessages, room.seq],
+      [words.roomLikes, room.likes],
+      [words.roomShards, room.shards],
+    ];
     figures.replaceChildren(
-      ...Object.entries(shown).map(([what, number]) =>
+      ...shown.map(([what, number]) =>
         make("span", {}, make("b", {}, number.toLocaleString("en")), ` ${what}`),
       ),
     );
@@ -58,51 +66,58 @@ export async function openRoom(place: HTMLElement, name: string): Promise<() => 
   };
   const room = await look();
   const asked = polls(path);
-  const audit = make("a", { href: `#audit/${encodeURIComponent(name)}` }, "what was done here");
+  const [taken, there] = [recalls(path), people(path, name)];
+  const heard = said(path, name, (user) => {
+    taken.choose(user);
+    there.choose(user);
+  });
+  const audit = make("a", { href: `#audit/${encodeURIComponent(name)}` }, words.whatWasDone);
   place.replaceChildren(
     make(
       "h2",
       {},
       name,
       " ",
-      make("a", { href: `/?room=${encodeURIComponent(name)}` }, "watch"),
+      make("a", { href: `/?room=${encodeURIComponent(name)}` }, words.watch),
       " ",
       audit,
     ),
     figures,
     ...sayings(path),
-    ...recalls(path),
+    ...heard.elements,
+    ...taken.elements,
     ...pins(path),
     ...asked.elements,
     settings(path, room.settings),
     attributes(path, room.settings),
-    ...people(path),
+    ...there.elements,
     roles(path),
     ending(path, name),
   );
-  return async () => void (await Promise.all([look(), asked.look()]));
+  return {
+    look: async () => void (await Promise.all([look(), asked.look()])),
+    leave: heard.leave,
+  };
 }
 
 function sayings(path: string): HTMLElement[] {
-  const of = make("select", { name: "class" });
-  for (const one of ["system", "chat", "gift"]) of.append(make("option", {}, one));
   const fields = [
-    field("as", "user", { value: "host", required: true }),
-    of,
-    field("text", "text", { required: true }),
+    field(words.as, "user", { value: "host", required: true }),
+    choice(words.classOf, "class", words.classes),
+    field(words.text, "text", { required: true }),
   ];
-  const publish = action("Publish", fields, async (given) => {
+  const publish = action(words.publish, fields, async (given) => {
     const { outcome, seq } = await ask("POST", `${path}/publish`, Object.fromEntries(given));
-    return seq ? `${outcome}, seq ${seq}` : outcome;
+    return words.published(outcome, seq);
   });
-  return [make("h3", {}, "Say something"), publish];
+  return [make("h3", {}, words.saySomething), publish];
 }
 
 function ending(path: string, name: string): HTMLElement {
-  const form = action("Close this room", [], async () => {
-    if (!confirm(`Close ${name}? All its viewers are told that it is closed.`)) return "";
+  const close = async () => {
     await ask("DELETE", path);
-    return "closed";
-  });
-  return make("div", {}, make("h3", {}, "End"), form);
+    return words.closed;
+  };
+  const form = action(words.closeRoom, [], close, () => words.closeSure(name));
+  return make("div", {}, make("h3", {}, words.end), form);
 }

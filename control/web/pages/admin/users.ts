@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { action, field, make } from "../elements.js";
+import { words } from "./words.js";
 
 const DAY_S = 86_400;
 
@@ -17,27 +18,40 @@ export async function openUser(place: HTMLElement, name: string): Promise<void> 
     return make("tr", {}, make("th", {}, key), make("td", {}, shown));
   });
   const again = () => openUser(place, name);
-  const kick = action("End all log-ins", [], async () => {
-    await ask("DELETE", `${path}/sessions`);
-    await again();
-    return "ended; their connections close within a second";
-  });
-  const days = field("days, 0: for ever", "days", { type: "number", min: "0", value: "7" });
-  const ban = action("Ban", [days], async (given) => {
-    const long = Number(given.get("days"));
-    await ask("PUT", `${path}/ban`, long === 0 ? {} : { ban_s: long * DAY_S });
-    await again();
-    return "banned";
-  });
-  const unban = action("End the ban", [], async () => {
+  const kick = action(
+    words.endLogIns,
+    [],
+    async () => {
+      await ask("DELETE", `${path}/sessions`);
+      await again();
+      return words.logInsEnded;
+    },
+    () => words.endLogInsSure(name),
+  );
+  const fields = [
+    field(words.days, "days", { type: "number", min: "0", value: "7" }),
+    field(words.reason, "reason"),
+  ];
+  const ban = action(
+    words.banUser,
+    fields,
+    async (given) => {
+      const [long, reason] = [Number(given.get("days")), given.get("reason")];
+      await ask("PUT", `${path}/ban`, long === 0 ? { reason } : { ban_s: long * DAY_S, reason });
+      await again();
+      return words.isBanned;
+    },
+    () => words.banUserSure(name),
+  );
+  const unban = action(words.unban, [], async () => {
     await ask("DELETE", `${path}/ban`);
     await again();
-    return "may come again";
+    return words.mayCome;
   });
   place.replaceChildren(
     make("h2", {}, name),
     make("table", { className: "facts" }, make("tbody", {}, ...facts)),
-    make("h3", {}, `${sessions.length} log-ins`),
+    make("h3", {}, words.logIns(sessions.length)),
     make(
       "ul",
       {},
@@ -45,7 +59,7 @@ export async function openUser(place: HTMLElement, name: string): Promise<void> 
         make(
           "li",
           {},
-          `${one.device || "unnamed"}, last used ${new Date(one.used_unix_ms).toLocaleString()}`,
+          words.lastUsed(one.device || words.unnamed, new Date(one.used_unix_ms).toLocaleString()),
         ),
       ),
     ),
