@@ -4,6 +4,7 @@
 //! key is not known, but never twice within a minute. Where a fetch fails, the old keys stay. What
 //! a key is good for is `proto::issuers`' to say; no shard waits for any of this.
 
+use crate::outgoing;
 use reqwest::redirect::Policy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,11 +57,12 @@ fn keep_at(issuers: &Arc<Issuers>, pace: Pace) -> Result<Keepers, String> {
     if places.is_empty() {
         return Ok(Keepers(Vec::new()));
     }
-    // Another one may have been installed already: any will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let is_tls = |at: &usize| issuers.list()[*at].settings().jwks_url.starts_with("https://");
+    let client = outgoing::client(places.iter().any(is_tls));
     // Keys are served where the operator said, not where that place sends us.
-    let client = reqwest::Client::builder().timeout(FETCH_MAX).redirect(Policy::none()).build();
-    let client = client.map_err(|e| format!("keys of issuers cannot be fetched: {e}"))?;
+    let client = client.timeout(FETCH_MAX).redirect(Policy::none()).build();
+    let why = |e| format!("keys of issuers cannot be fetched: {}", outgoing::why_not(&e));
+    let client = client.map_err(why)?;
     let task = |at: usize| {
         let (issuers, client) = (Arc::clone(issuers), client.clone());
         tokio::spawn(async move { keep_one(&issuers.list()[at], &client, pace).await })

@@ -24,6 +24,7 @@ pub mod jwks;
 mod limits;
 #[cfg(test)]
 mod listener;
+pub mod outgoing;
 mod passwords;
 mod paths;
 mod process;

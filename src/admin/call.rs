@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use uproar_control::outgoing;
 
 /// The longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -46,16 +47,15 @@ impl Api {
             key => Some(HeaderValue::try_from(format!("Bearer {key}")).map_err(bad_key)?),
         };
         let failed = |e: String| Failure::Failed(e);
-        // Another one may have been installed already: any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX);
+        let client = outgoing::client(parsed.scheme() == "https");
+        let client = client.connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX);
         // The key goes where the operator said, not where that place sends us.
         let client = client.redirect(reqwest::redirect::Policy::none()).build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Api {
             base: base.trim_end_matches('/').to_owned(),
             key,
-            client: client.map_err(|e| failed(told(&e)))?,
+            client: client.map_err(|e| failed(outgoing::why_not(&e)))?,
             runtime: runtime.map_err(|e| failed(e.to_string()))?,
         })
     }

@@ -171,7 +171,8 @@ const SYNC_WARN_US: u64 = 20_000;
 
 /// `found`: why it cannot be written, or how it is.
 pub(super) fn disk(folder: &str, found: Result<Disk, (std::io::ErrorKind, String)>) -> Check {
-    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    let room = "make room, or let old messages go (store.retention_days)";
     let Disk { free_bytes, sync_us, sync_us_worst } = match found {
         Ok(disk) => disk,
         Err((kind, error)) => {
@@ -186,6 +187,7 @@ pub(super) fn disk(folder: &str, found: Result<Disk, (std::io::ErrorKind, String
                      unit) ReadWritePaths= or StateDirectory="
                         .into(),
                 ),
+                StorageFull => (format!("{folder} is full: {error}"), room.into()),
                 _ => (
                     format!("{folder} cannot be used: {error}"),
                     "look at the disk, or move the store (store.url)".into(),
@@ -199,7 +201,6 @@ pub(super) fn disk(folder: &str, found: Result<Disk, (std::io::ErrorKind, String
         "{folder}: {} free, fdatasync takes {ms:.1} ms (worst {worst_ms:.1})",
         mib(free_bytes)
     );
-    let room = "make room, or let old messages go (store.retention_days)";
     if free_bytes < FREE_FAIL {
         Check::fail("disk", reason, room)
     } else if free_bytes < FREE_WARN {
@@ -255,6 +256,18 @@ pub(super) fn clock(clock: &Clock) -> Check {
         // It does not say so in a file: its own tool does.
         Some(keeper) => Check::ok("clock", format!("{keeper} runs and keeps it")),
         None => Check::warn("clock", "no time service is seen to keep it".into(), start),
+    }
+}
+
+/// `keys`: what of the configuration asks over https; `found`: why nobody could be verified.
+pub(super) fn certificates(keys: &str, found: Result<(), String>) -> Check {
+    match found {
+        Ok(()) => Check::ok("certificates", format!("there are some to verify {keys} with")),
+        Err(why) => Check::fail(
+            "certificates",
+            format!("{keys}: {why}"),
+            "apt install ca-certificates, or its like; SSL_CERT_FILE where they are elsewhere",
+        ),
     }
 }
 

@@ -63,6 +63,7 @@ fn a_folder_is_missing_closed_full_or_slow() {
     let missing = broken(ErrorKind::NotFound, "no such");
     has(&missing, Verdict::Fail, &["/data does not exist", "mkdir -p /data"]);
     has(&broken(ErrorKind::PermissionDenied, "denied"), Verdict::Fail, &["denied", "chown"]);
+    has(&broken(ErrorKind::StorageFull, "no space"), Verdict::Fail, &["is full", "make room"]);
     has(&broken(ErrorKind::Other, "on fire"), Verdict::Fail, &["on fire"]);
     let good = Disk { free_bytes: 50 << 30, sync_us: 800, sync_us_worst: 4_000 };
     has(&disk("/data", Ok(good)), Verdict::Ok, &["51200 MiB", "0.8 ms (worst 4.0)"]);
@@ -100,4 +101,11 @@ fn whoever_holds_a_port_is_named() {
     has(&refused(ErrorKind::AddrNotAvailable), Verdict::Fail, &["no interface"]);
     has(&refused(ErrorKind::PermissionDenied), Verdict::Fail, &["below 1024"]);
     has(&refused(ErrorKind::Other), Verdict::Fail, &["no"]);
+}
+
+#[test]
+fn who_asks_over_https_needs_certificates() {
+    has(&certificates("webhooks", Ok(())), Verdict::Ok, &["webhooks"]);
+    let none = Err("no CA certificates were loaded".to_owned());
+    has(&certificates("webhooks", none), Verdict::Fail, &["webhooks", "loaded", "ca-certificates"]);
 }

@@ -105,6 +105,7 @@ fn examine(args: &DoctorArgs) -> Vec<Check> {
         if args.role != Process::Engine {
             checks.extend(stored(config, &mut store_file));
         }
+        checks.extend(certificates(args.role, config));
         checks.extend(ports(args.role, config));
         checks.extend(exposure(args.role, config));
     }
@@ -215,6 +216,25 @@ fn stored(config: &Config, file: &mut Option<PathBuf>) -> Vec<Check> {
         ),
     });
     checks
+}
+
+/// Whether those whom this process asks over https can be verified; `None` where it asks nobody.
+fn certificates(role: Process, config: &Config) -> Option<Check> {
+    let is_tls = |url: &str| url.starts_with("https://");
+    let has_store = role != Process::Engine;
+    let (danmaku, s3) = (&config.danmaku, &config.danmaku.s3);
+    let is_kept = has_store && danmaku.enabled && !s3.bucket.is_empty();
+    let issuers = &config.engine.tokens.issuers;
+    let asks = [
+        ("webhooks", has_store && config.webhooks.iter().any(|hook| is_tls(&hook.url))),
+        ("engine.tokens.issuers", issuers.iter().any(|issuer| is_tls(&issuer.jwks_url))),
+        ("link.control", role == Process::Engine && is_tls(&config.link.control)),
+        // Without an endpoint it is Amazon's own, which is https.
+        ("danmaku.s3", is_kept && !s3.endpoint.starts_with("http://")),
+    ];
+    let for_keys: Vec<&str> = asks.iter().filter(|(_, asks)| *asks).map(|(key, _)| *key).collect();
+    let found = uproar_control::outgoing::certificates;
+    (!for_keys.is_empty()).then(|| judge::certificates(&for_keys.join(", "), found()))
 }
 
 fn ports(role: Process, config: &Config) -> Vec<Check> {

@@ -116,3 +116,44 @@ fn a_wrong_configuration_is_one_of_the_checks() {
     let told = verdicts(&["--connections", "900000000"]);
     assert!(check(&told, "open files", "fail").contains("wanted are 900000000"));
 }
+
+#[test]
+fn without_certificates_https_is_a_defect_and_http_is_none() {
+    let bare = |args: &[&str]| {
+        let mut command = uproar(args);
+        command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nowhere");
+        command
+    };
+    let hook = |url: &str| {
+        format!(
+            "webhooks=[{{name=\"hook\",url=\"{url}\",secret=\"{SECRET}\",\
+             events=[\"message.after\"]}}]"
+        )
+    };
+    let secret = format!("engine.tokens.hs256_secret={SECRET}");
+    let (plain, tls) = (hook("http://127.0.0.1:9/"), hook("https://127.0.0.1:9/"));
+    let folder = Folder::new("certificates");
+    let url = format!("store.url=sqlite:{}", folder.path("store.db"));
+    let with = |hook| ["--set", &secret, "--set", &url, "--set", hook];
+    let look = |hook| {
+        let args = [&["doctor", "--json"], &FREE[..], &with(hook)].concat();
+        let out = bare(&args).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let reason = check(&look(&tls), "certificates", "fail").to_owned();
+    assert!(reason.contains("webhooks") && reason.contains("ca-certificates"), "{reason}");
+    assert!(!look(&plain).to_string().contains("ca-certificates"), "nothing needs them");
+    // And so it is: one does not start, and says the same.
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "2"];
+    let out = bare(&[&serve[..], &with(&tls)].concat()).output().unwrap();
+    let error = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{error}");
+    assert!(error.contains("webhook \"hook\"") && error.contains("ca-certificates"), "{error}");
+    let server = Server::start(bare(&[&serve[..], &with(&plain)].concat()));
+    let api = format!("http://{}", server.http);
+    let listed = bare(&["admin", "--api", &api, "users", "list"]).output().unwrap();
+    assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+    let key = ["--set", "link.key=a-key-of-22-characters", "--control", "http://127.0.0.1:9"];
+    let engine = [&["engine"], &serve[1..], &["--set", &secret], &key].concat();
+    drop(Server::start(bare(&engine)));
+}

@@ -215,7 +215,7 @@ fn named(text: &str, known: &[String]) -> Vec<String> {
             let word = word.trim_end_matches('.');
             let section = word.split_once('.')?.0;
             // The names of files, and of units.
-            let is_file = [".db", ".toml", ".env", ".sh", ".rs", ".json", ".yml"];
+            let is_file = [".db", ".toml", ".env", ".sh", ".rs", ".json", ".yml", ".service"];
             let is_key = sections.contains(&section) && !is_file.iter().any(|e| word.ends_with(e));
             is_key.then(|| word.to_owned())
         }

@@ -1,8 +1,9 @@
 //! The dashboard and the alerts: every figure they name is one that a real server tells, with the
 //! labels they ask for.
 
-use crate::server::{DEADLINE, Folder, SECRET, Server, read, uproar};
+use crate::server::{DEADLINE, Folder, SECRET, Server, read, root, text, uproar};
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Instant;
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -196,6 +197,24 @@ fn every_figure_of_the_dashboard_and_the_alerts_is_told_by_a_server() {
             source.contains(&format!("\"{name}\"")) && source.contains(&format!("\"{label}\""))
         );
         assert!(!series.contains_key(name), "{name} is told by now; take it out of the list");
+    }
+}
+
+#[test]
+fn every_alert_fires_where_it_should_and_nowhere_else() {
+    let test = read("scripts/prometheus/alerts-test.yml");
+    for (name, ..) in alerts() {
+        assert!(test.contains(&format!("alertname=\"{name}\"")), "{name} is never seen to fire");
+    }
+    let mut promtool = Command::new("promtool");
+    if !promtool.arg("--version").output().is_ok_and(|out| out.status.success()) {
+        eprintln!("SKIPPED: the alerts, by promtool (it is not installed)");
+        return;
+    }
+    let folder = root().join("scripts/prometheus");
+    for args in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts-test.yml"]] {
+        let out = Command::new("promtool").args(args).current_dir(&folder).output().unwrap();
+        assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
     }
 }
 

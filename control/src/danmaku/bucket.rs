@@ -31,7 +31,11 @@ impl Bucket {
         // Another one may have been installed already: any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let timeout = Duration::from_secs(config.timeout_s.into());
-        let client = ClientOptions::new().with_timeout(timeout).with_connect_timeout(timeout);
+        let is_plain = config.endpoint.starts_with("http://");
+        let client = ClientOptions::new()
+            .with_timeout(timeout)
+            .with_connect_timeout(timeout)
+            .with_no_system_certificates(is_plain); // a small image has none
         let retry_timeout = timeout;
         let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout, ..Default::default() };
         let mut builder = AmazonS3Builder::new()
@@ -43,7 +47,6 @@ impl Bucket {
             .with_client_options(client)
             .with_retry(retry);
         if !config.endpoint.is_empty() {
-            let is_plain = config.endpoint.starts_with("http://");
             builder = builder.with_endpoint(&config.endpoint).with_allow_http(is_plain);
         }
         let runtime = Builder::new_multi_thread()

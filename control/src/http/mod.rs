@@ -149,6 +149,9 @@ const UPDATE_LOCKS: usize = 16;
 /// After the shutdown signal, requests in progress get this long to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// At the end, connections accepted just now get this long for their first request to arrive.
+const FIRST_REQUEST: Duration = Duration::from_millis(50);
+
 /// Pause after a failed accept (out of descriptors): the failure repeats at once otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -239,6 +242,8 @@ pub async fn serve_router(
         });
     }
     drop(listener);
+    // A connection that is new would be closed with its first request on the way.
+    tokio::time::sleep(FIRST_REQUEST).await;
     if timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("http requests were still in progress at the end");
     }

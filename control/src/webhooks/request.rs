@@ -4,6 +4,7 @@
 //! configuration says; never repeats anything: what a failure leads to is its caller's to decide.
 
 use super::config::{WebhookSettings, is_loopback};
+use crate::outgoing;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url, header};
@@ -65,9 +66,7 @@ impl Receiver {
     pub(super) fn new(settings: &WebhookSettings) -> Result<Receiver, String> {
         let failed = |e: &dyn std::fmt::Display| format!("webhook {:?}: {e}", settings.name);
         let url: Url = settings.url.parse().map_err(|e| failed(&e))?;
-        // Another one may have been installed already: any will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder()
+        let mut client = outgoing::client(url.scheme() == "https")
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
@@ -76,7 +75,7 @@ impl Receiver {
         if is_loopback(&url) {
             client = client.no_proxy(); // a proxy's loopback is another machine
         }
-        let client = client.build().map_err(|e| failed(&e))?;
+        let client = client.build().map_err(|e| failed(&outgoing::why_not(&e)))?;
         let timeout = Duration::from_millis(u64::from(settings.timeout_ms));
         Ok(Receiver { client, url, secret: settings.secret.bytes().to_vec(), timeout })
     }

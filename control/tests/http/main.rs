@@ -6,6 +6,7 @@ mod blocks;
 mod client;
 mod contract;
 mod documented;
+mod ending;
 mod engine;
 mod filter;
 mod generated;
