@@ -9,7 +9,6 @@ use std::error::Error as _;
 /// A client in the making. With `tls`, it holds servers against the certificates of the system,
 /// and is not built where there are none; without, it reaches `http://` alone (through no proxy of
 /// https either) and needs none: a small image has none.
-#[must_use]
 pub fn client(tls: bool) -> ClientBuilder {
     // Another one may have been installed already: any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
