@@ -118,7 +118,10 @@ pub(super) fn open_files(facts: OpenFiles) -> Check {
     }
     let needed = connections.div_ceil(tables).saturating_mul(10) / 9 + 10;
     let reason = format!("{reason}, wanted are {connections}");
-    let remedy = format!("LimitNOFILE={needed} in the unit, or ulimit -n {needed}");
+    let remedy = format!(
+        "LimitNOFILE={needed} in the unit, --ulimit nofile={needed} of a container, or ulimit -n \
+         {needed}"
+    );
     let remedy = if raises { format!("{remedy}; or more engine.shards") } else { remedy };
     if asked {
         Check::fail("open files", reason, remedy)

@@ -95,7 +95,10 @@ pub(super) struct Ring {
 /// What is missing, in words.
 pub(super) fn probe() -> Result<String, String> {
     let ring = Ring::new(8, 16, 4).map_err(|e| match e.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring".to_owned(),
+        // Profiles of containers answer so too.
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring, or a seccomp profile hides it".to_owned()
+        }
         Some(libc::EPERM | libc::EACCES) => "io_uring is not permitted here".to_owned(),
         Some(libc::EINVAL) => "this kernel is older than Linux 6.1".to_owned(),
         _ => format!("a trial ring failed: {e}"),
