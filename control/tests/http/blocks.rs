@@ -5,7 +5,7 @@ use crate::client::{KEY, Server};
 use crate::contract;
 use crate::documented::sample;
 use serde_json::{Value, json};
-use uproar_control::AccountSettings;
+use uproar_control::{AccountSettings, Config};
 use uproar_proto::blocks::{BlockKind, BlockList};
 use uproar_proto::control::Tell;
 
@@ -180,6 +180,26 @@ fn from_a_blocked_address_no_user_is_served_and_everything_else_is() {
     let which = format!("{BLOCKS}?kind=address&value=127.0.0.0/8");
     assert_eq!(server.call("DELETE", &which, "").status, 204);
     assert_eq!(world.with_token(&token, "GET", "/v1/friends", "").status, 200);
+}
+
+#[test]
+fn where_no_key_is_set_who_blocks_this_machine_still_lets_it_in_again() {
+    let world = World::built(Config::default(), unhurried(), true);
+    let ask = |method: &str, path: &str, token: &str, body: &Value| {
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        let bearer = if token.is_empty() { "" } else { &bearer };
+        let headers = format!("{bearer}Content-Type: application/json\r\n");
+        world.server.raw(method, path, &headers, &body.to_string())
+    };
+    let token = access(&world.enter("ann")).to_owned();
+    let blocks = json!({"blocks": [{"kind": "address", "value": "127.0.0.1"}]});
+    assert_eq!(ask("PUT", BLOCKS, "", &blocks).status, 200);
+    let roles = "/v1/rooms/stage/roles";
+    ask("GET", roles, &token, &Value::Null).error(403, "BANNED");
+    assert_eq!(ask("GET", roles, "", &Value::Null).status, 200, "no user's request");
+    let which = format!("{BLOCKS}?kind=address&value=127.0.0.1");
+    assert_eq!(ask("DELETE", &which, "", &Value::Null).status, 204);
+    ask("GET", roles, &token, &Value::Null).error(403, "FORBIDDEN");
 }
 
 #[test]
