@@ -4,7 +4,7 @@ use super::errors::ApiError;
 use super::{Context, Shared};
 use crate::process::unix_ms;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::IpAddr;
@@ -35,10 +35,14 @@ pub(crate) async fn metrics_key(
 
 pub(crate) fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
     if is_operator(shared, headers) {
-        return Ok(());
+        return check_site(headers);
     }
     let api_key = shared.api.config.api_key.as_str();
-    if api_key.is_empty() { check_host(headers) } else { check_key(api_key, headers) }
+    if !api_key.is_empty() {
+        return check_key(api_key, headers);
+    }
+    check_host(headers)?;
+    check_site(headers)
 }
 
 /// Whether a request brings the API key or an operator's session: then it is no user's.
@@ -102,6 +106,27 @@ fn check_host(headers: &HeaderMap) -> Result<(), ApiError> {
             "without http.api_key only localhost is served, and Host is {host:?}; set http.api_key"
         ),
     ))
+}
+
+/// What a browser sends by itself, a cookie or its place on this machine, opens nothing to the page
+/// of another site. Who asks: `Sec-Fetch-Site` where the browser says it (over TLS and to this
+/// machine all do; a proxy may have changed `Host`), else the `Origin` of a page beside `Host`.
+/// What is no browser sends neither.
+fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |value: Option<&HeaderValue>| value.map(|value| value.as_bytes().to_vec());
+    let is_own = match text(headers.get("sec-fetch-site")) {
+        Some(site) => site == b"same-origin" || site == b"none",
+        None => text(headers.get(header::ORIGIN)).is_none_or(|origin| {
+            let host = text(headers.get(header::HOST)).unwrap_or_default();
+            let at = origin.windows(3).position(|part| part == b"://");
+            at.is_some_and(|at| origin[at + 3..].eq_ignore_ascii_case(&host))
+        }),
+    };
+    if is_own {
+        return Ok(());
+    }
+    let why = "a page of another site asks: it needs the API key (Authorization: Bearer)";
+    Err(ApiError::new(Code::Forbidden, why))
 }
 
 /// Whether a `Host` header (with or without a port) names this machine.

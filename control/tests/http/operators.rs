@@ -56,6 +56,38 @@ fn a_wrong_password_opens_nothing_and_guesses_are_slowed_down() {
     assert_eq!(log_in(&server, &password).status, 429, "the right one waits as well");
 }
 
+/// What a browser says of the page that asks, and whether that is one of ours.
+const PAGES: [(&str, bool); 8] = [
+    ("Sec-Fetch-Site: same-origin\r\nOrigin: https://behind.a.proxy\r\n", true),
+    ("Sec-Fetch-Site: none\r\n", true),
+    ("Origin: http://HOST\r\n", true),
+    ("Sec-Fetch-Site: cross-site\r\n", false),
+    ("Sec-Fetch-Site: same-site\r\nOrigin: http://HOST\r\n", false),
+    ("Origin: http://localhost:18000\r\n", false),
+    ("Origin: http://HOST.evil.example\r\n", false),
+    ("Origin: null\r\n", false),
+];
+
+#[test]
+fn a_page_of_another_site_acts_neither_as_an_operator_nor_as_this_machine() {
+    let (server, password) = Server::with_operator(keyed());
+    let cookie = cookie(&log_in(&server, &password));
+    let open = Server::with(Config::default());
+    for (page, is_own) in PAGES {
+        let ways = [(&server, cookie.as_str()), (&open, "")];
+        for (server, cookie) in ways {
+            let headers = format!("{cookie}{}", page.replace("HOST", "localhost"));
+            let answer = server.raw("POST", "/v1/node/drain", &headers, "");
+            match is_own {
+                true => assert_eq!(answer.status, 202, "{page}: {}", answer.body),
+                false => drop(answer.error(403, "FORBIDDEN")),
+            }
+        }
+        let with_key = format!("Authorization: Bearer {KEY}\r\n{page}");
+        assert_eq!(server.raw("GET", "/v1/node", &with_key, "").status, 200, "{page}");
+    }
+}
+
 #[test]
 fn behind_tls_the_cookie_goes_over_tls_alone() {
     let (server, password) = Server::with_operator(keyed());

@@ -1,8 +1,8 @@
 //! An operator in a browser: logs in with the password, and is known by a cookie.
 //!
-//! The cookie stands in for the API key. It is `SameSite=Strict` and no script may read it; what
-//! changes something needs a JSON body or another method than POST besides, which a page of another
-//! origin cannot send unasked.
+//! The cookie stands in for the API key. It is `SameSite=Strict` and no script may read it; where
+//! the page of another origin sends it along all the same (one of another port, or of a sibling
+//! domain, is of the same site), [`auth`](crate::http::auth) refuses it.
 
 use crate::admin_login::AdminLogin;
 use crate::http::auth::{COOKIE, session_of};
