@@ -113,7 +113,11 @@ fn what_cannot_be_compiled_is_told() {
     assert!(told("!!!", "").contains("\"!!!\" has no letter"), "{}", told("!!!", ""));
     assert!(told(&"\u{fdfa}".repeat(9), "").contains("folds to"));
     assert!(told("", "(a").contains("is no regular expression: unclosed group"));
-    assert!(told("", r"\w{200}").contains("compiles to more than"));
+    let large = told("", r"\w{4}");
+    assert!(large.contains("more than 163840 bytes; repeat less, or name fewer"), "{large}");
+    assert!(told("", r"a[a-z ]{1000}[0-9]").contains("compiles to more than"));
+    let usual = [r"(v|微|wei|vx).{0,100}\d{5,}", r".{0,50}赌.{0,50}博.{0,50}", r"\d{11}"];
+    Filter::compile(&List::new(vec![], usual.map(str::to_owned).to_vec())).unwrap();
     for all in ["a*", "", "(?:)", "^"] {
         if !all.is_empty() {
             assert!(told("", all).contains("every message"), "{all}");
