@@ -546,6 +546,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     if name.is_empty() || name.len() > USER_BYTES_MAX {
         return bad(format!("a user name of {} bytes; allowed are 1 to 64", name.len()));
     }
+    if names::is_dots(name) {
+        return bad("a user name must not be . or .., which no URL can hold".into());
+    }
     if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
         return bad("a user name must not begin or end with a space".into());
     }

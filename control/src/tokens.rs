@@ -198,6 +198,9 @@ pub fn check(claims: &Claims) -> Result<(), String> {
             claims.sub.len()
         ));
     }
+    if names::is_dots(&claims.sub) {
+        return Err(format!("user is {:?}, which no URL can hold", claims.sub));
+    }
     if !names::is_local(&claims.sub) {
         return Err(format!(
             "user is {:?}; what ends in @ and a name of a-z 0-9 - is a user of another issuer",

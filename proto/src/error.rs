@@ -53,7 +53,7 @@ codes! {
     StoreDown = 1007, ws 1013, "STORE_DOWN", "the store did not answer; whether it was stored is unknown, retry with the same id";
     RequestTimeout = 1008, ws 1013, "REQUEST_TIMEOUT", "the request was not over in time; whether it was carried out is unknown";
     HookDown = 1009, ws 1013, "HOOK_DOWN", "the platform did not decide about the message in time; nothing was stored, retry with the same id";
-    BadRoom = 2001, ws 1008, "BAD_ROOM", "a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -";
+    BadRoom = 2001, ws 1008, "BAD_ROOM", "a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -, not . or ..";
     RoomNotFound = 2002, ws 1008, "ROOM_NOT_FOUND", "there is no such room, and rooms are not created by joining here";
     TokenExpired = 2003, ws 1008, "TOKEN_EXPIRED", "the token has expired; connect with a new one";
     TokenInvalid = 2004, ws 1008, "TOKEN_INVALID", "the token is not one this server accepts";

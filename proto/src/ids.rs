@@ -1,5 +1,6 @@
 //! The identifiers that cross a wire or a queue. One meaning each; none is used for another.
 
+use crate::names::is_dots;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ pub struct Seq(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// The name of a room: 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`. Cheap to clone.
+/// The name of a room: 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`, but not `.` and `..`, which no URL can
+/// name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(Arc<str>);
 
@@ -24,7 +26,7 @@ impl RoomId {
     pub fn new(name: &str) -> Option<RoomId> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
         let ok = !name.is_empty() && name.len() <= ROOM_ID_BYTES_MAX && name.bytes().all(legal);
-        ok.then(|| RoomId(Arc::from(name)))
+        (ok && !is_dots(name)).then(|| RoomId(Arc::from(name)))
     }
 
     /// The name.
@@ -106,7 +108,10 @@ mod tests {
     #[test]
     fn a_room_name_is_bounded_and_plain() {
         assert!(RoomId::new("stage-1:main_A.b").is_some());
-        assert!(RoomId::new("").is_none());
+        for bad in ["", ".", ".."] {
+            assert!(RoomId::new(bad).is_none(), "{bad:?}");
+        }
+        assert!(RoomId::new("...").is_some());
         assert!(RoomId::new("a b").is_none());
         assert!(RoomId::new("gr\u{fc}n").is_none());
         assert!(RoomId::new(&"x".repeat(64)).is_some());

@@ -15,6 +15,13 @@ pub const ERASED: &str = "erased";
 /// The longest short name of an issuer, in bytes.
 pub const ISSUER_BYTES_MAX: usize = 16;
 
+/// Whether a name is one that no URL can hold: clients take these steps out of a path themselves,
+/// however they are written. So nothing is called so.
+#[must_use]
+pub fn is_dots(name: &str) -> bool {
+    matches!(name, "." | "..")
+}
+
 /// Whether a text may be an issuer's short name: 1 to 16 bytes of a-z 0-9 and -.
 #[must_use]
 pub fn is_issuer(text: &str) -> bool {

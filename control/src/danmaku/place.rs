@@ -131,8 +131,8 @@ mod tests {
         for bad in ["", "-", "1-ab", "1764131378000-AB", "../x", "1764131378000-0000000000000ab"] {
             assert_eq!(Recording::of_id(bad), None, "{bad}");
         }
-        let source = Source::room(&RoomId::new("..").unwrap());
-        assert_eq!(source.folder(), "room=..");
+        let source = Source::room(&RoomId::new("...").unwrap());
+        assert_eq!(source.folder(), "room=...");
         assert_eq!(Source::of_folder(&source.folder()), Some(source));
         assert_eq!(Source::of_folder("open"), None);
     }

@@ -188,7 +188,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Video {
 fn video_id(name: &str) -> Result<RoomId, ApiError> {
     RoomId::new(name).ok_or_else(|| {
         let shown: String = name.chars().take(80).collect();
-        let allowed = "a video's name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -";
+        let allowed = "a video's name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -, not . or ..";
         ApiError::bad_request(format!("video is {shown:?}; {allowed}"))
     })
 }

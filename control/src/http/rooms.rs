@@ -125,7 +125,7 @@ pub(crate) struct RoomPage {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateRoom {
-    /// 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`.
+    /// 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`, not `.` or `..`.
     #[schema(example = "stage")]
     room: String,
     attributes: Option<BTreeMap<String, String>>,

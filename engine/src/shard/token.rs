@@ -150,7 +150,8 @@ impl Verifier {
 }
 
 fn verified(claims: Claims, unix_ms: u64, seed: u64) -> Result<Verified, Code> {
-    if claims.sub.is_empty() || claims.sub.len() > USER_BYTES_MAX {
+    let name = claims.sub.as_str();
+    if name.is_empty() || name.len() > USER_BYTES_MAX || names::is_dots(name) {
         return Err(Code::TokenInvalid);
     }
     if claims.nbf.is_some_and(|nbf| nbf > unix_ms / 1000) {
@@ -339,8 +340,10 @@ mod tests {
         let key = EncodingKey::from_base64_secret(SECRET).expect("base64");
         let critical = encode(&header, &claims(), &key).expect("encodes");
         assert_eq!(verify(&critical, 1), Some(Code::TokenInvalid));
-        let nameless = Claims { sub: String::new(), ..claims() };
-        assert_eq!(verify(&token(&nameless, SECRET), 1), Some(Code::TokenInvalid));
+        for bad in ["", ".", ".."] {
+            let nameless = Claims { sub: bad.into(), ..claims() };
+            assert_eq!(verify(&token(&nameless, SECRET), 1), Some(Code::TokenInvalid), "{bad}");
+        }
     }
 
     #[test]

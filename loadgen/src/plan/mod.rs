@@ -128,7 +128,10 @@ impl Plan {
         let (common, traffic, scenario, mut heads, mix) = typed(scenario);
         let target = resolve(&common.target)?;
         let room = RoomId::new(&common.room).ok_or_else(|| {
-            format!("--room {:?}: a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -", common.room)
+            format!(
+                "--room {:?}: a room name is 1 to 64 bytes of A-Z a-z 0-9 . _ : -, not . or ..",
+                common.room
+            )
         })?;
         let sign_in = match (&common.token_secret, &common.token_key) {
             (Some(secret), _) => SignIn::Secret(secret.clone()),
