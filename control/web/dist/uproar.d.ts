@@ -639,8 +639,11 @@ export declare class Uproar extends Emitter<UproarEvents> {
 	private refused;
 	/** The server goes away, and says where to (S-23). */
 	private move;
-	/** The token ends soon: another one takes its place, in place (S-38). */
-	private renew;
+	/**
+	 * Asks for a token and puts it in the place of the connection's (S-38): by itself when that ends
+	 * soon, and for whoever knows that another one says more. Nothing where the token is no function.
+	 */
+	renew(): Promise<void>;
 	private leave;
 	private tell;
 	/** Sends what is due, and comes back when more is. */
@@ -673,6 +676,8 @@ export declare class Account {
 	private readonly base;
 	private readonly keeper?;
 	private tokens?;
+	/** The access token is replaced when it is good for less than this. */
+	private spare_ms;
 	private refreshing?;
 	/** `base`: where the HTTP interface is; by default where the page came from. */
 	constructor(base?: string, keeper?: Keeper | undefined);
@@ -688,7 +693,14 @@ export declare class Account {
 	 * logged in.
 	 */
 	token(): Promise<string>;
-	private refresh;
+	/**
+	 * Gets a new token now, which says what is true now (whom the user follows). A connection has it
+	 * by {@link Uproar.renew}.
+	 */
+	refresh(): Promise<void>;
+	/** Whoever asks meanwhile gets the same one: a refresh token is good for one use. */
+	private turned;
+	private turn;
 	/** A request in the user's name. */
 	ask(method: string, path: string, body?: object): Promise<unknown>;
 	private keep;

@@ -22,8 +22,10 @@ export interface Keeper {
   removeItem(key: string): void;
 }
 
-/** A token is replaced when it is good for less than this. */
-const SPARE_MS = 30_000;
+/** The server warns so long before a token ends, where it lives longer (PROTOCOL.md, S-38). */
+const WARNING_MS = 60_000;
+/** The least that a token is good for when it is replaced: a warning gets another one. */
+const SPARE_MS = 90_000;
 const KEY = "uproar.refresh_token";
 
 /** What the server refused over HTTP. */
@@ -40,6 +42,8 @@ export class ApiError extends Error {
 
 export class Account {
   private tokens?: Tokens;
+  /** The access token is replaced when it is good for less than this. */
+  private spare_ms = 0;
   private refreshing?: Promise<Tokens>;
 
   /** `base`: where the HTTP interface is; by default where the page came from. */
@@ -78,13 +82,26 @@ export class Account {
     const refresh = this.keeper?.getItem(KEY) ?? this.tokens?.refresh_token;
     if (!refresh) return "";
     const left_ms = (this.tokens?.access_expires_unix_ms ?? 0) - Date.now();
-    if (this.tokens && left_ms > SPARE_MS) return this.tokens.access_token;
-    // Whoever asks meanwhile gets the same one: a refresh token is good for one use.
-    this.refreshing ??= this.refresh(refresh).finally(() => (this.refreshing = undefined));
-    return (await this.refreshing).access_token;
+    if (this.tokens && left_ms > this.spare_ms) return this.tokens.access_token;
+    return (await this.turned(refresh)).access_token;
   }
 
-  private async refresh(refresh_token: string): Promise<Tokens> {
+  /**
+   * Gets a new token now, which says what is true now (whom the user follows). A connection has it
+   * by {@link Uproar.renew}.
+   */
+  async refresh(): Promise<void> {
+    const refresh = this.keeper?.getItem(KEY) ?? this.tokens?.refresh_token;
+    if (refresh) await this.turned(refresh);
+  }
+
+  /** Whoever asks meanwhile gets the same one: a refresh token is good for one use. */
+  private turned(refresh: string): Promise<Tokens> {
+    this.refreshing ??= this.turn(refresh).finally(() => (this.refreshing = undefined));
+    return this.refreshing;
+  }
+
+  private async turn(refresh_token: string): Promise<Tokens> {
     try {
       const tokens = (await this.post("/v1/sessions/refresh", { refresh_token })) as Tokens;
       this.keep(tokens);
@@ -103,6 +120,9 @@ export class Account {
 
   private keep(tokens: Tokens): void {
     this.tokens = tokens;
+    const life_ms = tokens.access_expires_unix_ms - Date.now();
+    this.spare_ms =
+      life_ms > WARNING_MS ? Math.min(SPARE_MS, (life_ms + WARNING_MS) / 2) : life_ms / 2;
     this.keeper?.setItem(KEY, tokens.refresh_token);
   }
 

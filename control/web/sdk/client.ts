@@ -354,7 +354,7 @@ export class Uproar extends Emitter<UproarEvents> {
         this.emit("announced", (body as { message: RoomMessage }).message);
         return;
       case "expiring":
-        void this.renew(link);
+        void this.renew();
         return;
     }
     const name = (body as { room?: string }).room;
@@ -410,9 +410,13 @@ export class Uproar extends Emitter<UproarEvents> {
     this.lost(link, spread_ms * Math.random());
   }
 
-  /** The token ends soon: another one takes its place, in place (S-38). */
-  private async renew(link: Link): Promise<void> {
-    if (typeof this.options.token !== "function") return;
+  /**
+   * Asks for a token and puts it in the place of the connection's (S-38): by itself when that ends
+   * soon, and for whoever knows that another one says more. Nothing where the token is no function.
+   */
+  async renew(): Promise<void> {
+    const link = this.link;
+    if (!link || typeof this.options.token !== "function") return;
     try {
       const token = await this.options.token();
       if (this.link === link) this.tell({ renew: { token } });

@@ -137,7 +137,7 @@ check("presence and signals", async () => {
 
 check("an account logs in, and gets new tokens by itself", async () => {
   const server = await Server.start(
-    `${WITH_USERS}[accounts]\nregistration_open = true\naccess_ttl_s = 31\n`,
+    `${WITH_USERS}[accounts]\nregistration_open = true\naccess_ttl_s = 10\n`,
   );
   const kept = new Map<string, string>();
   const keeper = {
@@ -151,11 +151,16 @@ check("an account logs in, and gets new tokens by itself", async () => {
   await assert.rejects(account.logIn("ann", "another password"), /password/);
   await account.logIn("ann", "a password of ann");
   const first = await account.token();
-  await sleep(1_100);
+  assert.equal(await account.token(), first, "it is good for a while");
+  await sleep(5_100);
   const [second, third] = await Promise.all([account.token(), account.token()]);
   assert.notEqual(second, first);
   assert.equal(third, second, "two that ask at once get the same");
   assert.deepEqual(await account.ask("GET", "/v1/friends"), { users: [], count: 0 });
+
+  const before = kept.get("uproar.refresh_token");
+  await account.refresh();
+  assert.notEqual(kept.get("uproar.refresh_token"), before, "for the asking");
 
   // A page that was loaded anew goes on with what was kept.
   const again = new Account(server.http, keeper);
@@ -163,4 +168,42 @@ check("an account logs in, and gets new tokens by itself", async () => {
   kept.set("uproar.refresh_token", "nonsense");
   await assert.rejects(new Account(server.http, keeper).token());
   assert.equal(kept.size, 0, "what has ended is forgotten");
+});
+
+check("a login keeps its connection when its token ends, and who follows may speak", async () => {
+  // The warning comes 60 s before the end: two seconds from now.
+  const accounts = "[accounts]\nregistration_open = true\naccess_ttl_s = 62\n";
+  const server = await Server.start(WITH_USERS + accounts);
+  const [star, ann] = [new Account(server.http), new Account(server.http)];
+  for (const [name, one] of Object.entries({ star, ann })) {
+    await one.register(name, `a password of ${name}`);
+    await one.logIn(name, `a password of ${name}`);
+  }
+  await server.ask("POST", "/v1/rooms", { room: "stage", followers_only_s: 0 });
+  await server.ask("PUT", "/v1/rooms/stage/roles/star", { role: "owner" });
+  const states: string[] = [];
+  const given: string[] = [];
+  const live = client({
+    url: server.url,
+    token: async () => {
+      given.push(await ann.token());
+      return given.at(-1)!;
+    },
+  });
+  live.on("state", ({ is }) => states.push(is));
+  live.on("error", ({ name }) => states.push(name));
+  const room = live.room("stage");
+  await until("it is in", () => room.joined);
+  assert.equal((await room.publish("hello")).code, 2035, "only who follows");
+  await ann.ask("PUT", "/v1/follows/star");
+  await ann.refresh();
+  await live.renew();
+  for (let tries = 0; (await room.publish("hello")).outcome !== "accepted"; tries += 1) {
+    assert.ok(tries < 50, "a follower may speak");
+    await sleep(100);
+  }
+  const many = given.length;
+  await until("the warning got another one", () => given.length > many);
+  assert.notEqual(given.at(-1), given.at(-2));
+  assert.deepEqual(states, ["connecting", "online"], "the connection stood");
 });
