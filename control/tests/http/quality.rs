@@ -223,3 +223,36 @@ fn what_a_report_does_not_say_is_filled_in_by_its_address() {
     let error = config.check().unwrap_err();
     assert!(error.starts_with("networks_file: ") && error.contains("uproar-networks"), "{error}");
 }
+
+#[test]
+fn invented_names_leave_every_question_an_answer() {
+    // As they would come from many addresses.
+    let server = Server::reporting(QualityConfig {
+        keys_max: 10_000,
+        keys_per_address_max: 10_000,
+        ..QualityConfig::default()
+    });
+    for request in 0..30 {
+        let made_up = (0..100).map(|n| {
+            let mut one = report(&format!("{request}-{n}"), 1, &format!("isp-{request}-{n}"));
+            one["cdn"] = json!(format!("cdn-{request}-{n}"));
+            one
+        });
+        assert_eq!(send(&server, &made_up.collect::<Vec<_>>()).status, 200);
+    }
+    assert_eq!(send(&server, &[report("a", 1, "isp"), report("b", 1, "isp")]).status, 200);
+    for by in ["cdn", "cdn,isp", "isp,room,time"] {
+        let answer = server.call("GET", &format!("/v1/quality?by={by}"), "").json();
+        let groups = answer["groups"].as_array().unwrap();
+        assert!((2_001..=2_002).contains(&groups.len()), "{}", groups.len());
+        assert!(answer["in_other"].as_u64().unwrap() >= 1_001, "{}", answer["in_other"]);
+        let stalls = groups.iter().map(|group| group["totals"]["stall_ms"].as_u64().unwrap());
+        assert_eq!(stalls.sum::<u64>(), 300_200, "{by}");
+        let own = groups.iter().filter(|group| group["totals"]["stall_ms"] == 200);
+        assert_eq!(own.count(), 1, "{by}: who has the most sessions is told");
+    }
+    let map = server.call("GET", "/v1/quality/heatmap", "").json();
+    let names = |of: &str| map[of].as_array().unwrap().clone();
+    assert_eq!((names("cdns").len(), names("isps").len()), (100, 100), "`other` is one of them");
+    assert!(names("cdns").contains(&json!("cdn-a")) && names("isps").contains(&json!("isp")));
+}
