@@ -15,7 +15,10 @@ use crate::quality::windows::Level;
 use crate::store::quality as rows;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -138,6 +141,35 @@ pub(crate) async fn take(
     let source = door.source(user, Some(from), ());
     let taken = door.count(reports, (Some(from), source));
     Ok(Json(QualityTaken { taken: taken.taken, repeated: taken.repeated }))
+}
+
+/// The door of reports: for backends, apps, and pages of any site.
+pub(crate) fn reports() -> MethodRouter<Arc<Shared>> {
+    post(take).options(preflight).layer(map_response(for_any_page))
+}
+
+/// How long a browser need not ask again whether a page may report, in seconds.
+const PREFLIGHT_S: &str = "86400";
+
+/// Tells a browser that a page of any site may report, with a token or without: before such a
+/// report the browser asks. Nothing that it would add by itself (a cookie) is looked at.
+#[utoipa::path(options, path = "/v1/quality/reports", tag = "quality",
+    responses((status = 204, description = "The headers `Access-Control-Allow-*` tell what.")))]
+pub(crate) async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_S),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
+
+/// Lets a page of any site read an answer, which says nothing about anybody; refusals too, or it
+/// would take them for a network that is away.
+async fn for_any_page(mut response: Response) -> Response {
+    let any = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
 }
 
 impl From<Refused> for ApiError {

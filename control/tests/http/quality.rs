@@ -256,3 +256,31 @@ fn invented_names_leave_every_question_an_answer() {
     assert_eq!((names("cdns").len(), names("isps").len()), (100, 100), "`other` is one of them");
     assert!(names("cdns").contains(&json!("cdn-a")) && names("isps").contains(&json!("isp")));
 }
+
+#[test]
+fn a_page_of_another_site_may_report_and_sees_what_became_of_it() {
+    let server = Server::reporting(QualityConfig::default());
+    let origin = "Origin: https://player.example\r\n";
+    let asks = "Access-Control-Request-Method: POST\r\n\
+                Access-Control-Request-Headers: authorization,content-type\r\n";
+    let answer = server.raw("OPTIONS", REPORTS, &format!("{origin}{asks}"), "");
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-methods", "POST"),
+        ("access-control-allow-headers", "authorization, content-type"),
+        ("access-control-max-age", "86400"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{}", answer.head);
+    }
+    let json = format!("{origin}Content-Type: application/json\r\n");
+    for (body, status) in [("{\"reports\": []}", 200), ("[", 400)] {
+        let answer = server.raw("POST", REPORTS, &json, body);
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+    }
+    let other = server.raw("OPTIONS", "/v1/quality", origin, "");
+    assert_eq!(other.status, 405, "what operators ask is for pages of this site");
+    assert_eq!(other.header("access-control-allow-origin"), None);
+}
