@@ -4,16 +4,17 @@
 
 use super::index::{self, Index};
 use super::place::{Kind, Place, Source};
-use super::shelf::Shelf;
+use super::shelf::{Shelf, disk_bytes};
 use std::io;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
-/// A closed segment, its age and its size.
+/// A closed segment, its age and what it takes on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Old {
     /// When its lines were said; of a video, when the last one was.
     pub(super) at_ms: u64,
+    /// The last one of a recording, which goes last, has what that takes beside them.
     pub(super) bytes: u64,
     pub(super) place: Place,
 }
@@ -24,16 +25,19 @@ pub(super) fn walk(shelf: &dyn Shelf) -> io::Result<Vec<Old>> {
     for source in shelf.list("")?.iter().filter_map(|name| Source::of_folder(name)) {
         for recording in index::recordings(shelf, &source)? {
             let Some(index) = Index::read(shelf, &source, recording)? else { continue };
-            let length_ms = index.length_ms;
-            for (number, entry) in index.segments {
+            let (length_ms, mut beside) = (index.length_ms, index.disk_bytes()?);
+            let first = all.len();
+            for (number, entry) in index.segments.into_iter().rev() {
                 let end_ms = recording.start_ms + u64::from(number + 1) * u64::from(length_ms);
                 let at_ms = match source.kind {
                     Kind::Room => end_ms,
                     Kind::Video => index.changed_ms,
                 };
                 let place = Place { source: source.clone(), recording, number, length_ms };
-                all.push(Old { at_ms, bytes: entry.bytes, place });
+                let bytes = disk_bytes(entry.bytes) + std::mem::take(&mut beside);
+                all.push(Old { at_ms, bytes, place });
             }
+            all[first..].reverse();
         }
     }
     all.sort_by_key(|old| old.at_ms);

@@ -27,8 +27,9 @@ pub struct DanmakuConfig {
     pub retry_s: u32,
     /// Segments are kept for so many days after they were last changed; 0: for ever.
     pub retention_days: u32,
-    /// Bytes of all segments. More: the oldest recordings go, counted. With a bucket: of those on
-    /// the disk, and copies of what the bucket has go.
+    /// Bytes of the disk that closed segments take, in blocks of 4 KiB, with their indexes and
+    /// folders. More: the oldest go, counted. With a bucket: of those on the disk, and copies of
+    /// what the bucket has go. Open segments have bounds of their own, and a file each.
     pub disk_bytes_max: u64,
     /// The largest line of a video, bytes.
     pub video_text_bytes_max: u32,

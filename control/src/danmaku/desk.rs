@@ -421,7 +421,8 @@ impl Desk {
             return None;
         }
         if self.figures.stored_bytes.load(Relaxed) > self.config.stored_bytes_max() {
-            let error = io::Error::other("there are danmaku.disk_bytes_max of segments");
+            let error =
+                io::Error::other("segments, their indexes and folders take danmaku.disk_bytes_max");
             self.failed("write", &error);
             self.try_later(place, now_ms);
             return None;

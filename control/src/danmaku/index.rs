@@ -1,9 +1,10 @@
 //! What a recording has: its closed segments, and how far it has come.
 //!
-//! Owns the value that stands beside the segments on the shelf, and how both are written.
+//! Owns the value that stands beside the segments on the shelf, how both are written, and what they
+//! take there.
 
 use super::place::{Recording, Source, folder, index_name, segment_name};
-use super::shelf::Shelf;
+use super::shelf::{Shelf, disk_bytes, folder_bytes};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,7 +66,16 @@ impl Index {
         shelf.put(&index_name(source, recording), &serde_json::to_vec(self)?)
     }
 
-    /// Writes a segment and what the index says of it: bytes gained.
+    /// What a recording takes beside its segments: this, its folder, and that of its source, which
+    /// is counted with each. Bytes of a disk; nothing is there before the first segment.
+    pub(super) fn disk_bytes(&self) -> io::Result<u64> {
+        if self.segments.is_empty() {
+            return Ok(0);
+        }
+        Ok(disk_bytes(serde_json::to_vec(self)?.len() as u64) + folder_bytes(2))
+    }
+
+    /// Writes a segment and what the index says of it: bytes of a disk gained.
     pub(super) fn put(
         &mut self,
         shelf: &dyn Shelf,
@@ -73,6 +83,7 @@ impl Index {
         segment: &DanmakuSegment,
         now_ms: u64,
     ) -> io::Result<i64> {
+        let beside = self.disk_bytes()?;
         let bytes = zstd::encode_all(&segment.encode_to_vec()[..], LEVEL)?;
         shelf.put(&segment_name(source, recording, segment.number), &bytes)?;
         let seqs = || segment.lines.iter().map(|line| line.seq);
@@ -84,10 +95,12 @@ impl Index {
             seq_min: seqs().min().unwrap_or(0),
             seq_max: seqs().max().unwrap_or(0),
         };
-        let former = self.segments.insert(segment.number, entry).unwrap_or_default();
+        let former = self.segments.insert(segment.number, entry);
+        let former = former.map_or(0, |former| disk_bytes(former.bytes)) + beside;
         self.changed_ms = now_ms;
         self.write(shelf, source, recording)?;
-        Ok(entry.bytes.cast_signed() - former.bytes.cast_signed())
+        let bytes = disk_bytes(entry.bytes) + self.disk_bytes()?;
+        Ok(bytes.cast_signed() - former.cast_signed())
     }
 }
 

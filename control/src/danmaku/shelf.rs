@@ -15,7 +15,8 @@ pub(super) trait Shelf: Send + Sync {
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// The names directly below a folder, in their order; none where there is no such folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
-    /// Removes a value, or a folder with what is in it; it may be gone already.
+    /// Removes a value, or a folder with what is in it; it may be gone already. The folder it was
+    /// in goes too, where nothing else is in it.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
@@ -64,10 +65,39 @@ impl Shelf for Disk {
         let path = self.root.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         match removed {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+        self.prune(name);
+        Ok(())
+    }
+}
+
+impl Disk {
+    /// Removes the folders of a name that have become empty. Whoever makes a value there at the
+    /// same moment finds its folder gone, and tries again.
+    pub(super) fn prune(&self, name: &str) {
+        let mut folders = Path::new(name).parent();
+        while let Some(folder) = folders.filter(|folder| !folder.as_os_str().is_empty()) {
+            if fs::remove_dir(self.root.join(folder)).is_err() {
+                return; // something is in it
+            }
+            folders = folder.parent();
         }
     }
+}
+
+/// What a disk gives in one piece, bytes.
+const BLOCK_BYTES: u64 = 4_096;
+
+/// What a value of so many bytes takes on a disk: whole blocks, one at least.
+pub(super) fn disk_bytes(value_bytes: u64) -> u64 {
+    value_bytes.max(1).next_multiple_of(BLOCK_BYTES)
+}
+
+/// What folders take: a block each.
+pub(super) fn folder_bytes(folders: u64) -> u64 {
+    folders * BLOCK_BYTES
 }
 
 /// Writes a file as a whole or not at all: beside it first, then in its place. Waits for the disk
@@ -107,6 +137,12 @@ mod tests {
         disk.remove("a").unwrap();
         disk.remove("a").unwrap();
         assert_eq!(disk.get("a/b").unwrap(), None);
+        disk.put("a/b/c", b"one").unwrap();
+        disk.put("a/d", b"two").unwrap();
+        disk.remove("a/b/c").unwrap();
+        assert_eq!(disk.list("a").unwrap(), ["d"], "an empty folder takes room too");
+        disk.remove("a/d").unwrap();
+        assert!(disk.list("").unwrap().is_empty());
     }
 
     #[test]

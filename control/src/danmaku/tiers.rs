@@ -11,7 +11,7 @@ use super::bucket::Bucket;
 use super::config::DanmakuConfig;
 use super::figures::Figures;
 use super::place::{INDEX, Recording, Source};
-use super::shelf::{Disk, Shelf, write_whole};
+use super::shelf::{Disk, Shelf, disk_bytes, folder_bytes, write_whole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -140,7 +140,7 @@ impl Shelf for Tiers {
         // An upload that ends now must not take the new value for the one it has carried.
         let mut waiting = shared.waiting();
         let former = shared.fresh_size(name);
-        let bytes = shared.fresh_bytes.load(Relaxed) - former + value.len() as u64;
+        let bytes = shared.fresh_bytes.load(Relaxed) - former + taken(name, value.len() as u64);
         if bytes > shared.bytes_max {
             return Err(io::Error::other("danmaku.disk_bytes_max wait for the bucket"));
         }
@@ -219,7 +219,7 @@ impl Shared {
     }
 
     fn fresh_size(&self, name: &str) -> u64 {
-        fs::metadata(self.fresh_path(name)).map_or(0, |file| file.len())
+        fs::metadata(self.fresh_path(name)).map_or(0, |file| taken(name, file.len()))
     }
 
     /// Carries values to the bucket until there is nobody who writes any.
@@ -270,9 +270,10 @@ impl Shared {
             Some(newest) if *newest == number => {
                 let bytes = self.fresh_size(name);
                 let kept = self.folder.join("kept").join(name);
-                let former = fs::metadata(&kept).map_or(0, |file| file.len());
+                let former = fs::metadata(&kept).map_or(0, |file| taken(name, file.len()));
                 fs::create_dir_all(kept.parent().unwrap_or(Path::new(".")))?;
                 fs::rename(self.fresh_path(name), kept)?;
+                self.fresh.prune(name); // nothing is written meanwhile
                 waiting.forget(name);
                 self.fresh_bytes.fetch_sub(bytes, Relaxed);
                 self.kept_bytes.fetch_add(bytes.saturating_sub(former), Relaxed);
@@ -347,6 +348,11 @@ impl Shared {
 /// Says that `kept/` has every index of the bucket.
 const COMPLETE: &str = "complete";
 
+/// What a value takes on a disk. Every recording has an index, so that has its folders too.
+fn taken(name: &str, value_bytes: u64) -> u64 {
+    disk_bytes(value_bytes) + folder_bytes(if is_index(name) { 2 } else { 0 })
+}
+
 fn is_index(name: &str) -> bool {
     name.ends_with(INDEX)
 }
@@ -369,6 +375,7 @@ fn adopt(folder: &Path) -> io::Result<()> {
 
 struct Stored {
     name: String,
+    /// On the disk.
     bytes: u64,
     written: SystemTime,
 }
@@ -392,7 +399,7 @@ fn files(folder: &Path) -> io::Result<Vec<Stored>> {
                 // What was half written when the process ended is no value.
                 Some(name) if !name.ends_with(".new") => {
                     let written = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    found.push(Stored { name, bytes: about.len(), written });
+                    found.push(Stored { bytes: taken(&name, about.len()), name, written });
                 }
                 _ => {}
             }

@@ -299,7 +299,7 @@ fn router(api: Api, quality: Arc<Quality>) -> Result<Router, String> {
             "/v1/admin/session",
             get(admin::session::look).post(admin::session::log_in).delete(admin::session::log_out),
         )
-        .route("/v1/quality/reports", post(quality::take))
+        .route("/v1/quality/reports", quality::reports())
         .route("/v1/rooms/{room}/danmaku", get(danmaku::of_room))
         .route("/v1/rooms/{room}/danmaku/{recording}/{segment}", get(danmaku::of_recording))
         .route("/v1/videos/{video}/danmaku/{segment}", get(danmaku::of_video_segment))

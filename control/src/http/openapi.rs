@@ -134,6 +134,7 @@ use utoipa::{Modify, OpenApi};
         admin::messages::search,
         admin::messages::recall,
         quality::take,
+        quality::preflight,
         quality::read_groups,
         quality::heatmap,
         quality::alarms,
@@ -179,6 +180,7 @@ impl Modify for Everywhere {
                 ("post", &mut item.post),
                 ("patch", &mut item.patch),
                 ("delete", &mut item.delete),
+                ("options", &mut item.options),
             ];
             for (method, operation) in operations {
                 let Some(operation) = operation else { continue };

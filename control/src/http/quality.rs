@@ -9,13 +9,16 @@ use crate::quality::alarm::Alarm;
 use crate::quality::cell::Cell;
 use crate::quality::config::QualityConfig;
 use crate::quality::door::{Refused, check_each, check_many, check_size, of_proto};
-use crate::quality::query::{GROUPS_MAX, Groups, Query};
-use crate::quality::report::{Dimension, Key, Metric, Report, Side, Start, TOTALS, Total};
+use crate::quality::query::{Groups, Query};
+use crate::quality::report::{Dimension, Key, Metric, OTHER, Report, Side, Start, TOTALS, Total};
 use crate::quality::windows::Level;
-use crate::store::quality::{self as rows, ROWS_MAX};
+use crate::store::quality as rows;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -135,8 +138,38 @@ pub(crate) async fn take(
     let door = &shared.api.quality;
     door.admit(user, Some(from))?;
     let reports = read(&shared, request).await.inspect_err(|_| door.refused())?;
-    let taken = door.count(reports, Some(from));
+    let source = door.source(user, Some(from), ());
+    let taken = door.count(reports, (Some(from), source));
     Ok(Json(QualityTaken { taken: taken.taken, repeated: taken.repeated }))
+}
+
+/// The door of reports: for backends, apps, and pages of any site.
+pub(crate) fn reports() -> MethodRouter<Arc<Shared>> {
+    post(take).options(preflight).layer(map_response(for_any_page))
+}
+
+/// How long a browser need not ask again whether a page may report, in seconds.
+const PREFLIGHT_S: &str = "86400";
+
+/// Tells a browser that a page of any site may report, with a token or without: before such a
+/// report the browser asks. Nothing that it would add by itself (a cookie) is looked at.
+#[utoipa::path(options, path = "/v1/quality/reports", tag = "quality",
+    responses((status = 204, description = "The headers `Access-Control-Allow-*` tell what.")))]
+pub(crate) async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_S),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
+
+/// Lets a page of any site read an answer, which says nothing about anybody; refusals too, or it
+/// would take them for a network that is away.
+async fn for_any_page(mut response: Response) -> Response {
+    let any = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
 }
 
 impl From<Refused> for ApiError {
@@ -227,11 +260,15 @@ pub(crate) struct QualityParams {
 /// What was reported, in groups.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QualityView {
-    /// The time it is about, in whole windows.
+    /// The time it is about, in whole windows. It begins later than was asked for where that would
+    /// have been more than 100,000 stored rows: ask again for what was before, or by the hour.
     from_unix_ms: i64,
     to_unix_ms: i64,
     step: QualityStep,
     groups: Vec<QualityGroup>,
+    /// Groups that are in none of these but in `other`: an answer has the 2,000 with the most
+    /// sessions.
+    in_other: u64,
 }
 
 /// One group. A rate or a metric that nobody reported is left out.
@@ -319,12 +356,13 @@ pub(crate) async fn read_groups(
     let (by, by_time) = dimensions(params.by.as_deref().unwrap_or("side"))?;
     let step = params.step.unwrap_or_default();
     let query = query(params, by, by_time)?;
-    let groups = gather(&shared, &query).await?;
+    let (query, groups) = gather(&shared, query).await?;
     let group = |(place, cell): (_, Cell)| QualityGroup::of(&query, place, &cell);
     Ok(Json(QualityView {
         from_unix_ms: query.from_ms,
         to_unix_ms: query.to_ms,
         step,
+        in_other: groups.in_other,
         groups: groups.cells.into_iter().map(group).collect(),
     }))
 }
@@ -351,7 +389,10 @@ pub(crate) struct QualityHeatmapParams {
     room: Option<String>,
 }
 
-/// A value for each CDN and ISP.
+/// Rows and columns of a heatmap. More: those with the fewest sessions are one, `other`.
+const NAMES_MAX: usize = 100;
+
+/// A value for each CDN and ISP; of each the 100 with the most sessions, and `other`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QualityHeatmap {
     metric: String,
@@ -395,22 +436,41 @@ pub(crate) async fn heatmap(
         platform,
     };
     let query = query(params, vec![Dimension::Cdn, Dimension::Isp], false)?;
-    let groups = gather(&shared, &query).await?;
-    let texts = |at: usize| {
-        let mut texts: Vec<String> =
-            groups.cells.keys().map(|(_, texts)| texts[at].clone()).collect();
-        texts.sort_unstable();
-        texts.dedup();
-        texts
-    };
-    let (cdns, isps) = (texts(0), texts(1));
-    let cell = |cdn: &String, isp: &String| {
-        let place = (query.from_ms, vec![cdn.clone(), isp.clone()]);
-        groups.cells.get(&place).and_then(&value)
-    };
+    let (_, groups) = gather(&shared, query).await?;
+    let ([cdns, isps], cells) = crossed(groups);
+    let cell = |cdn: &String, isp: &String| cells.get(&[cdn.clone(), isp.clone()]).and_then(&value);
     let row = |cdn| isps.iter().map(|isp| cell(cdn, isp)).collect();
     let values = cdns.iter().map(row).collect();
     Ok(Json(QualityHeatmap { metric, cdns, isps, values }))
+}
+
+/// The rows and columns of groups by two dimensions, and the cells where they meet: of each the
+/// names with the most sessions, the rest together.
+fn crossed(groups: Groups) -> ([Vec<String>; 2], BTreeMap<[String; 2], Cell>) {
+    let kept = [0, 1].map(|at| {
+        let mut plays = BTreeMap::<&str, u64>::new();
+        for ((_, texts), cell) in &groups.cells {
+            *plays.entry(&texts[at]).or_default() += cell.plays();
+        }
+        let mut names: Vec<(&str, u64)> = plays.into_iter().collect();
+        names.sort_by_key(|(_, plays)| std::cmp::Reverse(*plays));
+        names.into_iter().take(NAMES_MAX).map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    });
+    let mut cells = BTreeMap::<[String; 2], Cell>::new();
+    for ((_, texts), cell) in groups.cells {
+        let name = |at: usize| match kept[at].contains(&texts[at]) {
+            true => texts[at].clone(),
+            false => OTHER.to_owned(),
+        };
+        cells.entry([name(0), name(1)]).or_default().merge(&cell);
+    }
+    let names = [0, 1].map(|at| {
+        let mut names: Vec<String> = cells.keys().map(|place| place[at].clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    });
+    (names, cells)
 }
 
 /// Reads a metric or a rate from a cell.
@@ -494,33 +554,39 @@ fn query(params: QualityParams, by: Vec<Dimension>, by_time: bool) -> Result<Que
     query.widened().map_err(ApiError::bad_request)
 }
 
-/// From memory, and from the store what memory has not.
-async fn gather(shared: &Shared, query: &Query) -> Result<Groups, ApiError> {
-    let mut groups = Groups::default();
-    let range = (query.from_ms, query.to_ms);
-    let own_ms = shared.quality.visit(query.level, range, |start_ms, key, cell| {
-        if query.wants(key) {
-            groups.add(query, start_ms, key, cell);
-        }
-    });
-    let mut is_all = !groups.is_full;
-    if let Some(store) = shared.api.store.as_ref().filter(|_| query.level != Level::Fine) {
+/// From memory, and from the store what memory has not; and the question that is answered, whose
+/// time is shorter where it would be too many rows.
+async fn gather(shared: &Shared, mut query: Query) -> Result<(Query, Groups), ApiError> {
+    loop {
+        let mut groups = Groups::default();
+        let range = (query.from_ms, query.to_ms);
+        let own_ms = shared.quality.visit(query.level, range, |start_ms, key, cell| {
+            if query.wants(key) {
+                groups.add(&query, start_ms, key, cell);
+            }
+        });
         let own = (shared.quality.node(), own_ms);
-        is_all &= rows::gather(store, query, own, &mut groups).await?;
+        let store = shared.api.store.as_ref().filter(|_| query.level != Level::Fine);
+        let cut = match store {
+            Some(store) => rows::gather(store, &query, own, &mut groups).await?,
+            None => None,
+        };
+        // What memory has of the time before would stand beside what is not read of it.
+        match cut {
+            Some(from_ms) => query.from_ms = from_ms,
+            None => {
+                groups.bound(&query);
+                return Ok((query, groups));
+            }
+        }
     }
-    if !is_all {
-        return Err(ApiError::bad_request(format!(
-            "the answer would be put together from more than {ROWS_MAX} rows, or have more than \
-             {GROUPS_MAX} groups: ask for less time, a longer step, or tell less apart"
-        )));
-    }
-    Ok(groups)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::quality::Quality;
+    use crate::quality::sources::Source;
     use prost::Message as _;
     use uproar_proto::v1;
 
@@ -586,7 +652,7 @@ mod tests {
                 let now_ms = NOW + 10_000 + at as i64 * 1_000;
                 let body = if is_json { json.clone() } else { wire.clone() };
                 let reports = checked(body, is_json, quality.config()).unwrap();
-                taken += quality.take(&reports, now_ms).taken;
+                taken += quality.take(&reports, Source::of(at as u64, false), now_ms).taken;
                 quality.tick(now_ms);
             }
             let per_s = f64::from(taken) * 1e9 / (cpu_ns() - begun_ns) as f64;

@@ -3,7 +3,8 @@
 //! Four rules, each a value of a group of cells against a threshold. An alarm is raised where the
 //! value of the last 10 to 20 s reaches the threshold, or a third of it and several times what the
 //! group's own last hour was. It is cleared after three windows below a part of the line that
-//! raised it, so that it does not flap. Few samples raise nothing. Pure: time is an argument.
+//! raised it, so that it does not flap. Few samples raise nothing, and no source weighs more than
+//! it may. Pure: time is an argument.
 
 use super::cell::Cell;
 use super::config::QualityConfig;
@@ -102,7 +103,7 @@ pub(crate) struct Alarm {
     pub(crate) line: f64,
     /// What the cell's value was in the hour before, where that is known.
     pub(crate) before: Option<f64>,
-    /// What the value was last taken from: sessions, or starts.
+    /// What the value was last taken from: sessions, or starts; of one address a few only.
     pub(crate) samples: u64,
     /// When it was raised, in milliseconds since 1970.
     pub(crate) raised_ms: i64,
@@ -197,7 +198,7 @@ impl Alarms {
         let mut bases = BTreeMap::<Group, Basis>::new();
         let rules = Rule::ALL.into_iter().filter(|rule| rule.threshold(&self.config) > 0.0);
         let rules: Vec<Rule> = rules.collect();
-        windows.visit_latest(|key, cell| {
+        windows.visit_evidence(|key, cell| {
             for rule in rules.iter().filter(|rule| rule.side() == key.side) {
                 bases.entry(group(*rule, key)).or_default().add(*rule, cell);
             }

@@ -27,16 +27,23 @@ pub struct QualityConfig {
     /// Keys (side, room, CDN, region, ISP, platform) of one window. Reached: the others are
     /// counted together, as `other`.
     pub keys_max: u32,
-    /// Memory of all windows, in MiB. Reached: the oldest fine ones go first. A window that has a
-    /// quarter of it takes no new keys (they count as `other`) and no more values of those it has.
+    /// New keys that one address (of IPv6 a /64; who reports, where no address is known) opens in
+    /// one window. Reached: what it says under others that nobody opened counts as `other`.
+    pub keys_per_address_max: u32,
+    /// Memory of all windows, in MiB, beside 2 MiB for what addresses have used. Reached: the
+    /// oldest fine ones go first. A window that has a quarter of it takes no new keys (they count
+    /// as `other`) and no more values of those it has.
     pub memory_mib_max: u32,
     /// Windows of a minute are stored for so many days; 0: they are not.
     pub minutes_days: u32,
     /// Windows of an hour are stored for so many days; 0: they are not.
     pub hours_days: u32,
     /// What a rate or a percentile must be taken from before it raises an alarm: sessions that
-    /// reported in the last 10 to 20 s, or starts. What is pushed needs one.
+    /// reported in the last 10 to 20 s, or starts. What is pushed needs one, with a user's token.
     pub alarm_samples_min: u32,
+    /// Of these, what one address may bring in 10 s. Reached: the rest counts everywhere but in
+    /// alarms.
+    pub alarm_samples_per_address_max: u32,
     /// Percent of the time that viewers of a CDN and ISP wait for the stream; 0: no such alarm.
     pub alarm_stall_percent: u32,
     /// Percent of starts over a CDN and ISP that fail; 0: no such alarm.
@@ -66,10 +73,12 @@ impl Default for QualityConfig {
             networks_file: PathBuf::new(),
             sessions_max: 200_000,
             keys_max: 1_000,
+            keys_per_address_max: 32,
             memory_mib_max: 256,
             minutes_days: 7,
             hours_days: 400,
             alarm_samples_min: 20,
+            alarm_samples_per_address_max: 5,
             alarm_stall_percent: 3,
             alarm_start_failure_percent: 5,
             alarm_start_p95_ms: 5_000,
@@ -92,10 +101,12 @@ impl QualityConfig {
             ("body_bytes_max", self.body_bytes_max, 1_024, 16 << 20),
             ("sessions_max", self.sessions_max, 2, 10_000_000),
             ("keys_max", self.keys_max, 1, 100_000),
+            ("keys_per_address_max", self.keys_per_address_max, 1, 100_000),
             ("memory_mib_max", self.memory_mib_max, 4, 65_536),
             ("minutes_days", self.minutes_days, 0, 400),
             ("hours_days", self.hours_days, 0, 3_650),
             ("alarm_samples_min", self.alarm_samples_min, 1, 1_000_000),
+            ("alarm_samples_per_address_max", self.alarm_samples_per_address_max, 1, 100_000),
             ("alarm_stall_percent", self.alarm_stall_percent, 0, 100),
             ("alarm_start_failure_percent", self.alarm_start_failure_percent, 0, 100),
             ("alarm_start_p95_ms", self.alarm_start_p95_ms, 0, 600_000),

@@ -5,12 +5,15 @@
 
 use super::config::QualityConfig;
 use super::report::{Key, Metric, Report, Side, Start};
+use super::sources::Source;
 use super::{Quality, Taken};
 use crate::accounts::network;
 use crate::limits::Limits;
 use crate::process::unix_ms;
 use bytes::Bytes;
 use prost::Message as _;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,6 +29,8 @@ const BURST: u32 = 10;
 pub struct Reports {
     pub(crate) quality: Arc<Quality>,
     limits: Limits,
+    /// Of sources.
+    hasher: RandomState,
     /// Who is told what became of a report that came over a connection.
     engine: OnceLock<Weak<dyn Engine>>,
 }
@@ -55,7 +60,8 @@ impl Reports {
         let quality = Quality::new(config.clone(), unix_ms()).with_networks(networks);
         let per_s = config.requests_per_s_max;
         let limits = Limits::new(per_s * BURST, SECOND_MS / per_s);
-        Ok(Arc::new(Reports { quality: Arc::new(quality), limits, engine: OnceLock::new() }))
+        let (quality, hasher) = (Arc::new(quality), RandomState::new());
+        Ok(Arc::new(Reports { quality, limits, hasher, engine: OnceLock::new() }))
     }
 
     /// Tells `engine` from now on what became of what its connections report. Once.
@@ -66,7 +72,9 @@ impl Reports {
     /// Takes what a connection reports, without waiting, and tells what became of it.
     pub fn report(&self, report: control::Report) {
         let control::Report { from, user, address, id, reports } = report;
-        let taken = self.take(user.as_deref(), address, |config| of_proto(reports, config));
+        let source = self.source(user.as_deref(), address, from);
+        let taken =
+            self.take(user.as_deref(), (address, source), |config| of_proto(reports, config));
         let reported = match taken {
             Ok(Taken { taken, repeated }) => {
                 let next_ms = REPORT_EVERY_MS;
@@ -111,23 +119,43 @@ impl Reports {
         self.quality.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Who reports come from, as far as bounds are concerned: an address, or without one whoever
+    /// it is, or at least its connection.
+    pub(crate) fn source(
+        &self,
+        user: Option<&str>,
+        from: Option<IpAddr>,
+        connection: impl Hash,
+    ) -> Source {
+        let hash = match (from, user) {
+            (Some(from), _) => self.hasher.hash_one(network(from)),
+            (None, Some(user)) => self.hasher.hash_one(user),
+            (None, None) => self.hasher.hash_one(connection),
+        };
+        Source::of(hash, user.is_some())
+    }
+
     /// Counts checked reports.
-    pub(crate) fn count(&self, mut reports: Vec<Report>, from: Option<IpAddr>) -> Taken {
+    pub(crate) fn count(
+        &self,
+        mut reports: Vec<Report>,
+        (from, source): (Option<IpAddr>, Source),
+    ) -> Taken {
         if let Some(from) = from {
             self.quality.locate(&mut reports, from);
         }
-        self.quality.take(&reports, unix_ms())
+        self.quality.take(&reports, source, unix_ms())
     }
 
     fn take(
         &self,
         user: Option<&str>,
-        from: Option<IpAddr>,
+        (from, source): (Option<IpAddr>, Source),
         read: impl FnOnce(&QualityConfig) -> Result<Vec<Report>, Refused>,
     ) -> Result<Taken, Refused> {
         self.admit(user, from)?;
         let reports = read(self.quality.config()).inspect_err(|_| self.refused())?;
-        Ok(self.count(reports, from))
+        Ok(self.count(reports, (from, source)))
     }
 }
 

@@ -52,6 +52,8 @@ impl Quality {
         samples.push(sample(name, help, Counter, Vec::new(), read(&self.untold) as f64));
         for (what, count) in [
             ("key", left.other),
+            ("key_of_address", left.source),
+            ("alarm_evidence", left.evidence),
             ("value", left.values),
             ("window", left.windows),
             ("unstored_window", left.unstored),

@@ -139,6 +139,7 @@ mod tests {
     use super::*;
     use crate::quality::query::{Groups, Query};
     use crate::quality::report::tests::report;
+    use crate::quality::sources::Source;
     use crate::store::testing::on_both;
 
     #[test]
@@ -147,7 +148,7 @@ mod tests {
             let now_ms = unix_ms();
             let quality = Arc::new(Quality::new(QualityConfig::default(), now_ms));
             let keeper = Keeper::start(&quality, Some(Arc::clone(&store)), None);
-            quality.take(&[report("a", 1), report("b", 1)], now_ms);
+            quality.take(&[report("a", 1), report("b", 1)], Source::of(1, false), now_ms);
             keeper.end().await;
             let query = |level| Query {
                 level,
@@ -178,11 +179,11 @@ mod tests {
         on_both(|store| async move {
             let now_ms = unix_ms();
             let quality = Quality::new(QualityConfig::default(), now_ms);
-            quality.take(&[report("a", 1)], now_ms);
+            quality.take(&[report("a", 1)], Source::of(1, false), now_ms);
             quality.board().windows.advance(now_ms + 3_600_000);
             store.close().await;
             assert!(!store_next(&quality, &store).await);
-            assert_eq!(quality.take(&[report("a", 2)], now_ms).taken, 1);
+            assert_eq!(quality.take(&[report("a", 2)], Source::of(1, false), now_ms).taken, 1);
             assert!(quality.board().windows.due().is_some());
             assert_eq!(quality.failures.load(Ordering::Relaxed), 1);
         });

@@ -16,6 +16,7 @@ pub(crate) mod query;
 pub(crate) mod report;
 pub(crate) mod row;
 pub(crate) mod sketch;
+pub(crate) mod sources;
 pub(crate) mod windows;
 
 use alarm::{Alarm, Alarms};
@@ -24,6 +25,7 @@ use config::QualityConfig;
 use ingest::Sessions;
 use networks::Networks;
 use report::{Key, Report};
+use sources::Source;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -108,8 +110,8 @@ impl Quality {
         }
     }
 
-    /// Counts reports that break no rule.
-    pub(crate) fn take(&self, reports: &[Report], now_ms: i64) -> Taken {
+    /// Counts reports of one source that break no rule.
+    pub(crate) fn take(&self, reports: &[Report], source: Source, now_ms: i64) -> Taken {
         let mut board = self.board();
         let board = &mut *board;
         board.is_over |= board.windows.advance(now_ms);
@@ -120,7 +122,8 @@ impl Quality {
                 None => taken.repeated += 1,
                 Some(news) => {
                     let (deltas, is_new) = (&news.deltas, news.is_new);
-                    board.windows.count(&report.key, deltas, is_new, report.values());
+                    let key = (&report.key, source);
+                    board.windows.count(key, deltas, is_new, report.values());
                     taken.taken += 1;
                 }
             }

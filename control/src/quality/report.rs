@@ -202,7 +202,7 @@ pub(crate) struct Start {
 
 impl Start {
     /// What was measured, by name.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (Metric, u32)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (Metric, u32)> + Clone {
         let Start { dns, connect, ttfb, decode, msd } = *self;
         let all = [
             (Metric::Dns, dns),
@@ -234,7 +234,7 @@ impl Report {
     }
 
     /// Every value it brings.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (Metric, u32)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (Metric, u32)> + Clone {
         self.samples.iter().copied().chain(self.starts.iter().flat_map(Start::values))
     }
 

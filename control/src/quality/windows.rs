@@ -1,12 +1,15 @@
 //! Windows of time: what was counted in 10 s, rolled up to a minute and to an hour.
 //!
 //! Owns the three levels, how a window closes into the next one, and the bounds: keys of a window,
-//! memory of all. Time comes in as an argument and is the server's: a client's clock decides
-//! nothing. What finds no room is counted in the `other` cell, or left out and counted.
+//! memory of all, keys that one source opens. Time comes in as an argument and is the server's: a
+//! client's clock decides nothing. What finds no room is counted in the `other` cell, or left out
+//! and counted.
 
 use super::cell::{CELL_BYTES_MAX, Cell};
 use super::config::QualityConfig;
 use super::report::{Key, Metric, TOTALS};
+use super::sketch::{BUCKETS_MAX, Sketch};
+use super::sources::{Openings, Source, Weights};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -54,11 +57,27 @@ impl Level {
     }
 }
 
+/// What is counted under one key.
+#[derive(Debug)]
+struct Slot {
+    cell: Cell,
+    /// What alarms look at; of fine windows.
+    evidence: Option<Box<Cell>>,
+    /// Who opened it.
+    opener: Source,
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        self.cell.bytes() + self.evidence.as_ref().map_or(0, |evidence| evidence.bytes())
+    }
+}
+
 /// What was counted in one stretch of time.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     pub(crate) start_ms: i64,
-    cells: HashMap<Arc<Key>, Cell>,
+    slots: HashMap<Arc<Key>, Slot>,
     /// How many of them hold what found no cell of its own: one a side at most.
     others: usize,
     /// Memory of keys and cells.
@@ -68,7 +87,7 @@ pub(crate) struct Window {
 impl Window {
     /// Its cells; their order means nothing.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (&Arc<Key>, &Cell)> {
-        self.cells.iter()
+        self.slots.iter().map(|(key, slot)| (key, &slot.cell))
     }
 }
 
@@ -77,6 +96,10 @@ impl Window {
 pub(crate) struct Left {
     /// Reports and cells that were counted as `other`.
     pub(crate) other: u64,
+    /// Of these: because their source had opened as many keys as it may.
+    pub(crate) source: u64,
+    /// Reports that were not, or not whole, looked at by alarms: their source weighed enough.
+    pub(crate) evidence: u64,
     /// Values for which there was no memory.
     pub(crate) values: u64,
     /// Closed windows that went before their time, for want of memory.
@@ -87,6 +110,8 @@ pub(crate) struct Left {
 
 struct Lane {
     open: Window,
+    /// Keys that each source opened in it.
+    openings: Openings,
     /// The newest last.
     closed: VecDeque<Arc<Window>>,
 }
@@ -97,6 +122,7 @@ pub(crate) struct Windows {
     bytes_max: usize,
     bytes_used: usize,
     lanes: [Lane; 3],
+    weights: Weights,
     /// Closed, and to be stored; bounded as the closed ones of their level are.
     due: VecDeque<(Level, Arc<Window>)>,
     left: Left,
@@ -104,10 +130,13 @@ pub(crate) struct Windows {
 
 /// An entry of a table beside the cell itself: a table that has just doubled has room for more
 /// than twice of what it holds.
-const ENTRY_BYTES: usize = (size_of::<(Arc<Key>, Cell)>() + 1) * 16 / 7 - size_of::<Cell>();
+const ENTRY_BYTES: usize = (size_of::<(Arc<Key>, Slot)>() + 1) * 16 / 7 - size_of::<Cell>();
+/// The most that alarms keep of a cell: totals, and the whole starts.
+const EVIDENCE_BYTES_MAX: usize =
+    size_of::<Cell>() + size_of::<(Metric, Sketch)>() + BUCKETS_MAX * 10;
 /// Room for one more cell of any size, and for the two that hold what finds no other: these take
 /// values whatever happens.
-const RESERVE_BYTES: usize = 3 * CELL_BYTES_MAX;
+const RESERVE_BYTES: usize = 3 * (CELL_BYTES_MAX + EVIDENCE_BYTES_MAX);
 /// Windows that may wait to be stored: two hours of minutes.
 const DUE_MAX: usize = 122;
 
@@ -115,6 +144,7 @@ impl Windows {
     pub(crate) fn new(config: &QualityConfig, now_ms: i64) -> Windows {
         let lane = |level: Level| Lane {
             open: Window { start_ms: level.start_of(now_ms), ..Window::default() },
+            openings: Openings::new(config.keys_per_address_max),
             closed: VecDeque::new(),
         };
         Windows {
@@ -122,6 +152,7 @@ impl Windows {
             bytes_max: config.memory_bytes_max(),
             bytes_used: 0,
             lanes: Level::ALL.map(lane),
+            weights: Weights::new(config.alarm_samples_per_address_max),
             due: VecDeque::new(),
             left: Left::default(),
         }
@@ -152,48 +183,61 @@ impl Windows {
     /// Counts a report's news under its key, in the open fine window.
     pub(crate) fn count(
         &mut self,
-        key: &Key,
+        (key, source): (&Key, Source),
         deltas: &[u64; TOTALS],
         is_new: bool,
-        values: impl Iterator<Item = (Metric, u32)>,
+        values: impl Iterator<Item = (Metric, u32)> + Clone,
     ) {
         let fits = self.fits(Level::Fine);
-        let place = self.place(Level::Fine, key, fits);
+        let place = self.place(Level::Fine, (key, source), fits);
         let fits = fits || place.is_other();
         let lane = &mut self.lanes[Level::Fine as usize];
-        let Some(cell) = lane.open.cells.get_mut(&place) else { return };
-        let before = cell.bytes();
-        cell.count(deltas, is_new);
+        let Some(slot) = lane.open.slots.get_mut(&place) else { return };
+        let before = slot.bytes();
+        let starts = values.clone().filter(|(metric, _)| *metric == Metric::Msd);
+        let many = starts.clone().count() as u32; // as many as a report may bring
+        let seen = self.weights.admit((source, key.side), deltas, is_new, many);
+        self.left.evidence += u64::from(seen.is_cut);
+        if let Some(evidence) = &mut slot.evidence {
+            evidence.count(&seen.deltas, seen.is_new);
+            let starts = starts.take(if fits { seen.starts as usize } else { 0 });
+            starts.for_each(|(metric, value)| evidence.add(metric, value));
+        }
+        slot.cell.count(deltas, is_new);
         if fits {
-            values.for_each(|(metric, value)| cell.add(metric, value));
+            values.for_each(|(metric, value)| slot.cell.add(metric, value));
         } else {
             self.left.values += values.count() as u64;
         }
-        let grown = cell.bytes() - before;
+        let grown = slot.bytes() - before;
         lane.open.bytes += grown;
         self.bytes_used += grown;
     }
 
     /// The key of the cell that counts `key` in a level's open window; the cell is made where
-    /// there is none.
-    fn place(&mut self, level: Level, key: &Key, fits: bool) -> Arc<Key> {
+    /// there is none, and `opener` may open one more.
+    fn place(&mut self, level: Level, (key, opener): (&Key, Source), fits: bool) -> Arc<Key> {
         let keys_max = self.keys_max;
         let lane = &mut self.lanes[level as usize];
-        if let Some((known, _)) = lane.open.cells.get_key_value(key) {
+        if let Some((known, _)) = lane.open.slots.get_key_value(key) {
             return Arc::clone(known);
         }
         let is_other = key.is_other();
-        let own = lane.open.cells.len() - lane.open.others;
+        let own = lane.open.slots.len() - lane.open.others;
         let has_room = is_other || (fits && own < keys_max);
-        let key = if has_room { key.clone() } else { Key::other(key.side) };
-        self.left.other += u64::from(!has_room);
-        if let Some((known, _)) = lane.open.cells.get_key_value(&key) {
+        let may_open = is_other || (has_room && lane.openings.take(opener));
+        let key = if may_open { key.clone() } else { Key::other(key.side) };
+        self.left.other += u64::from(!may_open);
+        self.left.source += u64::from(has_room && !may_open);
+        if let Some((known, _)) = lane.open.slots.get_key_value(&key) {
             return Arc::clone(known);
         }
         let key = Arc::new(key);
-        let bytes = key.bytes() + ENTRY_BYTES + Cell::default().bytes();
+        let evidence = (level == Level::Fine).then(Box::<Cell>::default);
+        let slot = Slot { cell: Cell::default(), evidence, opener };
+        let bytes = key.bytes() + ENTRY_BYTES + slot.bytes();
         lane.open.others += usize::from(key.is_other());
-        lane.open.cells.insert(Arc::clone(&key), Cell::default());
+        lane.open.slots.insert(Arc::clone(&key), slot);
         lane.open.bytes += bytes;
         self.bytes_used += bytes;
         key
@@ -202,8 +246,13 @@ impl Windows {
     /// Closes a level's open window, and opens the one that begins at `next_ms`.
     fn close(&mut self, level: Level, next_ms: i64) {
         let next = Window { start_ms: next_ms, ..Window::default() };
-        let window = std::mem::replace(&mut self.lane_mut(level).open, next);
-        if window.cells.is_empty() {
+        let lane = self.lane_mut(level);
+        let window = std::mem::replace(&mut lane.open, next);
+        lane.openings.clear();
+        if level == Level::Fine {
+            self.weights.clear();
+        }
+        if window.slots.is_empty() {
             return;
         }
         if let Some(coarser) = level.coarser() {
@@ -229,12 +278,13 @@ impl Windows {
     }
 
     fn roll_up(&mut self, level: Level, window: &Window) {
-        for (key, cell) in &window.cells {
+        for (key, Slot { cell, opener, .. }) in &window.slots {
             let fits = self.fits(level);
-            let place = self.place(level, key, fits);
+            let place = self.place(level, (key, *opener), fits);
             let fits = fits || place.is_other();
             let lane = &mut self.lanes[level as usize];
-            let Some(into) = lane.open.cells.get_mut(&place) else { continue };
+            let Some(into) = lane.open.slots.get_mut(&place) else { continue };
+            let into = &mut into.cell;
             let before = into.bytes();
             if fits {
                 into.merge(cell);
@@ -301,12 +351,23 @@ impl Windows {
 
     /// Shows the cells of the fine window that is open, and of the one just before it.
     pub(crate) fn visit_latest(&self, mut show: impl FnMut(&Key, &Cell)) {
+        self.latest().flat_map(Window::cells).for_each(|(key, cell)| show(key, cell));
+    }
+
+    /// The same as alarms see it: no source weighs more than it may.
+    pub(crate) fn visit_evidence(&self, mut show: impl FnMut(&Key, &Cell)) {
+        for (key, slot) in self.latest().flat_map(|window| &window.slots) {
+            if let Some(evidence) = &slot.evidence {
+                show(key, evidence);
+            }
+        }
+    }
+
+    fn latest(&self) -> impl Iterator<Item = &Window> {
         let lane = self.lane(Level::Fine);
         let before_ms = lane.open.start_ms - Level::Fine.span_ms();
-        let last = lane.closed.back().filter(|window| window.start_ms == before_ms);
-        for window in last.map(|window| &**window).into_iter().chain([&lane.open]) {
-            window.cells.iter().for_each(|(key, cell)| show(key, cell));
-        }
+        let last = lane.closed.back().filter(move |window| window.start_ms == before_ms);
+        last.map(|window| &**window).into_iter().chain([&lane.open])
     }
 
     /// From which moment on a level's windows are all in memory.
@@ -335,7 +396,7 @@ impl Windows {
 
     /// Keys of the open fine window.
     pub(crate) fn keys(&self) -> usize {
-        self.lane(Level::Fine).open.cells.len()
+        self.lane(Level::Fine).open.slots.len()
     }
 
     /// What was left out so far.
@@ -362,6 +423,10 @@ mod tests {
 
     fn key(isp: &str) -> Key {
         Key { isp: isp.into(), ..report("a", 1).key }
+    }
+
+    fn source(n: u64) -> Source {
+        Source::of(n, false)
     }
 
     fn stalls(many: u64) -> [u64; TOTALS] {
@@ -409,7 +474,7 @@ mod tests {
             windows.advance(now_ms);
             let isp = format!("isp-{}", n % 3);
             let value = [(Metric::Rtt, n as u32)];
-            windows.count(&key(&isp), &stalls(1), true, value.into_iter());
+            windows.count((&key(&isp), source(0)), &stalls(1), true, value.into_iter());
             all += 1;
             let hours = shown(&windows, Level::Hour);
             assert_eq!(hours.iter().map(|(_, stalls, _)| stalls).sum::<u64>(), all);
@@ -430,7 +495,7 @@ mod tests {
     #[test]
     fn a_pause_closes_every_level_and_a_clock_that_goes_back_none() {
         let mut windows = Windows::new(&QualityConfig::default(), NOW);
-        windows.count(&key("a"), &stalls(2), true, std::iter::empty());
+        windows.count((&key("a"), source(0)), &stalls(2), true, std::iter::empty());
         assert!(!windows.advance(NOW - 3_600_000));
         assert!(windows.advance(NOW + 50 * 3_600_000));
         assert_eq!(shown(&windows, Level::Hour), [(0, 2, 0)]);
@@ -449,7 +514,8 @@ mod tests {
         let mut windows = Windows::new(&config, NOW);
         for n in 0..100 {
             let value = [(Metric::Rtt, 7)];
-            windows.count(&key(&format!("isp-{n}")), &stalls(1), true, value.into_iter());
+            let key = key(&format!("isp-{n}"));
+            windows.count((&key, source(n)), &stalls(1), true, value.into_iter());
         }
         windows.advance(NOW + 60_000);
         for level in Level::ALL {
@@ -465,6 +531,35 @@ mod tests {
     }
 
     #[test]
+    fn one_source_opens_few_keys_in_each_level_whatever_it_says() {
+        let mut windows = Windows::new(&QualityConfig::default(), NOW);
+        let values = || [(Metric::Rtt, 7)].into_iter();
+        for n in 0..60_000_u64 {
+            // A thousand made-up keys in each 10 s, for ten minutes; and one that is not.
+            windows.advance(NOW + n as i64 * 10);
+            let made_up = key(&format!("made-up-{n}"));
+            windows.count((&made_up, source(1)), &stalls(1), true, values());
+            if n % 1_000 == 999 {
+                let late = key(&format!("late-{n}"));
+                windows.count((&late, source(n)), &stalls(1), true, values());
+            }
+        }
+        windows.advance(NOW + 3_600_000);
+        for (level, own) in [(Level::Minute, 10 * (32 + 6)), (Level::Hour, 32 + 60)] {
+            let (mut made_up, mut late, mut all) = (0, 0, 0);
+            visit(&windows, level, |_, key, cell| {
+                made_up += usize::from(key.isp.starts_with("made-up"));
+                late += usize::from(key.isp.starts_with("late"));
+                all += cell.values();
+            });
+            assert_eq!((made_up + late, late, all), (own, 60, 60_060), "{level:?}");
+        }
+        let left = windows.left();
+        assert_eq!(left.source, left.other, "nobody else went without");
+        assert!(left.source >= 58_080, "{left:?}");
+    }
+
+    #[test]
     fn a_million_distinct_keys_stay_within_the_memory_that_is_said() {
         let config =
             QualityConfig { keys_max: 100_000, memory_mib_max: 32, ..QualityConfig::default() };
@@ -476,7 +571,7 @@ mod tests {
             windows.advance(NOW + n / 20);
             let key = Key { room: format!("room-{n}"), ..key("a") };
             let values = [(Metric::Rtt, n as u32), (Metric::Br, n as u32), (Metric::Ltc, 1)];
-            windows.count(&key, &stalls(1), true, values.into_iter());
+            windows.count((&key, source(n as u64)), &stalls(1), true, values.into_iter());
             most = most.max(windows.bytes());
             if n % 50_000 == 0 {
                 most_resident = most_resident.max(resident().saturating_sub(before));
@@ -507,7 +602,7 @@ mod tests {
         for side in [Side::Play, Side::Push] {
             for isp in ["a", "b"] {
                 let key = Key { side, ..key(isp) };
-                windows.count(&key, &stalls(1), true, std::iter::empty());
+                windows.count((&key, source(0)), &stalls(1), true, std::iter::empty());
             }
         }
         let mut sides = Vec::new();

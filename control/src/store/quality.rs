@@ -14,8 +14,8 @@ use std::sync::Arc;
 const ROWS_AT_ONCE: usize = 256;
 /// Rows of one page that is read.
 const PAGE: i64 = 500;
-/// Rows that one question reads. More: it is refused.
-pub(crate) const ROWS_MAX: usize = 100_000;
+/// Rows that one question reads, and the rest of the last window. More: its time is cut.
+const ROWS_MAX: usize = 100_000;
 
 /// A row, ready to be written.
 #[derive(Clone)]
@@ -99,20 +99,33 @@ type After = (i64, i64, i64);
 type Read = (i64, i64, i64, i64, String, String, String, String, String, Vec<u8>);
 
 /// Adds what the store has for a query: every node's windows, but of those of `node` only what
-/// began before `own_ms`, since its memory has the rest. Whether that was all: not where there are
-/// more than [`ROWS_MAX`] rows, or more groups than may be.
+/// began before `own_ms`, since its memory has the rest. The newest come first; where there are too
+/// many rows, from which moment on all are there.
 pub(crate) async fn gather(
+    store: &Store,
+    query: &Query,
+    own: (i64, i64),
+    groups: &mut Groups,
+) -> Result<Option<i64>, StoreError> {
+    gather_within(store, query, own, groups, ROWS_MAX).await
+}
+
+async fn gather_within(
     store: &Store,
     query: &Query,
     (node, own_ms): (i64, i64),
     groups: &mut Groups,
-) -> Result<bool, StoreError> {
-    let mut after: After = (query.from_ms, i64::MIN, i64::MIN);
+    rows_max: usize,
+) -> Result<Option<i64>, StoreError> {
+    let mut after: After = (query.to_ms - 1, i64::MAX, i64::MAX);
     let mut read = 0;
     loop {
         let rows = page(&mut *store.reader().await?, query, after).await?;
-        read += rows.len();
         for (start_ms, of, key_hash, side, room, cdn, region, isp, platform, cell) in &rows {
+            if read >= rows_max && *start_ms < after.0 {
+                return Ok(Some(after.0));
+            }
+            read += 1;
             after = (*start_ms, *of, *key_hash);
             let side = usize::try_from(*side).ok().and_then(|side| Side::ALL.get(side));
             let cell = row::decode(cell);
@@ -127,10 +140,7 @@ pub(crate) async fn gather(
             }
         }
         if rows.len() < PAGE as usize {
-            return Ok(!groups.is_full);
-        }
-        if read >= ROWS_MAX || groups.is_full {
-            return Ok(false);
+            return Ok(None);
         }
     }
 }
@@ -143,15 +153,15 @@ async fn page(
     // What is looked for comes in as arguments: one statement, one plan. The dimensions' names are
     // the columns'.
     let mut select = "SELECT start_ms, node, key_hash, side, room, cdn, region, isp, platform, cell
-        FROM quality_windows WHERE span_ms = ? AND start_ms >= ? AND start_ms < ?
-        AND (start_ms > ? OR node > ? OR (node = ? AND key_hash > ?))"
+        FROM quality_windows WHERE span_ms = ? AND start_ms >= ? AND start_ms <= ?
+        AND (start_ms < ? OR node < ? OR (node = ? AND key_hash < ?))"
         .to_owned();
     for (dimension, _) in &query.filter {
         select.push_str(&format!(" AND {} = ?", dimension.word()));
     }
-    select.push_str(" ORDER BY start_ms, node, key_hash LIMIT ?");
+    select.push_str(" ORDER BY start_ms DESC, node DESC, key_hash DESC LIMIT ?");
     let rows = sqlx::query_as::<_, Read>(AssertSqlSafe(select));
-    let rows = rows.bind(query.level.span_ms()).bind(start_ms).bind(query.to_ms);
+    let rows = rows.bind(query.level.span_ms()).bind(query.from_ms).bind(start_ms);
     let mut rows = rows.bind(start_ms).bind(node).bind(node).bind(key_hash);
     for (dimension, text) in &query.filter {
         rows = match dimension {
@@ -195,6 +205,7 @@ mod tests {
     use crate::quality::config::QualityConfig;
     use crate::quality::report::tests::report;
     use crate::quality::report::{Metric, Total};
+    use crate::quality::sources::Source;
     use crate::quality::windows::Windows;
     use crate::store::testing::on_both;
 
@@ -210,7 +221,7 @@ mod tests {
             for isp in ["a", "b", "c"] {
                 let key = Key { isp: isp.into(), ..report("x", 1).key };
                 let values = [(Metric::Rtt, n as u32)];
-                windows.count(&key, &deltas, true, values.into_iter());
+                windows.count((&key, Source::of(1, false)), &deltas, true, values.into_iter());
             }
         }
         windows.advance(NOW + 3_600_000);
@@ -232,7 +243,7 @@ mod tests {
 
     async fn stalls(store: &Store, query: &Query, own: (i64, i64)) -> Vec<(Vec<String>, u64)> {
         let mut groups = Groups::default();
-        assert!(gather(store, query, own, &mut groups).await.unwrap());
+        assert_eq!(gather(store, query, own, &mut groups).await.unwrap(), None);
         let cells = groups.cells.into_iter();
         cells.map(|((_, texts), cell)| (texts, cell.total(Total::Stalls))).collect()
     }
@@ -268,18 +279,44 @@ mod tests {
         });
     }
 
+    /// From when on so many rows tell all, and the stalls they tell.
+    async fn newest(store: &Store, query: &Query, rows_max: usize) -> (Option<i64>, u64) {
+        let mut groups = Groups::default();
+        let gathered = gather_within(store, query, (0, 0), &mut groups, rows_max).await;
+        let stalls = groups.cells.values().map(|cell| cell.total(Total::Stalls));
+        (gathered.unwrap(), stalls.sum())
+    }
+
+    #[test]
+    fn more_rows_than_a_question_reads_cut_its_time_between_two_windows() {
+        on_both(|store| async move {
+            keep_all(&store, &mut windows(), 7).await;
+            let asked = query(Level::Minute, &[Dimension::Cdn]);
+            // Ten minutes of three rows, six stalls each.
+            for (rows_max, from_min, stalls) in [(1, 9, 18), (3, 9, 18), (4, 8, 36), (27, 1, 162)] {
+                let cut = Some(NOW + from_min * 60_000);
+                assert_eq!(newest(&store, &asked, rows_max).await, (cut, stalls), "{rows_max}");
+            }
+            for rows_max in [28, 30, 31] {
+                assert_eq!(newest(&store, &asked, rows_max).await, (None, 180), "{rows_max}");
+            }
+        });
+    }
+
     #[test]
     fn more_rows_than_a_page_are_read_and_old_windows_go_one_by_one() {
         on_both(|store| async move {
             let mut windows = Windows::new(&QualityConfig::default(), NOW);
             for n in 0..900 {
                 let key = Key { room: format!("room-{n}"), ..report("x", 1).key };
-                windows.count(&key, &[1; 12], true, std::iter::empty());
+                let source = Source::of(n, false);
+                windows.count((&key, source), &[1; 12], true, std::iter::empty());
             }
             windows.advance(NOW + 3_600_000);
             keep_all(&store, &mut windows, 7).await;
             let asked = query(Level::Minute, &[]);
             assert_eq!(stalls(&store, &asked, (0, 0)).await, [(vec![], 900)]);
+            assert_eq!(newest(&store, &asked, 1).await, (None, 900), "a window is read whole");
             let remove = |before_ms| remove_oldest(&store, Level::Minute, before_ms);
             assert_eq!(remove(NOW).await.unwrap(), 0);
             assert_eq!(remove(NOW + 1).await.unwrap(), 900);

@@ -573,6 +573,7 @@ fn quality(run: &mut Run) {
     run.ask(server, &banned, ("POST", REPORTS), &reports, 403);
     run.ask(server, "no-token", ("POST", REPORTS), &reports, 401);
     run.ask(server, "", ("POST", REPORTS), &reports, 200);
+    run.ask(server, "", ("OPTIONS", REPORTS), none, 204);
     for path in ["/v1/quality", "/v1/quality/heatmap", "/v1/quality/alarms"] {
         run.ask(server, KEY, ("GET", path), none, 200);
     }

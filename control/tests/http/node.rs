@@ -82,7 +82,7 @@ fn metrics_hold_the_engines_the_processs_and_the_servers_figures() {
 }
 
 /// Every route, by method.
-const ROUTES: [&str; 120] = [
+const ROUTES: [&str; 121] = [
     "DELETE /v1/admin/blocks",
     "DELETE /v1/admin/groups/{group}",
     "DELETE /v1/admin/groups/{group}/members/{user}",
@@ -154,6 +154,7 @@ const ROUTES: [&str; 120] = [
     "GET /v1/sessions",
     "GET /v1/videos/{video}/danmaku",
     "GET /v1/videos/{video}/danmaku/{segment}",
+    "OPTIONS /v1/quality/reports",
     "PATCH /v1/account/settings",
     "PATCH /v1/conversations/{conversation}",
     "PATCH /v1/filter",

@@ -223,3 +223,64 @@ fn what_a_report_does_not_say_is_filled_in_by_its_address() {
     let error = config.check().unwrap_err();
     assert!(error.starts_with("networks_file: ") && error.contains("uproar-networks"), "{error}");
 }
+
+#[test]
+fn invented_names_leave_every_question_an_answer() {
+    // As they would come from many addresses.
+    let server = Server::reporting(QualityConfig {
+        keys_max: 10_000,
+        keys_per_address_max: 10_000,
+        ..QualityConfig::default()
+    });
+    for request in 0..30 {
+        let made_up = (0..100).map(|n| {
+            let mut one = report(&format!("{request}-{n}"), 1, &format!("isp-{request}-{n}"));
+            one["cdn"] = json!(format!("cdn-{request}-{n}"));
+            one
+        });
+        assert_eq!(send(&server, &made_up.collect::<Vec<_>>()).status, 200);
+    }
+    assert_eq!(send(&server, &[report("a", 1, "isp"), report("b", 1, "isp")]).status, 200);
+    for by in ["cdn", "cdn,isp", "isp,room,time"] {
+        let answer = server.call("GET", &format!("/v1/quality?by={by}"), "").json();
+        let groups = answer["groups"].as_array().unwrap();
+        assert!((2_001..=2_002).contains(&groups.len()), "{}", groups.len());
+        assert!(answer["in_other"].as_u64().unwrap() >= 1_001, "{}", answer["in_other"]);
+        let stalls = groups.iter().map(|group| group["totals"]["stall_ms"].as_u64().unwrap());
+        assert_eq!(stalls.sum::<u64>(), 300_200, "{by}");
+        let own = groups.iter().filter(|group| group["totals"]["stall_ms"] == 200);
+        assert_eq!(own.count(), 1, "{by}: who has the most sessions is told");
+    }
+    let map = server.call("GET", "/v1/quality/heatmap", "").json();
+    let names = |of: &str| map[of].as_array().unwrap().clone();
+    assert_eq!((names("cdns").len(), names("isps").len()), (100, 100), "`other` is one of them");
+    assert!(names("cdns").contains(&json!("cdn-a")) && names("isps").contains(&json!("isp")));
+}
+
+#[test]
+fn a_page_of_another_site_may_report_and_sees_what_became_of_it() {
+    let server = Server::reporting(QualityConfig::default());
+    let origin = "Origin: https://player.example\r\n";
+    let asks = "Access-Control-Request-Method: POST\r\n\
+                Access-Control-Request-Headers: authorization,content-type\r\n";
+    let answer = server.raw("OPTIONS", REPORTS, &format!("{origin}{asks}"), "");
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-methods", "POST"),
+        ("access-control-allow-headers", "authorization, content-type"),
+        ("access-control-max-age", "86400"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{}", answer.head);
+    }
+    let json = format!("{origin}Content-Type: application/json\r\n");
+    for (body, status) in [("{\"reports\": []}", 200), ("[", 400)] {
+        let answer = server.raw("POST", REPORTS, &json, body);
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+    }
+    let other = server.raw("OPTIONS", "/v1/quality", origin, "");
+    assert_eq!(other.status, 405, "what operators ask is for pages of this site");
+    assert_eq!(other.header("access-control-allow-origin"), None);
+}

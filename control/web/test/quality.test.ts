@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Page } from "playwright-core";
 import { browser, emptyPage } from "./browser.js";
 import { hls, host, record } from "./media.js";
-import { check, Server, sleep } from "./server.js";
+import { check, mint, Server, sleep, WITH_USERS } from "./server.js";
 
 /** What was reported of a room. */
 async function reported(server: Server, cdn: string) {
@@ -60,4 +60,42 @@ check("a start that fails is reported at once, once, whatever ways were tried", 
   const server = await room(page, `${cdn}/none.m3u8`);
   const { totals } = await untilReported(server, cdn, ({ totals }) => totals.start_failures > 0);
   assert.deepEqual([totals.attempts, totals.start_failures, totals.played_ms], [1, 1, 0]);
+});
+
+check("a page of another site reports, and its last report comes when the page goes", async () => {
+  const page = await emptyPage(await browser());
+  const server = await Server.start(WITH_USERS);
+  const site = await host([["/page", Buffer.from("")]]);
+  await page.goto(`${site}/page`);
+  assert.notEqual(new URL(site).origin, new URL(server.http).origin);
+  await page.evaluate(
+    async ([base, token]) => {
+      const { Quality } = await import(`${base}/sdk/uproar.js`);
+      const session = () => new Quality({ room: "stage", cdn: "far", base, token: () => token });
+      const [quality, closed] = [session(), session()];
+      quality.add("stalls", 2);
+      await quality.report();
+      quality.add("stalls", 3);
+      // One that ends before the page does, and has not told anything yet.
+      closed.add("stalls", 7);
+      closed.close();
+    },
+    [server.http, await mint(server, "ann")],
+  );
+  const stalls = async () => {
+    const { groups } = await server.ask("GET", "/v1/quality?step=10s&by=cdn");
+    return groups.find((one: any) => one.cell.cdn === "far")?.totals.stalls;
+  };
+  const told = async (many: number) => {
+    for (const end = Date.now() + 10_000; (await stalls()) !== many; await sleep(50)) {
+      assert.ok(Date.now() < end, `${await stalls()} stalls of ${many} are told`);
+    }
+  };
+  await told(9);
+  await page.goto("about:blank");
+  await told(12);
+  // What was told twice would be told by now.
+  await sleep(500);
+  assert.equal(await stalls(), 12);
+  assert.equal(await server.metric("uproar_quality_reports_total"), 3);
 });
