@@ -12,8 +12,8 @@ pub struct Seq(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// The name of a room: 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`, but not `.` and `..`, which no URL can
-/// name. Cheap to clone.
+/// The name of a room: 1 to 64 bytes of `A-Z a-z 0-9 . _ : -`, but not `.` and `..`, which no URL
+/// can name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(Arc<str>);
 
