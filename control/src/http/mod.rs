@@ -82,6 +82,9 @@ pub use openapi::openapi_json;
 /// Figures that somebody else keeps.
 pub type Figures = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
 
+/// What, in words for whoever asks, this node still lacks.
+pub type Unready = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
 /// Everything the HTTP interface works with.
 pub struct Api {
     /// Its limits and its key; already checked.
@@ -96,6 +99,8 @@ pub struct Api {
     pub engine: Arc<dyn Engine>,
     /// Of an engine process: where its control is, which has accounts, groups and relationships.
     pub control: Option<String>,
+    /// Why no viewers are to be sent here although connections are taken; `None`: they may come.
+    pub unready: Unready,
     /// Figures of what else runs in this process, for /metrics.
     pub figures: Vec<Figures>,
     /// Settings of a room that is created without saying more.
