@@ -59,7 +59,9 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
         let router = server::router(&nodes_of, asked, &key);
-        let bounds = Bounds { connections_max: LINK_CONNECTIONS_MAX, header_max: LINK_HEADER_MAX };
+        // Engines stand on few machines, and know the key.
+        let (connections_max, header_max) = (LINK_CONNECTIONS_MAX, LINK_HEADER_MAX);
+        let bounds = Bounds { connections_max, header_max, per_address: None };
         uproar_control::serve_router(router, listener, bounds, stopped).await;
         Ok(())
     })?;
