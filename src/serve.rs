@@ -85,10 +85,9 @@ fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
 }
 
 /// What the shards know from their first turn on, where it is known here.
-#[derive(Default)]
 pub(crate) struct Known {
-    filter: Option<Arc<FilterList>>,
-    blocks: Option<Arc<BlockList>>,
+    pub(crate) filter: Option<Arc<FilterList>>,
+    pub(crate) blocks: Option<Arc<BlockList>>,
 }
 
 /// Starts the shards; what connections with an inbox ask goes to `control`, what else is said there

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use uproar_control::Bounds;
-use uproar_link::{Client, Nodes, server};
+use uproar_link::{Client, Lists, Nodes, server};
 use uproar_proto::control::{Control, Engine, Question};
 use uproar_proto::issuers::Issuers;
 
@@ -27,6 +27,9 @@ const LINK_CONNECTIONS_MAX: usize = 8_192;
 const LINK_HEADER_MAX: Duration = Duration::from_secs(10);
 /// Requests in progress get this long at the end, both servers' own wait for them included.
 const END_MAX: Duration = Duration::from_secs(5);
+
+/// Why an engine that serves is not ready: whoever is blocked could join it, and say anything.
+const UNKNOWN: &str = "filter and blocks are not known yet: control was never reached";
 
 /// Serves engines, backends and people until it is told to end.
 pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
@@ -56,7 +59,9 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {
         let router = server::router(&nodes_of, asked, &key);
-        let bounds = Bounds { connections_max: LINK_CONNECTIONS_MAX, header_max: LINK_HEADER_MAX };
+        // Engines stand on few machines, and know the key.
+        let (connections_max, header_max) = (LINK_CONNECTIONS_MAX, LINK_HEADER_MAX);
+        let bounds = Bounds { connections_max, header_max, per_address: None };
         uproar_control::serve_router(router, listener, bounds, stopped).await;
         Ok(())
     })?;
@@ -124,11 +129,15 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let told = Arc::clone(&client);
     let reports = Box::new(move |report| told.report(report)) as ReportsTo;
     let out = Out { archive, questions: Some(questions), reports };
-    let engine = start_engine(&base.config, Some(asked), out, Known::default())?;
+    let Lists { filter, blocks } = client.known(uproar_engine::check_filter);
+    let known = Known { filter, blocks };
+    let engine = start_engine(&base.config, Some(asked), out, known)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);
     api.control = Some(control.clone());
+    let told = Arc::clone(&client);
+    api.unready = Box::new(move || (!told.is_known()).then_some(UNKNOWN));
     api.figures.push(Box::new(move || client.samples()));
     let http = base.serve_http(api)?;
     live(base, engine, http, Life { open_files, control: Some(control), kept: None, danmaku: None })

@@ -206,6 +206,7 @@ impl Base {
             drain: Arc::clone(&self.drain),
             engine,
             control: None,
+            unready: Box::new(|| None),
             figures: Vec::new(),
             room_defaults: config.engine.rooms.defaults.clone(),
             payload_bytes_max: config.engine.payload_bytes_max,

@@ -41,6 +41,10 @@ pub struct Config {
     pub page_rooms_max: u32,
     /// Connections served at once. More wait in the kernel's accept queue.
     pub connections_max: u32,
+    /// Connections of one address at once (IPv6: of a /64); a bit less than a quarter of all, so
+    /// that one that says nothing leaves room for the others. More: closed at once, counted. The
+    /// proxies of `accounts.trusted_proxies` are not counted.
+    pub connections_per_address_max: u32,
     /// Ed25519 private key (PKCS#8 PEM) that signs tokens. Empty: `engine.tokens.hs256_secret`
     /// signs; neither: no token is minted here.
     pub eddsa_private_key: String,
@@ -224,6 +228,7 @@ impl Default for Config {
             bulk_messages_max: 1_000,
             page_rooms_max: 1_000,
             connections_max: 1_024,
+            connections_per_address_max: 240,
             eddsa_private_key: String::new(),
             token_ttl_s_max: 30 * 86_400,
         }
@@ -245,6 +250,7 @@ impl Config {
             ("bulk_messages_max", self.bulk_messages_max, 1, 10_000),
             ("page_rooms_max", self.page_rooms_max, 1, 10_000),
             ("connections_max", self.connections_max, 1, 100_000),
+            ("connections_per_address_max", self.connections_per_address_max, 1, 100_000),
             ("token_ttl_s_max", self.token_ttl_s_max, 1, 10 * 365 * 86_400),
         ];
         for (name, value, min, max) in ranges {

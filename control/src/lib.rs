@@ -45,7 +45,7 @@ pub use config::{AdminConfig, Config, PagesConfig, StoreConfig};
 pub use conversations::{Conversations, Rules};
 pub use danmaku::{Danmaku, DanmakuConfig, S3Config};
 pub use filters::Filters;
-pub use http::{Api, Bounds, Figures, openapi_json, serve, serve_router};
+pub use http::{Api, Bounds, Crowding, Figures, Unready, openapi_json, serve, serve_router};
 pub use quality::config::QualityConfig;
 pub use quality::door::Reports;
 pub use store::Store;

@@ -114,6 +114,14 @@ struct Compiled {
     took_us: u64,
 }
 
+/// Whether this engine could hold messages against a list.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(list: &Arc<FilterList>) -> Result<(), String> {
+    compile(list, None).map(drop)
+}
+
 /// Compiles a list on the calling thread, as a change of the one `before`.
 ///
 /// # Errors

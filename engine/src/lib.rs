@@ -24,6 +24,7 @@ mod snapshot;
 pub use engine::{
     Engine, relay_archive, relay_asks, relay_questions, relay_reports, start, start_with,
 };
+pub use filters::check_filter;
 pub use hosted::{Upward, Ways};
 
 /// The only hash map of the engine: seeded, so that no client can flood it and the simulator sees

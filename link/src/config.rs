@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The shortest key, in bytes: shorter ones can be guessed.
 pub const KEY_BYTES_MIN: usize = 16;
@@ -16,19 +17,29 @@ pub struct Config {
     pub control: String,
     /// Known to both, and to nobody else; at least 16 bytes of visible ASCII.
     pub key: String,
+    /// Of an engine process: where it keeps the filter list and the blocks it was told last, for a
+    /// start while control is away. Empty: nowhere, and such a start is not ready before control is
+    /// reached.
+    pub known_file: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Config {
         let listen = SocketAddr::from(([127, 0, 0, 1], 7470));
-        Config { listen, control: format!("http://{listen}"), key: String::new() }
+        Config {
+            listen,
+            control: format!("http://{listen}"),
+            key: String::new(),
+            known_file: "uproar-engine.known".into(),
+        }
     }
 }
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { listen, control, key } = self;
-        write!(f, "Config {{ {listen}, {control}, a key of {} bytes }}", key.len())
+        let Config { listen, control, key, known_file } = self;
+        let (bytes, known) = (key.len(), known_file.display());
+        write!(f, "Config {{ {listen}, {control}, a key of {bytes} bytes, {known} }}")
     }
 }
 

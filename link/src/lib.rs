@@ -62,7 +62,7 @@ mod frames;
 pub mod server;
 mod words;
 
-pub use client::Client;
+pub use client::{Client, Lists};
 pub use config::Config;
 pub use server::Nodes;
 

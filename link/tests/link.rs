@@ -24,6 +24,11 @@ const KEY: &str = "0123456789-abcdefghij";
 /// Nobody waits for it unless a test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// No test leaves a file behind.
+fn nothing_kept() -> Config {
+    Config { known_file: std::path::PathBuf::new(), ..Config::default() }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
@@ -218,7 +223,7 @@ struct EngineSide {
 impl EngineSide {
     fn start(runtime: &Runtime, control: SocketAddr, key: &str) -> EngineSide {
         let config =
-            Config { control: format!("http://{control}"), key: key.into(), ..Config::default() };
+            Config { control: format!("http://{control}"), key: key.into(), ..nothing_kept() };
         let client = runtime.block_on(async { Client::new(&config, "a:1".into()) }).unwrap();
         let told = Arc::<Told>::default();
         client.serve(Arc::clone(&told) as Arc<dyn Engine>);

@@ -239,6 +239,11 @@ macro_rules! suite {
 // The whole behaviour of conversations, by an engine and its control in two processes. (Without a
 // store there is no control process, so the case about that is not among them.)
 mod two_processes {
+    #[test]
+    fn an_engine_that_starts_without_control_holds_what_it_was_told() {
+        crate::split::an_engine_that_starts_without_control_holds_what_it_was_told();
+    }
+
     suite! {
         {
             chat: friends_write_to_each_other_online_and_offline,

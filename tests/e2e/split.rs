@@ -8,8 +8,8 @@ use crate::groups;
 use crate::http::Answer;
 use crate::people::{self, call, log_in, person, token};
 use crate::server::{LINK_KEY, Server};
-use crate::tokens::config;
-use crate::{DEADLINE, On};
+use crate::tokens::{config, plain};
+use crate::{DEADLINE, Io, On, Store, Wire};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -394,4 +394,62 @@ pub(crate) fn both_processes_end_when_told_to(on: On) {
     alice.take("reconnect", |body| matches!(body, Body::Reconnect(_)).then_some(()));
     drop(alice);
     assert_eq!(engine.exit_code(), 0);
+}
+
+/// Whether whoever says so is told that it is filtered.
+fn is_filtered(engine: &Server, id: &str) -> bool {
+    let mut alice = Client::user(engine, Wire::Tcp, &plain("alice"));
+    alice.join("stage");
+    alice.publish("stage", v1::Class::Chat, id, Some(v1::publish::Content::Text("spam".into())));
+    alice.verdict(id).code == Code::Filtered.number()
+}
+
+/// How a guest on this device is received.
+fn hello_from(engine: &Server, device: &str) -> Body {
+    let mut client = Client::open(engine, Wire::Tcp);
+    let connect = v1::Connect { device: device.into(), ..v1::Connect::default() };
+    client.send(client_frame::Body::Connect(connect));
+    client.next()
+}
+
+pub(crate) fn an_engine_that_starts_without_control_holds_what_it_was_told() {
+    let on = On { io: Io::Epoll, wire: Wire::Tcp, store: Store::Split };
+    let folder = Folder::new(on, "known");
+    let known = folder.0.join("engine.known");
+    let link = format!("[link]\nkey = \"{LINK_KEY}\"\nknown_file = \"{}\"\n", known.display());
+    let config = format!("{}{link}", folder.config());
+    let mut control = Server::control(&config);
+    let mut engine = control.engine(on.io, &config);
+    let filter = json!({"words": ["spam"], "regexes": []});
+    assert_eq!(control.request("PUT", "/v1/filter", &filter).status, 200);
+    let block = json!({"kind": "device", "value": "stolen"});
+    let blocked = control.request("PUT", "/v1/admin/blocks", &json!({"blocks": [block]}));
+    assert_eq!(blocked.status, 200, "{}", blocked.body);
+    let kept = |what: &[u8]| {
+        let file = std::fs::read(&known).unwrap_or_default();
+        file.windows(what.len()).any(|part| part == what)
+    };
+    engine.eventually("both lists are kept", |_| kept(b"spam") && kept(b"stolen"));
+    control.kill();
+    engine.kill();
+    engine = engine.start_in_its_place();
+    assert_eq!(engine.get("/readyz").json(), json!({"ready": true, "draining": false}));
+    assert!(matches!(hello_from(&engine, "stolen"), Body::Error(_)), "it is blocked");
+    assert!(matches!(hello_from(&engine, "bought"), Body::Welcome(_)));
+    assert!(is_filtered(&engine, "1"));
+    // A file that is damaged counts as none: nobody is sent here before control is reached.
+    engine.kill();
+    std::fs::write(&known, &std::fs::read(&known).unwrap()[1..]).unwrap();
+    engine = engine.start_in_its_place();
+    assert!(engine.log().contains("it is damaged"), "{}", engine.log());
+    let reason = "filter and blocks are not known yet: control was never reached";
+    let ready = engine.get("/readyz");
+    let expected = json!({"ready": false, "draining": false, "reason": reason});
+    assert_eq!((ready.status, ready.json()), (503, expected));
+    assert_eq!(engine.get("/healthz").status, 200);
+    assert_eq!(engine.metric("uproar_link_known", ""), 0.0);
+    let _control = control.start_in_its_place();
+    engine.eventually("it is ready", |engine| engine.get("/readyz").status == 200);
+    engine.eventually("it filters", |engine| engine.metric("uproar_filter_words", "") == 1.0);
+    assert!(is_filtered(&engine, "2"));
 }

@@ -50,7 +50,7 @@ fn told() -> Series {
         let url = format!("store.url=sqlite:{}", folder.path(store));
         let mut command = uproar(args);
         command.args(["--http", "127.0.0.1:0", "--set", &url, "--set", &secret]);
-        command.args(["--set", "link.key=a-key-of-22-characters"]);
+        command.args(["--set", "link.key=a-key-of-22-characters", "--set", "link.known_file="]);
         command
     };
     let listen = ["--listen", "127.0.0.1:0", "--shards", "2"];

@@ -12,6 +12,7 @@ mod bans;
 mod broadcast;
 mod caller;
 mod conversations;
+mod crowding;
 mod danmaku;
 mod errors;
 mod etag;
@@ -67,6 +68,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -77,10 +79,14 @@ use uproar_proto::control::{Engine, Reply, RoomSettings, Sample};
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
 
+pub use crowding::Crowding;
 pub use openapi::openapi_json;
 
 /// Figures that somebody else keeps.
 pub type Figures = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
+/// What, in words for whoever asks, this node still lacks.
+pub type Unready = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
 /// Everything the HTTP interface works with.
 pub struct Api {
@@ -96,6 +102,8 @@ pub struct Api {
     pub engine: Arc<dyn Engine>,
     /// Of an engine process: where its control is, which has accounts, groups and relationships.
     pub control: Option<String>,
+    /// Why no viewers are to be sent here although connections are taken; `None`: they may come.
+    pub unready: Unready,
     /// Figures of what else runs in this process, for /metrics.
     pub figures: Vec<Figures>,
     /// Settings of a room that is created without saying more.
@@ -163,13 +171,15 @@ pub(crate) type Context = State<Arc<Shared>>;
 /// # Errors
 /// Where the listener has no local address, or the settings of accounts cannot be.
 pub async fn serve(
-    api: Api,
+    mut api: Api,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?;
     tracing::info!(%local, "http is served");
-    let bounds = Bounds::of(&api.config);
+    let bounds = Bounds::of(&api.config, &api.accounts.trusted_proxies);
+    let crowding = bounds.per_address.clone();
+    api.figures.push(Box::new(move || crowding.iter().flat_map(|c| c.samples()).collect()));
     let _keepers = crate::jwks::keep(&api.issuers).map_err(std::io::Error::other)?;
     let quality = Arc::clone(&api.quality.quality);
     let webhooks = api.conversations.as_ref().map(|conversations| conversations.webhooks());
@@ -181,20 +191,26 @@ pub async fn serve(
 }
 
 /// What connections of one listener may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// Served at once. More wait in the kernel's accept queue.
     pub connections_max: usize,
     /// Longest wait for a request's headers. Reached: closed.
     pub header_max: Duration,
+    /// Of one address. Reached: closed at once. `None`: no bound but that of all.
+    pub per_address: Option<Arc<Crowding>>,
 }
 
 impl Bounds {
     /// Those of the interface.
     #[must_use]
-    pub fn of(config: &Config) -> Bounds {
-        let connections_max = config.connections_max as usize;
-        Bounds { connections_max, header_max: ms(config.header_ms_max) }
+    pub fn of(config: &Config, trusted_proxies: &[IpAddr]) -> Bounds {
+        let per_address = Crowding::new(config.connections_per_address_max, trusted_proxies);
+        Bounds {
+            connections_max: config.connections_max as usize,
+            header_max: ms(config.header_ms_max),
+            per_address: Some(per_address),
+        }
     }
 }
 
@@ -228,6 +244,10 @@ pub async fn serve_router(
                 continue;
             }
         };
+        let place = bounds.per_address.as_ref().map(|all| all.enter(address.ip()));
+        if matches!(place, Some(None)) {
+            continue; // dropped, which closes it
+        }
         let _ = stream.set_nodelay(true); // only delays answers where it fails
         let router = TowerToHyperService::new(router.clone());
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -238,7 +258,7 @@ pub async fn serve_router(
         tokio::spawn(async move {
             // An error here is the peer's doing (reset, header time-out): nobody is left to tell.
             let _ = connection.await;
-            drop(permit);
+            drop((permit, place));
         });
     }
     drop(listener);

@@ -44,6 +44,9 @@ pub(crate) struct Health {
 pub(crate) struct Readiness {
     ready: bool,
     draining: bool,
+    /// Why it is not ready, where that is neither start nor drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 /// Tells what the node is and does.
@@ -114,13 +117,15 @@ pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { ok: true })
 }
 
-/// 200 while new connections are taken; 503 while starting and draining. It says nothing about
-/// the store, or the link to it: rooms go on without, and /metrics tells.
+/// 200 while new connections are taken; 503 while starting and draining, and by an engine apart
+/// from control that does not know yet what is filtered and who is blocked. It says nothing else
+/// about the store, or the link to it: rooms go on without, and /metrics tells.
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(crate) async fn readyz(State(shared): Context) -> (StatusCode, Json<Readiness>) {
-    let ready = shared.api.engine.ready();
+    let reason = (shared.api.unready)();
+    let ready = shared.api.engine.ready() && reason.is_none();
     let draining = shared.api.engine.node().draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, draining }))
+    (status, Json(Readiness { ready, draining, reason }))
 }

@@ -230,6 +230,7 @@ impl Server {
             drain: Arc::default(),
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             control: None,
+            unready: Box::new(|| None),
             figures: Vec::new(),
             room_defaults: RoomSettings::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,

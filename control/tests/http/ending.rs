@@ -21,7 +21,8 @@ async fn a_new_connection_at_the_end() -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let bounds = Bounds { connections_max: 8, header_max: Duration::from_secs(5) };
+    let bounds =
+        Bounds { connections_max: 8, header_max: Duration::from_secs(5), per_address: None };
     let router = Router::new().route("/", get(async || "here"));
     let serving = tokio::spawn(serve_router(router, listener, bounds, async {
         let _ = stopped.await; // ends by being dropped

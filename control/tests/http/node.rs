@@ -322,6 +322,38 @@ fn the_server_serves_at_most_its_bound_of_connections_and_then_goes_on() {
     second.read_exact(&mut byte).unwrap();
 }
 
+/// A connection from 127.0.0.9.
+fn from_elsewhere(server: &Server) -> std::net::TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 9], 0).into()).unwrap();
+        socket.connect(server.address).await.unwrap().into_std().unwrap()
+    })
+}
+
+#[test]
+fn whoever_sends_half_of_many_requests_keeps_nobody_away() {
+    let config = uproar_control::Config {
+        connections_max: 100,
+        connections_per_address_max: 24,
+        ..Default::default()
+    };
+    let server = Server::with(config);
+    let mut half: Vec<std::net::TcpStream> = Vec::new();
+    for _ in 0..110 {
+        let mut one = from_elsewhere(&server);
+        let _ = one.write_all(b"GET /healthz HTTP/1.1\r\nHost: loc"); // perhaps closed by now
+        half.push(one);
+    }
+    let begun = Instant::now();
+    assert_eq!(server.raw("GET", "/healthz", "", "").status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let metrics = server.raw("GET", "/metrics", "", "").body;
+    assert!(metrics.contains("uproar_http_crowded_total 86\n"), "{metrics}");
+    drop(half);
+}
+
 #[test]
 fn a_server_that_is_told_to_end_ends_with_an_idle_connection_open() {
     let server = Server::keyed();

@@ -4,12 +4,15 @@
 //! Owns the connections to control and the tasks that keep them. What is owed to whom, and whether
 //! the way is open, is [`uplink`]'s to say.
 
+mod known;
 mod requests;
 mod uplink;
 
 use crate::config::Config;
 use crate::frames::Reader;
 use crate::v1::Load;
+use known::Known;
+pub use known::Lists;
 use requests::{Failed, Requests};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -19,8 +22,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use uplink::{SILENT, Uplink};
 use uproar_proto::control::{
-    Ask, Control, Engine, Lines, NodeLoad, Question, Report, Sample, SampleKind, SampleValue, Seen,
-    Tell, unreported,
+    Ask, Control, Engine, FilterList, Lines, NodeLoad, Question, Report, Sample, SampleKind,
+    SampleValue, Seen, Tell, unreported,
 };
 
 /// What waits to be told to the shards. Reached: whoever tells waits, asks among them; shards
@@ -53,6 +56,7 @@ struct Shared {
     /// Whoever has started it ends it.
     engine: OnceLock<Weak<dyn Engine>>,
     figures: Figures,
+    known: Arc<Known>,
 }
 
 #[derive(Default)]
@@ -91,6 +95,7 @@ impl Client {
             tells,
             engine: OnceLock::new(),
             figures,
+            known: Arc::new(Known::new(config)),
         };
         let runtime = Handle::current();
         Ok(Arc::new(Client { shared: Arc::new(shared), told: Mutex::new(Some(told)), runtime }))
@@ -101,10 +106,24 @@ impl Client {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(told) = told else { return };
         if self.shared.engine.set(Arc::downgrade(&engine)).is_ok() {
-            self.runtime.spawn(tell_engine(engine, told));
+            self.runtime.spawn(tell_engine(engine, told, Arc::clone(&self.shared.known)));
+            self.runtime.spawn(Arc::clone(&self.shared.known).keep());
             self.runtime.spawn(keep_stream(Arc::clone(&self.shared)));
             self.runtime.spawn(send_batches(Arc::clone(&self.shared)));
         }
+    }
+
+    /// The lists that control told last; `fits` says whether the engine can use the filter. For
+    /// the engine's first turn, so before [`Client::serve`].
+    #[must_use]
+    pub fn known(&self, fits: impl Fn(&Arc<FilterList>) -> Result<(), String>) -> Lists {
+        self.shared.known.read(fits)
+    }
+
+    /// Whether the filter list and the blocks are known, from control or from before.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.shared.known.is_whole()
     }
 
     /// Whether asks pass.
@@ -116,17 +135,22 @@ impl Client {
     /// Figures of the link.
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
+        let is_known = self.is_known();
         let (is_up, (owed, waiting)) = {
             let link = self.shared.link();
             (link.is_up(), link.owed())
         };
         let f = &self.shared.figures;
+        let [written, unwritten] = self.shared.known.counts();
         let gauge = |name, help, value: usize| sample(name, help, SampleKind::Gauge, value as u64);
         let count = |name, help, value: &AtomicU64| {
             sample(name, help, SampleKind::Counter, value.load(Relaxed))
         };
         vec![
             gauge("uproar_link_up", "1 while asks pass to control", usize::from(is_up)),
+            gauge("uproar_link_known", "1 once filter and blocks are known", usize::from(is_known)),
+            count("uproar_link_known_writes_total", "times link.known_file was written", written),
+            count("uproar_link_known_failed_total", "times it could not be", unwritten),
             gauge("uproar_link_asks_owed", "asks without an answer", owed),
             gauge("uproar_link_asks_waiting", "asks not sent yet", waiting),
             count("uproar_link_asks_total", "asks taken in", &f.asks),
@@ -271,12 +295,18 @@ impl Shared {
 }
 
 /// Tells the engine in order, each thing until it is taken.
-async fn tell_engine(engine: Arc<dyn Engine>, mut told: mpsc::Receiver<Tell>) {
+async fn tell_engine(engine: Arc<dyn Engine>, mut told: mpsc::Receiver<Tell>, known: Arc<Known>) {
     while let Some(mut tell) = told.recv().await {
+        let list = match &tell {
+            Tell::Filter(list) => Some(Tell::Filter(Arc::clone(list))),
+            Tell::Blocks(list) => Some(Tell::Blocks(Arc::clone(list))),
+            _ => None,
+        };
         while let Err(back) = engine.tell(tell) {
             sleep(TELL_RETRY).await;
             tell = back;
         }
+        list.iter().for_each(|list| known.told(list));
     }
 }
 
