@@ -53,6 +53,8 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, kept.as_ref());
     api.danmaku.clone_from(&danmaku);
+    let decides = gate.decides();
+    api.decides = Box::new(move || decides);
     if kept.is_none() {
         api.figures.push(Box::new(move || gate.samples()));
     }

@@ -52,6 +52,7 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     let http = base.serve_http(api)?;
     let conversations = Arc::clone(&kept.conversations);
     let gate = base.room_gate();
+    nodes.decides(gate.decides());
     gate.serve(Arc::clone(&nodes) as Arc<dyn Engine>, kept.store.generation());
     let reports = Arc::clone(&base.reports);
     let whole = Whole { conversations, danmaku: danmaku.clone(), gate, reports };
@@ -136,6 +137,8 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let issuers = Arc::clone(engine.issuers());
     let mut api = base.api(Arc::clone(&engine) as _, issuers, None);
     api.control = Some(control.clone());
+    let webhooks = Arc::clone(&client);
+    api.decides = Box::new(move || webhooks.decides().unwrap_or(true));
     let told = Arc::clone(&client);
     api.unready = Box::new(move || (!told.is_known()).then_some(UNKNOWN));
     api.figures.push(Box::new(move || client.samples()));

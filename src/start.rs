@@ -207,6 +207,7 @@ impl Base {
             engine,
             control: None,
             unready: Box::new(|| None),
+            decides: Box::new(|| true),
             figures: Vec::new(),
             room_defaults: config.engine.rooms.defaults.clone(),
             payload_bytes_max: config.engine.payload_bytes_max,

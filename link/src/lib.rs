@@ -76,7 +76,7 @@ use std::time::Duration;
 
 /// The version of the link's protocol. Both sides must speak the same: it rises with every change
 /// of what is said.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The version of the program, told to the other side for people.
 const BUILD: &str = env!("CARGO_PKG_VERSION");

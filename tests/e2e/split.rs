@@ -330,7 +330,7 @@ pub(crate) fn another_key_or_version_is_refused(on: On) {
     assert_eq!(on_link(&control, "no-key", "/link/hello", hello).status, 401);
     let refused = on_link(&control, LINK_KEY, "/link/hello", hello);
     assert_eq!(refused.status, 409);
-    for part in ["version 99", "uproar 9.9", "version 4"] {
+    for part in ["version 99", "uproar 9.9", "version 5"] {
         assert!(refused.body.contains(part), "{part:?} is missing in: {}", refused.body);
     }
 }
@@ -370,6 +370,9 @@ pub(crate) fn each_process_tells_where_the_rest_is(on: On) {
         assert!(answer.body.contains(&format!("http://{}", control.clients)), "{}", answer.body);
     }
     assert_eq!(engine.post("/v1/rooms", &json!({"room": "stage"}))["room"], "stage");
+    let closed = json!({"before_publish": "closed"});
+    let silent = engine.request("PATCH", "/v1/rooms/stage", &closed);
+    assert_eq!(silent.status, 400, "control has no webhook that decides: {}", silent.body);
     engine.says("stage", "here");
     assert_eq!(control.get("/v1/node").json()["shards"], 0);
     assert_eq!(engine.get("/v1/node").json()["shards"], 2);

@@ -104,6 +104,8 @@ pub struct Api {
     pub control: Option<String>,
     /// Why no viewers are to be sent here although connections are taken; `None`: they may come.
     pub unready: Unready,
+    /// Whether somebody decides about messages of rooms that ask; true where that is not known.
+    pub decides: Box<dyn Fn() -> bool + Send + Sync>,
     /// Figures of what else runs in this process, for /metrics.
     pub figures: Vec<Figures>,
     /// Settings of a room that is created without saying more.

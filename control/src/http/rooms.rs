@@ -3,7 +3,7 @@
 use super::actor::Actor;
 use super::errors::{ApiError, ErrorBody};
 use super::extract::{Body, Params, Room, room_id};
-use super::{Context, UPDATE_LOCKS};
+use super::{Context, Shared, UPDATE_LOCKS};
 use crate::audit::Entry;
 use axum::Json;
 use axum::extract::State;
@@ -240,6 +240,7 @@ pub(crate) async fn create(
     Body(body): Body<CreateRoom>,
 ) -> Result<(StatusCode, Json<RoomView>), ApiError> {
     let room = room_id(&body.room)?;
+    check_decider(&shared, body.before_publish)?;
     let update = UpdateRoom {
         attributes: body.attributes,
         rate_per_s: body.rate_per_s,
@@ -327,6 +328,7 @@ pub(crate) async fn update(
     Room(room): Room,
     Body(body): Body<UpdateRoom>,
 ) -> Result<Json<RoomView>, ApiError> {
+    check_decider(&shared, body.before_publish)?;
     let _one_at_a_time = shared.updates[lock_of(&room)].lock().await;
     let engine = &shared.api.engine;
     let now = {
@@ -341,6 +343,23 @@ pub(crate) async fn update(
     let entry = actor.entry("room.update", &info.room);
     shared.audit.write(vec![Entry { detail: told(&info.settings), ..entry }]).await;
     Ok(Json(info.into()))
+}
+
+/// A room that asks before it shows anything needs somebody to ask: `closed` would fall silent.
+fn check_decider(shared: &Shared, asks: Option<BeforePublishView>) -> Result<(), ApiError> {
+    let word = match asks {
+        None | Some(BeforePublishView::Off) => return Ok(()),
+        Some(BeforePublishView::Open) => "open",
+        Some(BeforePublishView::Closed) => "closed",
+    };
+    if (shared.api.decides)() {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "before_publish is {word:?}, but no webhook has the event \"publish.before\", so nobody \
+         would decide; add it to the events of an entry of webhooks (uproar.toml), where control \
+         runs"
+    )))
 }
 
 /// Which of the locks a change of a room's settings or attributes takes.

@@ -37,6 +37,16 @@ pub(crate) enum Decision {
     Refuse(Code, String),
 }
 
+impl Decision {
+    fn strictness(&self) -> u8 {
+        match self {
+            Decision::Allow => 0,
+            Decision::Rewrite(_) => 1,
+            Decision::Refuse(..) => 2,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Answers {
     answers: Vec<Answer>,
@@ -82,11 +92,18 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Decisions by id.
+/// Decisions by id. Of several about one message the strictest holds: a receiver that contradicts
+/// itself must not show what it has refused.
 fn read(answer: &[u8]) -> Result<HashMap<String, Decision>, Failure> {
     let answers: Answers = serde_json::from_slice(answer).map_err(|_| Failure::BadAnswer)?;
-    let by_id = answers.answers.into_iter().map(|answer| (answer.id.clone(), answer.decision()));
-    Ok(by_id.collect())
+    let mut by_id: HashMap<String, Decision> = HashMap::new();
+    for answer in answers.answers {
+        let (id, decision) = (answer.id.clone(), answer.decision());
+        if by_id.get(&id).is_none_or(|before| before.strictness() < decision.strictness()) {
+            by_id.insert(id, decision);
+        }
+    }
+    Ok(by_id)
 }
 
 impl Hook {
@@ -153,6 +170,22 @@ mod tests {
         for code in ["\"NO_SUCH\"", "\"SLOW_DOWN\"", "\"KICKED\"", "null"] {
             let refused = of(&format!("{{\"id\":\"a\",\"allow\":false,\"code\":{code}}}"));
             assert_eq!(refused, Decision::Refuse(Code::Refused, String::new()), "{code}");
+        }
+    }
+
+    #[test]
+    fn of_answers_that_contradict_each_other_the_strictest_holds_in_any_order() {
+        let allow = r#"{"id":"a","allow":true}"#;
+        let first = r#"{"id":"a","allow":true,"replace":"x"}"#;
+        let second = r#"{"id":"a","allow":true,"replace":"y"}"#;
+        let refuse = r#"{"id":"a","allow":false,"code":"MUTED"}"#;
+        let of = |answers: &[&str]| one(&answers.join(",")).unwrap().unwrap();
+        let refused = Decision::Refuse(Code::Muted, String::new());
+        for answers in [[refuse, allow, first], [allow, first, refuse], [first, refuse, allow]] {
+            assert_eq!(of(&answers), refused, "{answers:?}");
+        }
+        for answers in [[allow, first, second], [first, second, allow]] {
+            assert_eq!(of(&answers), Decision::Rewrite("x".into()), "{answers:?}");
         }
     }
 

@@ -231,6 +231,7 @@ impl Server {
             engine: Arc::clone(&engine) as Arc<dyn uproar_proto::control::Engine>,
             control: None,
             unready: Box::new(|| None),
+            decides: engine.decider(),
             figures: Vec::new(),
             room_defaults: RoomSettings::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,

@@ -34,6 +34,8 @@ type Job = Box<dyn FnOnce(&mut Rooms) + Send>;
 pub(crate) struct MemoryEngine {
     jobs: Mutex<mpsc::Sender<Job>>,
     pub(crate) ready: AtomicBool,
+    /// Whether somebody decides about messages of rooms.
+    pub(crate) decides: AtomicBool,
     pub(crate) draining: AtomicBool,
     /// Every command takes 10 ms.
     pub(crate) slow: AtomicBool,
@@ -45,6 +47,12 @@ pub(crate) struct MemoryEngine {
 }
 
 impl MemoryEngine {
+    /// Whether somebody decides about messages of rooms, whenever it is asked.
+    pub(crate) fn decider(self: &Arc<Self>) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let engine = Arc::clone(self);
+        Box::new(move || engine.decides.load(Ordering::SeqCst))
+    }
+
     pub(crate) fn start() -> Arc<MemoryEngine> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         std::thread::spawn(move || {
@@ -56,6 +64,7 @@ impl MemoryEngine {
         Arc::new(MemoryEngine {
             jobs: Mutex::new(jobs),
             ready: AtomicBool::new(true),
+            decides: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             stalled: AtomicBool::new(false),

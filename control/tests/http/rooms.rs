@@ -91,6 +91,24 @@ fn concurrent_changes_of_different_settings_are_all_kept() {
 }
 
 #[test]
+fn a_room_asks_nobody_where_no_webhook_decides() {
+    let server = Server::keyed();
+    server.engine.decides.store(false, Ordering::SeqCst);
+    for setting in ["open", "closed"] {
+        let body = json!({"room": "a", "before_publish": setting}).to_string();
+        let text = server.call("POST", "/v1/rooms", &body).error(400, "BAD_REQUEST");
+        assert!(text.contains("no webhook has the event \"publish.before\""), "{text}");
+    }
+    let off = r#"{"room":"a","before_publish":"off"}"#;
+    assert_eq!(server.call("POST", "/v1/rooms", off).status, 201);
+    let set = || server.call("PATCH", "/v1/rooms/a", r#"{"before_publish":"closed"}"#);
+    assert!(set().error(400, "BAD_REQUEST").contains("before_publish is \"closed\""));
+    assert_eq!(server.call("PATCH", "/v1/rooms/a", r#"{"rate_per_s":9}"#).status, 200);
+    server.engine.decides.store(true, Ordering::SeqCst);
+    assert_eq!(set().status, 200);
+}
+
+#[test]
 fn what_may_be_off_is_set_by_a_number_and_unset_by_null() {
     let server = Server::keyed();
     let body = r#"{"room":"a","followers_only_s":0}"#;

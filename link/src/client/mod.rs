@@ -57,6 +57,8 @@ struct Shared {
     engine: OnceLock<Weak<dyn Engine>>,
     figures: Figures,
     known: Arc<Known>,
+    /// Whether control's webhooks decide about rooms, as it said last.
+    decides: Mutex<Option<bool>>,
 }
 
 #[derive(Default)]
@@ -96,6 +98,7 @@ impl Client {
             engine: OnceLock::new(),
             figures,
             known: Arc::new(Known::new(config)),
+            decides: Mutex::default(),
         };
         let runtime = Handle::current();
         Ok(Arc::new(Client { shared: Arc::new(shared), told: Mutex::new(Some(told)), runtime }))
@@ -124,6 +127,13 @@ impl Client {
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.shared.known.is_whole()
+    }
+
+    /// Whether control has a webhook that decides about messages of rooms; `None`: it was never
+    /// reached.
+    #[must_use]
+    pub fn decides(&self) -> Option<bool> {
+        *self.shared.decides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether asks pass.
@@ -335,6 +345,7 @@ async fn link_up(shared: &Shared) -> Result<reqwest::Response, Failed> {
     let place = shared.link().place();
     let linked = shared.requests.hello(shared.load(), place).await?;
     let session = linked.session;
+    *shared.decides.lock().unwrap_or_else(PoisonError::into_inner) = Some(linked.decides);
     if linked.resumed {
         shared.figures.resumed.fetch_add(1, Relaxed);
     } else {

@@ -11,7 +11,7 @@ use crate::{BUILD, VERSION, random_name};
 use bytes::Bytes;
 use prost::Message as _;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,6 +32,7 @@ pub struct Nodes {
     state: Mutex<State>,
     figures: Figures,
     started: Instant,
+    decides: AtomicBool,
 }
 
 #[derive(Default)]
@@ -136,7 +137,8 @@ pub(super) enum Next {
 
 impl Default for Nodes {
     fn default() -> Nodes {
-        Nodes { state: Mutex::default(), figures: Figures::default(), started: Instant::now() }
+        let (state, figures, decides) = Default::default();
+        Nodes { state, figures, started: Instant::now(), decides }
     }
 }
 
@@ -152,6 +154,11 @@ impl Nodes {
         state.is_over = true;
         state.nodes.values().for_each(Node::wake);
         state.nodes.clear();
+    }
+
+    /// Whether a webhook decides about messages of rooms: each engine is told as it links.
+    pub fn decides(&self, decides: bool) {
+        self.decides.store(decides, Relaxed);
     }
 
     /// An engine says hello: its session, resumed or new.
@@ -170,7 +177,8 @@ impl Nodes {
             return Err(Refused::Unavailable("control is ending"));
         }
         let linked = |session, resumed| {
-            Ok(Linked { version: VERSION, build: BUILD.to_owned(), session, resumed })
+            let (build, decides) = (BUILD.to_owned(), self.decides.load(Relaxed));
+            Ok(Linked { version: VERSION, build, session, resumed, decides })
         };
         let theirs = |node: &&mut Node| node.instance == instance;
         if let Some(node) = state.nodes.values_mut().find(theirs)
