@@ -22,6 +22,10 @@ pub(crate) struct TokenArgs {
     /// Classes it may publish: chat, like, gift, system. Without it: chat and like.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     publish: Option<Vec<String>>,
+    /// A room it follows, and since when in seconds since 1970 (without: long ago). May be
+    /// repeated; for rooms with followers_only_s.
+    #[arg(long, value_name = "ROOM[=SINCE_S]", value_parser = follow)]
+    follows: Vec<(String, u64)>,
     /// May moderate: exempt from slow mode, per-user limits and mutes.
     #[arg(long)]
     moderate: bool,
@@ -53,7 +57,7 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
         rooms: args.rooms.clone(),
         publish: args.publish.clone(),
         moderate: args.moderate,
-        follows: None,
+        follows: (!args.follows.is_empty()).then(|| args.follows.iter().cloned().collect()),
         sid: None,
         nbf: None,
     };
@@ -94,6 +98,16 @@ fn secret_lines() -> Result<String, String> {
     ))
 }
 
+/// A room, and since when it is followed. (No room has `=` in its name.)
+fn follow(text: &str) -> Result<(String, u64), String> {
+    let (room, since_s) = text.split_once('=').unwrap_or((text, "0"));
+    let since_s = since_s.parse().map_err(|_| {
+        let allowed = "allowed are seconds since 1970, as in stage=1760000000";
+        format!("{text:?}: {since_s:?} is no time; {allowed}")
+    })?;
+    Ok((room.to_owned(), since_s))
+}
+
 /// A number and a unit (`s`, `m`, `h`, `d`).
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     let allowed = || format!("{text:?} is not a time; allowed are 90s, 15m, 1h, 7d, up to 3650d");
@@ -126,6 +140,16 @@ mod tests {
         assert_eq!(seconds("7d"), Ok(604_800));
         for wrong in ["", "1", "h", "0s", "1w", "-1h", "1.5h", "99999999999999999999d", "3651d"] {
             let error = seconds(wrong).unwrap_err();
+            assert!(error.contains("allowed are"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_room_is_followed_since_a_time_or_long_ago() {
+        assert_eq!(follow("stage=1760000000"), Ok(("stage".into(), 1_760_000_000)));
+        assert_eq!(follow("stage"), Ok(("stage".into(), 0)));
+        for wrong in ["stage=", "stage=7d", "stage=-1", "stage=1=2"] {
+            let error = follow(wrong).unwrap_err();
             assert!(error.contains("allowed are"), "{error}");
         }
     }

@@ -122,6 +122,24 @@ fn a_token_is_alone_on_standard_output() {
 }
 
 #[test]
+fn a_token_says_which_rooms_are_followed() {
+    let args = ["token", "--user", "alice", "--hs256-secret", SECRET];
+    let follows = ["--follows", "stage=1760000000", "--follows", "other"];
+    let out = output(&[&args[..], &follows].concat());
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let token = text(&out.stdout);
+    let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+    rules.validate_aud = false;
+    let key = jsonwebtoken::DecodingKey::from_base64_secret(SECRET).unwrap();
+    let claims = jsonwebtoken::decode::<serde_json::Value>(token.trim_end(), &key, &rules);
+    let follows = &claims.unwrap().claims["follows"];
+    assert_eq!(*follows, serde_json::json!({"stage": 1_760_000_000, "other": 0}));
+    let wrong = output(&[&args[..], &["--follows", "stage=7d"]].concat());
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("seconds since 1970"), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn a_full_standard_output_is_an_error_and_no_panic() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let out = uproar(&["config", "show"]).stdout(full).output().unwrap();

@@ -24,7 +24,8 @@ use std::sync::Arc;
 use uproar_proto::control::Sample;
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
-use uproar_proto::names::{self, LOCAL};
+pub(crate) use uproar_proto::names::is_hidden;
+use uproar_proto::names::{self, GUEST, LOCAL};
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 
 /// A refresh token whose answer was lost may be presented again for this long.
@@ -255,6 +256,7 @@ impl Accounts {
         self.key()?;
         check_name(name)?;
         check_local(name)?;
+        check_unlike_system(name)?;
         check_password(password)?;
         self.take_address(from, now_ms)?;
         let user = NewUser {
@@ -539,6 +541,9 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What the server says is said by these; in no case may an account look like them.
+const SYSTEM_NAMES: [&str; 2] = ["operator", "uproar"];
+
 /// A name is 1 to 64 bytes without characters that cannot be seen and without space at its ends:
 /// names are compared byte by byte, and MySQL would not see a space at the end.
 pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
@@ -567,15 +572,25 @@ fn check_local(name: &str) -> Result<(), Fault> {
     Err(Fault::refused(Code::BadRequest, text))
 }
 
-/// Characters that show nothing or turn the text around them: controls, formats, fillers, tags.
-pub(crate) fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || (c.is_whitespace() && c != ' ')
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+/// Names that look like the server's own. (A platform may call its people so; guests are the
+/// server's alone.)
+fn check_unlike_system(name: &str) -> Result<(), Fault> {
+    check_unlike_guest(name)?;
+    if SYSTEM_NAMES.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
+        let text = format!("nobody is called {name}: who reads it would take it for the server");
+        return Err(Fault::refused(Code::BadRequest, text));
+    }
+    Ok(())
+}
+
+/// Guests are called so, and nobody else is.
+fn check_unlike_guest(name: &str) -> Result<(), Fault> {
+    let begins = name.get(..GUEST.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(GUEST));
+    if begins {
+        let text = format!("a user name must not begin with {GUEST}: guests are called so");
+        return Err(Fault::refused(Code::BadRequest, text));
+    }
+    Ok(())
 }
 
 fn check_device(device: &str) -> Result<(), Fault> {

@@ -330,10 +330,11 @@ pub struct BackendMessage {
 /// The longest name of a gift, bytes.
 pub const GIFT_BYTES_MAX: usize = 32;
 
-/// Whether a gift may be called so: 1 to 32 bytes without control characters.
+/// Whether a gift may be called so: 1 to 32 bytes, of which none is a character that shows nothing
+/// or turns the text around it, as in names of users.
 #[must_use]
 pub fn is_gift_name(name: &str) -> bool {
-    (1..=GIFT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+    (1..=GIFT_BYTES_MAX).contains(&name.len()) && !name.chars().any(crate::names::is_hidden)
 }
 
 /// What a message carries.

@@ -240,6 +240,7 @@ pub(crate) fn gifts_of_a_name_are_one_line_that_counts_up(on: On) {
         (100, "x".repeat(33), 1, 2015),
         (101, "a\u{7}".into(), 1, 2015),
         (102, "x".into(), 1_001, 2023),
+        (103, "\u{202e}esor".into(), 1, 2015),
     ] {
         give(&mut ann[0], id, &gift, count);
         assert_eq!(ann[0].verdict(&id.to_string()).code, code, "BAD_REQUEST or LIMIT_REACHED");

@@ -3,7 +3,7 @@
 //! Owns what may be taken over. Users that are here stay as they are; all of a list are written or
 //! none.
 
-use super::{Accounts, check_local, check_name, check_password};
+use super::{Accounts, check_local, check_name, check_password, check_unlike_guest};
 use crate::fault::Fault;
 use crate::ids::random_id;
 use crate::passwords::check_hash;
@@ -12,7 +12,7 @@ use crate::store::idempotency::{Kept, Use};
 use crate::store::{StoreError, users};
 use sha2::{Digest, Sha256};
 use uproar_proto::error::Code;
-use uproar_proto::names::{self, ERASED};
+use uproar_proto::names::{self, ERASED, LOCAL};
 
 /// Passwords hashed for one request: each takes tens of milliseconds, and a request has seconds.
 pub(crate) const PASSWORDS_MAX: usize = 100;
@@ -84,6 +84,9 @@ impl Accounts {
     async fn check_newcomer(&self, newcomer: &Newcomer<'_>) -> Result<Option<String>, Fault> {
         let (issuer, name) = names::split(newcomer.name);
         check_name(name)?;
+        if issuer == LOCAL {
+            check_unlike_guest(name)?;
+        }
         if issuer == ERASED {
             let text = "what ends in @erased is a user that was erased";
             return Err(Fault::refused(Code::BadRequest, text));

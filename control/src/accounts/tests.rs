@@ -178,6 +178,20 @@ fn names_that_cannot_be_told_apart_by_eye_are_refused_everywhere() {
 }
 
 #[test]
+fn nobody_registers_under_a_name_that_looks_like_the_servers_own() {
+    on_both(|store| async move {
+        let accounts = accounts(store);
+        for name in ["guest-1", "Guest-00ff", "guest-", "uproar", "UpRoar", "operator"] {
+            let made = accounts.register(name, GOOD, HOME, NOW).await;
+            assert_eq!(refused(made), Code::BadRequest, "{name:?}");
+        }
+        for name in ["guest", "guests-1", "operators", "uproarious"] {
+            accounts.register(name, GOOD, HOME, NOW).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn passwords_have_bounds_and_any_characters() {
     on_both(|store| async move {
         let accounts = accounts(store);

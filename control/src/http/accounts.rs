@@ -30,7 +30,8 @@ const TELL_RETRY: Duration = Duration::from_millis(1);
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Register {
-    /// 1 to 64 bytes; no characters that cannot be seen, no space at its ends. Compared byte by
+    /// 1 to 64 bytes; no characters that cannot be seen, no space at its ends; not `operator` or
+    /// `uproar`, nor what begins with `guest-`, in any case. Compared byte by
     /// byte.
     #[schema(example = "alice")]
     user: String,

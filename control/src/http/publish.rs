@@ -288,7 +288,8 @@ fn check_gift(class: Class, gift: Option<&str>, count: u32) -> Result<(), ApiErr
     }
     if !is_gift_name(name) {
         let text = format!(
-            "gift has {} bytes; allowed are 1 to {GIFT_BYTES_MAX} without control characters",
+            "gift has {} bytes; allowed are 1 to {GIFT_BYTES_MAX} without characters that show \
+             nothing or turn the text (controls, formats)",
             name.len()
         );
         return Err(ApiError::bad_request(text));

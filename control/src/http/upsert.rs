@@ -28,7 +28,7 @@ const RELATIONS_MAX: usize = 1000;
 #[serde(deny_unknown_fields)]
 #[schema(as = PlatformRelation)]
 pub(super) struct Relation {
-    /// One user: 1 to 64 bytes. Made where nobody has that name.
+    /// One user: 1 to 64 bytes; `guest-...` is a guest's alone. Made where nobody has that name.
     user: String,
     /// The other one.
     peer: String,

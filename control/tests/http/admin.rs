@@ -187,6 +187,7 @@ fn a_platform_brings_its_users_all_of_them_or_none() {
         for (bad, status, what) in [
             (json!({"user": ""}), 400, "users[1]: a user name of 0 bytes"),
             (json!({"user": "x\u{202e}"}), 400, "U+202E"),
+            (json!({"user": "guest-1"}), 400, "guests are called so"),
             (json!({"user": "x", "password": "short"}), 400, "users[1]: a password of 5 bytes"),
             (json!({"user": "x", "password_hash": "$2b$12$x"}), 400, "PHC string"),
             (json!({"user": "x", "password": "12345678", "password_hash": "x"}), 400, "both"),

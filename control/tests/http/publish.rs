@@ -54,7 +54,8 @@ fn a_gift_with_a_name_needs_no_content_and_one_that_breaks_a_rule_is_told_which(
         ("class", json!("chat"), "gift is set; allowed is that with class gift alone"),
         ("gift", json!(""), "gift has 0 bytes; allowed are 1 to 32"),
         ("gift", json!(long), "gift has 33 bytes; allowed are 1 to 32"),
-        ("gift", json!("a\u{7}"), "without control characters"),
+        ("gift", json!("a\u{7}"), "without characters that show nothing or turn the text"),
+        ("gift", json!("\u{202e}esor"), "without characters that show nothing or turn the text"),
         ("gift", json!(null), "count is set without gift"),
         ("count", json!(1_000_001), "count is 1000001; allowed is up to 1000000"),
     ] {

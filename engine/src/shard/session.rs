@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use uproar_proto::control::{Content, is_gift_name};
 use uproar_proto::error::Code;
+use uproar_proto::names::GUEST;
 use uproar_proto::v1::{self, Class, client_frame, server_frame::Body};
 use uproar_proto::wire::opening::{Opening, http_refusal, open};
 use uproar_proto::wire::proxy::{Proxied, parse};
@@ -565,7 +566,7 @@ impl Shard {
                 let place = u64::from(self.id.0) << 48
                     | u64::from(self.conns.hot(conn).generation) << 32
                     | u64::from(conn.0);
-                Arc::from(format!("guest-{:012x}", mix(place ^ self.seed) >> 16))
+                Arc::from(format!("{GUEST}{:012x}", mix(place ^ self.seed) >> 16))
             }
             session => self.sessions.get(session).user.clone(),
         }
