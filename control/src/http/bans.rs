@@ -56,7 +56,8 @@ pub(crate) struct BanParams {
     limit: Option<usize>,
 }
 
-/// Lists who is banned from a room: for backends, and for who has a role there.
+/// Lists who is banned from a room (in memory, as long as the room lives): for backends, and for
+/// who has a role there.
 #[utoipa::path(get, path = "/v1/rooms/{room}/bans", tag = "moderation",
     params(("room" = String, Path, description = "the room's name"), BanParams),
     responses((status = 200, body = BanPage), (status = 404, body = ErrorBody)),
