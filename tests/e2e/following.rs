@@ -115,7 +115,7 @@ pub(crate) fn an_account_follows_a_room_through_its_owner(on: On) {
         assert_eq!(answer.0, 200, "{}", answer.1);
     };
     follow(&ann, "PUT");
-    // S-74
+    // S-70
     assert_eq!(phone.is_refused("stage", "2", "now?").0, FOLLOWERS_ONLY, "its token says no");
     let renew = |who: &mut Value, client: &mut Client| {
         let used = json!({"refresh_token": who["refresh_token"]});
