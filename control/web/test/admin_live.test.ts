@@ -22,11 +22,10 @@ check("all settings of a room are set, what is refused is said", async () => {
     if (one.method() === "PATCH") asked.push(one.postData() ?? "");
   });
   const given = { unique_s: "30", delay_ms: "20", mute_all: "on", filter: "", allowed: "bob\nann" };
-  const more = { enter_events: "on", before_publish: "open" };
-  assert.equal(await act(page, "Set", { ...given, ...more }), "set");
+  assert.equal(await act(page, "Set", { ...given, enter_events: "on" }), "set");
   assert.deepEqual(JSON.parse(asked[0]), {
     ...{ unique_s: 30, delay_ms: 20, mute_all: true, filter: false, enter_events: true },
-    ...{ allowed: ["bob", "ann"], before_publish: "open" },
+    allowed: ["bob", "ann"],
   });
   assert.equal((await room.publish("hm")).code, 2024);
   const read = () => page.evaluate(async () => (await fetch("/v1/rooms/stage")).json());
@@ -35,6 +34,8 @@ check("all settings of a room are set, what is refused is said", async () => {
   assert.deepEqual([settings.delay_ms, settings.filter], [20, false]);
   assert.match(await act(page, "Set", { delay_ms: "5001" }), /5,?000/);
   assert.equal((await read()).settings.delay_ms, 20);
+  assert.match(await act(page, "Set", { before_publish: "open" }), /no webhook/);
+  assert.equal((await read()).settings.before_publish, "off");
 });
 
 check("messages are recalled and pinned, polls are asked and ended", async () => {
