@@ -19,8 +19,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use uproar_control::Danmaku;
 use uproar_engine::{Engine, Ways};
-use uproar_proto::blocks::BlockList;
-use uproar_proto::control::{Control, Engine as _, FilterList, Lines, Question, Report, Which};
+use uproar_link::Lists;
+use uproar_proto::control::{Control, Engine as _, Lines, Question, Report, Which};
 
 /// After a drain that took too long, connections get this long to take their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -40,7 +40,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let questions = gate.decides().then(|| Box::new(move |one| asked.question(one)) as Questions);
     let counted = Arc::clone(&base.reports);
     let reports = Box::new(move |report| counted.report(report)) as ReportsTo;
-    let known = Known { filter, blocks: Some(blocks.list()) };
+    let known = Lists { filter, blocks: Some(blocks.list()) };
     let out = Out { archive, questions, reports };
     let engine = start_engine(&base.config, control, out, known)?;
     base.reports.serve(&(Arc::clone(&engine) as _));
@@ -86,19 +86,13 @@ fn archive_in(danmaku: Arc<Danmaku>) -> Archive {
     Box::new(move |lines| danmaku.lines(lines))
 }
 
-/// What the shards know from their first turn on, where it is known here.
-pub(crate) struct Known {
-    pub(crate) filter: Option<Arc<FilterList>>,
-    pub(crate) blocks: Option<Arc<BlockList>>,
-}
-
 /// Starts the shards; what connections with an inbox ask goes to `control`, what else is said there
 /// to `out`.
 pub(crate) fn start_engine(
     config: &Config,
     control: Option<Arc<dyn Control>>,
     out: Out,
-    known: Known,
+    known: Lists,
 ) -> Result<Arc<Engine>, Failure> {
     let start = || {
         let asks = control.map(uproar_engine::relay_asks).transpose()?;
@@ -106,7 +100,7 @@ pub(crate) fn start_engine(
         let archive = archive.map(uproar_engine::relay_archive).transpose()?;
         let questions = questions.map(uproar_engine::relay_questions).transpose()?;
         let reports = Some(uproar_engine::relay_reports(reports)?);
-        let Known { filter, blocks } = known;
+        let Lists { filter, blocks } = known;
         let ways = Ways { asks, archive, questions, reports, filter, blocks };
         uproar_engine::start_with(config.engine.clone(), ways)
     };

@@ -5,7 +5,7 @@
 
 use crate::Failure;
 use crate::config::Config;
-use crate::serve::{Archive, Known, Life, Out, Questions, ReportsTo, at_once, live, start_engine};
+use crate::serve::{Archive, Life, Out, Questions, ReportsTo, at_once, live, start_engine};
 use crate::signals::{Drained, Signals, drained};
 use crate::start::{
     Base, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, bind, failed,
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use uproar_control::Bounds;
-use uproar_link::{Client, Lists, Nodes, server};
+use uproar_link::{Client, Nodes, server};
 use uproar_proto::control::{Control, Engine, Question};
 use uproar_proto::issuers::Issuers;
 
@@ -130,8 +130,7 @@ pub(crate) fn engine(config: Config) -> Result<ExitCode, Failure> {
     let told = Arc::clone(&client);
     let reports = Box::new(move |report| told.report(report)) as ReportsTo;
     let out = Out { archive, questions: Some(questions), reports };
-    let Lists { filter, blocks } = client.known(uproar_engine::check_filter);
-    let known = Known { filter, blocks };
+    let known = client.known(uproar_engine::check_filter);
     let engine = start_engine(&base.config, Some(asked), out, known)?;
     client.serve(Arc::clone(&engine) as Arc<dyn Engine>);
     let issuers = Arc::clone(engine.issuers());

@@ -24,8 +24,7 @@ use std::sync::Arc;
 use uproar_proto::control::Sample;
 use uproar_proto::error::Code;
 use uproar_proto::issuers::Issuers;
-pub(crate) use uproar_proto::names::is_hidden;
-use uproar_proto::names::{self, GUEST, LOCAL};
+use uproar_proto::names::{self, GUEST, LOCAL, is_hidden};
 use uproar_proto::token::{Claims, USER_BYTES_MAX};
 
 /// A refresh token whose answer was lost may be presented again for this long.

@@ -5,6 +5,7 @@
 //! memory until the process ends), then the engine is told. Never closes a connection itself, and
 //! never waits for an engine.
 
+use crate::beside::{off_thread, to_its_end};
 use crate::fault::Fault;
 use crate::store::{Dialect, Store, StoreError, blocks as rows};
 use crate::tell::{keep_looking, keep_telling};
@@ -114,7 +115,7 @@ impl Blocks {
             Some(store) => rows::read(store).await.map_err(|why| format!("the blocks: {why}"))?,
             None => (0, Entries::new()),
         };
-        let Made { current, list } = beside(move || made(version, entries))
+        let Made { current, list } = off_thread(move || made(version, entries))
             .await
             .map_err(|why| format!("the blocks: {why}"))?;
         Ok(Arc::new(Blocks {
@@ -188,7 +189,7 @@ impl Blocks {
         if version == self.current().version {
             return Ok(self.current());
         }
-        Ok(self.use_now(beside(move || made(version, entries)).await?))
+        Ok(self.use_now(off_thread(move || made(version, entries)).await?))
     }
 
     fn use_now(&self, Made { current, list }: Made) -> Arc<Current> {
@@ -215,8 +216,7 @@ impl Blocks {
         now_ms: i64,
     ) -> Result<bool, Fault> {
         let blocks = Arc::clone(self);
-        let task = tokio::spawn(async move { blocks.change(Arc::new(change), now_ms).await });
-        task.await.unwrap_or_else(|_| Err(StoreError::Defect.into()))
+        to_its_end(async move { blocks.change(Arc::new(change), now_ms).await }).await
     }
 
     /// Makes a change; whether anything is different.
@@ -228,7 +228,8 @@ impl Blocks {
         let _changing = self.changing.lock().await;
         for _ in 0..TRIES_MAX {
             let (before, change, max) = (self.current(), Arc::clone(&change), self.blocks_max);
-            let next = beside(move || next(&before, &change, max, now_ms)).await??;
+            // One change among a hundred thousand entries takes tens of milliseconds.
+            let next = off_thread(move || next(&before, &change, max, now_ms)).await??;
             let Some((made, rows)) = next else { return Ok(false) };
             let is_kept = match &self.store {
                 Some(store) => rows::change(store, made.current.version, Arc::new(rows)).await?,
@@ -324,13 +325,6 @@ fn next(
         return Err(Fault::refused(Code::LimitReached, text));
     }
     Ok(Some((made(before.version + 1, entries), rows::Change { put, gone })))
-}
-
-/// Off the threads of HTTP: one change among a hundred thousand entries takes tens of milliseconds.
-async fn beside<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Defect)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! kept; then the engine is told. Never waits for an engine, and looks at no message but what is
 //! asked of it.
 
+use crate::beside::{off_thread, to_its_end};
 use crate::fault::Fault;
 use crate::store::{Dialect, Store, StoreError, filter as rows};
 use crate::tell::{keep_looking, keep_telling};
@@ -158,8 +159,7 @@ impl Filters {
         make: impl Fn(&List) -> List + Send + Sync + 'static,
     ) -> Result<Arc<Current>, Refused> {
         let filters = Arc::clone(self);
-        let task = tokio::spawn(async move { filters.try_change(meant, Arc::new(make)).await });
-        task.await.unwrap_or_else(|_| Err(StoreError::Defect.into()))
+        to_its_end(async move { filters.try_change(meant, Arc::new(make)).await }).await
     }
 
     async fn try_change(
@@ -249,10 +249,7 @@ fn read(
 async fn compiled(
     make: impl FnOnce() -> Result<Current, Bad> + Send + 'static,
 ) -> Result<Current, Refused> {
-    match tokio::task::spawn_blocking(make).await {
-        Ok(made) => made.map_err(|bad| Refused::Bad(bad.to_string())),
-        Err(_) => Err(StoreError::Defect.into()),
-    }
+    off_thread(make).await?.map_err(|bad| Refused::Bad(bad.to_string()))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod accounts;
 mod admin_login;
 mod audit;
+mod beside;
 mod blocks;
 pub mod config;
 pub mod conversations;

@@ -1,6 +1,5 @@
 //! What frames say, checked; and what is kept, as frames say it. Pure.
 
-use crate::accounts::is_hidden;
 use crate::groups::{Noted, Role};
 use crate::relations::Edge;
 use crate::store::append::{Append, Appended, Target, msg_id};
@@ -11,6 +10,7 @@ use crate::store::settings::Settings;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 use uproar_proto::error::Code;
+use uproar_proto::names::is_hidden;
 use uproar_proto::token::USER_BYTES_MAX;
 use uproar_proto::v1::{self, Kind};
 

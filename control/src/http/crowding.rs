@@ -4,6 +4,7 @@
 //! Owns the count by address. IPv6 counts by /64, which is what one customer has. Proxies that are
 //! trusted speak for many, and are not counted.
 
+use crate::accounts::network;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,7 +40,7 @@ impl Crowding {
         if self.trusted.contains(&address) {
             return Some(Place { of: Arc::clone(self), address: None });
         }
-        let address = customer(address);
+        let address = network(address);
         let mut here = self.here();
         let count = here.entry(address).or_default();
         if *count >= self.per_address_max {
@@ -76,14 +77,6 @@ impl Drop for Place {
                 here.remove(&address);
             }
         }
-    }
-}
-
-/// What its owner cannot choose of an address.
-fn customer(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::from((v6.to_bits() & !u128::from(u64::MAX)).to_be_bytes()),
     }
 }
 

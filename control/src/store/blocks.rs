@@ -1,6 +1,7 @@
 //! Devices and networks that are kept out: a row each, and a number that counts the changes.
 
 use super::{Dialect, Store, StoreError, migrate};
+use crate::beside::off_thread;
 use crate::blocks::{Entries, Entry};
 use sqlx::AnyConnection;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(crate) async fn read(store: &Store) -> Result<(u64, Entries), StoreError> {
         };
         // They may be many, and whoever asks is a thread of HTTP.
         let all = move || rows.into_iter().map(entry).collect::<Result<Entries, StoreError>>();
-        let entries = tokio::task::spawn_blocking(all).await.map_err(|_| StoreError::Defect)??;
+        let entries = off_thread(all).await??;
         return Ok((before, entries));
     }
     Err(StoreError::Busy)
