@@ -29,3 +29,15 @@ where
 {
     tokio::spawn(work).await.unwrap_or_else(|_| Err(StoreError::Defect.into()))
 }
+
+/// Polls a piece of work a single time and lets go of it, as a request does whose caller is gone.
+/// A timeout of zero would not do: it polls again once its clock has moved.
+#[cfg(test)]
+pub(crate) async fn looked_at_once(work: impl Future) {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        let _ = work.as_mut().poll(cx);
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
