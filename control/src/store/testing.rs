@@ -52,7 +52,7 @@ impl TestStore {
     pub(crate) async fn end(self) {
         self.store.close().await;
         if let Some(file) = self.file {
-            for ending in ["", "-wal", "-shm", "-lock"] {
+            for ending in ["", "-wal", "-shm", "-lock", "-server"] {
                 let _ = std::fs::remove_file(format!("{}{ending}", file.display()));
             }
         }
