@@ -4,6 +4,7 @@
 //! Every character is folded by itself, so a text is folded in one pass, and what was folded stays
 //! as it is when it is folded again.
 
+use crate::han::simplified;
 use std::sync::LazyLock;
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
@@ -73,7 +74,7 @@ fn expand(c: char, each: &mut impl FnMut(Part)) {
             _ if one != c && !is_settled(one) => expand(one, each),
             '\u{3099}' | '\u{309a}' => each(Part::Letter(one)),
             _ if is_invisible(one) || is_ornament(one) => {}
-            _ if one.is_alphanumeric() => each(Part::Letter(one)),
+            _ if one.is_alphanumeric() => each(Part::Letter(simplified(one))),
             _ if is_combining_mark(one) => {}
             _ if one.is_whitespace() => each(Part::Gap(SPACE, one)),
             _ => each(Part::Gap(MARK, one)),
@@ -253,6 +254,8 @@ mod tests {
             ("加 微-信！。，🙂", "加微信"),
             ("㈱ ㎏ ½", "株kg12"),
             ("한국", "한국"),
+            ("加薇信領紅包", "加薇信领红包"),
+            ("發財 頭髮 乾淨 幹部 裡裏", "发财头发干净干部里里"),
         ] {
             assert_eq!(normal(text), is, "{text}");
         }

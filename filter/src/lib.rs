@@ -1,16 +1,17 @@
 //! Words and rules that messages are held against: a list in, a verdict on a text out.
 //!
-//! Owns what a text is reduced to ([`fold`]), how words are found ([`automaton`]), which of them
-//! are looked for ([`words`]), the regular expressions ([`rules`]) and the bounds of a list
-//! ([`list`]). Pure: no clock, no thread, no
-//! socket. Never knows who wrote a text, or what becomes of it.
+//! Owns what a text is reduced to ([`fold`], and for Chinese characters [`han`]), how words are
+//! found ([`automaton`]), which of them are looked for ([`words`]), the regular expressions
+//! ([`rules`]) and the bounds of a list ([`list`]). Pure: no clock, no thread, no socket. Never
+//! knows who wrote a text, or what becomes of it.
 //!
 //! # What hits
 //!
 //! Of a word and of a text alike only letters and digits count, in one form: width, case, accents
-//! and compatibility forms (`Ｓ`, `ⓢ`, `ﬁ`, `㈱`) are folded, invisible characters are as if they
-//! were not there. A word hits where its letters follow each other in the text, with two rules for
-//! scripts that are written with spaces (Latin, Greek, Cyrillic, Arabic and the like):
+//! and compatibility forms (`Ｓ`, `ⓢ`, `ﬁ`, `㈱`) are folded, a traditional Chinese character is
+//! the simplified one (`領` is `领`), invisible characters are as if they were not there. A word
+//! hits where its letters follow each other in the text, with two rules for scripts that are
+//! written with spaces (Latin, Greek, Cyrillic, Arabic and the like):
 //!
 //! * At both ends of such a word a longer one must not go on: `ass` is not in `class`. Letters of
 //!   other scripts end it as a space does: `加spam好` hits `spam`.
@@ -22,12 +23,13 @@
 //! whatever stands between its characters.
 //!
 //! A rule sees the text folded in the same way, but with what stands between its letters, and takes
-//! no notice of case. Neither makes up for letters that only look alike (Cyrillic `а` in `spаm`),
-//! nor for traditional and simplified characters: a list names both.
+//! no notice of case. Neither makes up for letters that only look alike (Cyrillic `а` in `spаm`):
+//! folded, words of one language would be found in those of another.
 #![forbid(unsafe_code)]
 
 mod automaton;
 pub mod fold;
+mod han;
 pub mod list;
 mod rules;
 mod words;

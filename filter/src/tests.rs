@@ -96,6 +96,19 @@ fn rules_see_what_stands_between_letters_and_no_case() {
 }
 
 #[test]
+fn traditional_and_simplified_characters_are_the_same() {
+    let filter = filter(&["领红包", "頭髮"], &[r"加.*碼\d", "[一-龜]{3}灣", "^[幾后]$"]);
+    check(&filter, &["領紅包", "領 红.包", "头发", "头髮", "頭發"], &["领包", "头", "髮"]);
+    check(
+        &filter,
+        &["加個號碼1", "加个号码1", "去台灣湾", "去臺台湾", "几", "後"],
+        &["加碼", "丸"],
+    );
+    assert_eq!(filter.look("领紅包 加码1").words, ["领红包"]);
+    assert_eq!(filter.look("领紅包 加码1").regexes, [r"加.*碼\d"], "as it was written");
+}
+
+#[test]
 fn a_look_tells_every_word_as_the_list_has_it() {
     let list = List::of_lines("Spam\nspam\ns-pam\n微信\n加微信", "");
     let filter = Filter::compile(&list).unwrap();
