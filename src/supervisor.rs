@@ -160,6 +160,7 @@ mod tests {
         let told = of(here, ms(1));
         told.beat(|| std::future::ready(false));
         assert!(there.recv(&mut [0; 16]).is_err(), "nothing is told of a process that hangs");
+        there.set_read_timeout(ms(20_000)).unwrap();
         told.beat(|| std::future::ready(true));
         assert_eq!((heard(&there), heard(&there)), ("WATCHDOG=1".into(), "WATCHDOG=1".into()));
     }

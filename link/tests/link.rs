@@ -324,7 +324,7 @@ fn a_control_that_is_away_costs_refusals_and_what_is_owed_is_answered_once() {
     let begun = Instant::now();
     engine.asks(2);
     until("at once", || engine.told.answers().get(&2) == Some(&vec![down]));
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(engine.figure("uproar_link_up"), 0.0);
     // The same control, in time: nothing begins anew.
     control.tell(1);

@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use uproar_engine::config::Config;
+use uproar_engine::config::{Config, IoChoice};
+use uproar_engine::io::probe;
 use uproar_engine::{Engine, start};
+use uproar_proto::control::Engine as _;
 
 fn config() -> Config {
     let mut config =
@@ -54,6 +56,16 @@ impl Run {
     }
 }
 
+/// Waits until they are all in, and a moment more: the tester goes on to what it measures.
+fn has_connections(engine: &Engine, connections: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while engine.node().connections < connections {
+        assert!(Instant::now() < deadline, "never all connected");
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(800));
+}
+
 fn failed(json: &Value) -> Vec<String> {
     let names = json["checks_failed"].as_array().expect("a report");
     let names = names.iter().filter_map(Value::as_str).map(str::to_owned);
@@ -72,7 +84,12 @@ fn all_hold(name: &str, words: &str) -> Value {
 
 #[test]
 fn a_live_room_holds_over_every_transport_and_driver() {
-    for options in ["tcp --io uring", "tcp --io epoll", "ws", "ws-json --threads 1"] {
+    let ring = probe(IoChoice::Uring);
+    if let Err(why) = &ring {
+        eprintln!("SKIPPED: the tester on io_uring; {why}");
+    }
+    let on_ring = ring.is_ok().then_some("tcp --io uring");
+    for options in on_ring.into_iter().chain(["tcp --io epoll", "ws", "ws-json --threads 1"]) {
         let words = "live --viewers 60 --duration 1s --warmup 200ms --transport ";
         let json = all_hold("live", &format!("{words}{options}"));
         assert_eq!(json["viewers_connected"], 60);
@@ -91,10 +108,10 @@ fn an_idle_crowd_stays() {
 
 #[test]
 fn churners_miss_nothing_and_disturb_nobody() {
-    let words = "churn --viewers 30 --joins-per-s 100 --churners 50 --connects-per-s 10";
+    let words = "churn --viewers 30 --joins-per-s 40 --churners 50 --connects-per-s 5";
     let json = all_hold("churn", &format!("{words} --duration 2s --warmup 300ms"));
-    assert!(json["joins_resumed"].as_u64().is_some_and(|n| n > 50), "{json:#}");
-    assert!(json["passes_per_s"].as_f64().is_some_and(|n| n > 3.0), "{json:#}");
+    assert!(json["joins_resumed"].as_u64().is_some_and(|n| n > 20), "{json:#}");
+    assert!(json["passes_per_s"].as_f64().is_some_and(|n| n > 1.5), "{json:#}");
 }
 
 #[test]
@@ -128,7 +145,7 @@ fn everybody_comes_back_after_a_drain() {
     config.listen = first.listen();
     let words = "storm --viewers 40 --duration 5s --warmup 300ms";
     let run = begin(first.listen(), "storm", words);
-    thread::sleep(Duration::from_millis(2500));
+    has_connections(&first, 60);
     first.drain();
     let deadline = Instant::now() + Duration::from_secs(5);
     while !first.drained() && Instant::now() < deadline {
@@ -149,7 +166,7 @@ fn a_server_that_dies_is_a_lost_connection_and_no_hang() {
     let words = "live --viewers 20 --duration 60s --warmup 200ms";
     let begun = Instant::now();
     let run = begin(engine.listen(), "dies", words);
-    thread::sleep(Duration::from_secs(2));
+    has_connections(&engine, 20);
     engine.join();
     let (code, json) = run.end();
     assert_eq!(code, 1, "{json:#}");

@@ -120,7 +120,7 @@ pub(crate) fn a_ban_takes_devices_and_addresses_along_until_it_is_ended(on: On) 
     assert_eq!(server.get("/v1/rooms/stage/bans").json(), json!({"bans": []}));
 }
 
-pub(crate) fn whoever_is_blocked_is_closed_within_a_second_and_comes_no_more(on: On) {
+pub(crate) fn whoever_is_blocked_is_closed_at_once_and_comes_no_more(on: On) {
     let server = Server::start(on.io, &format!("{}guests = true\n", config()));
     let ann = plain("ann");
     let mut stays = welcomed(&server, on.wire, (21, "mine"), &ann);
@@ -145,10 +145,10 @@ pub(crate) fn whoever_is_blocked_is_closed_within_a_second_and_comes_no_more(on:
         });
     }
     eprintln!("the slowest of 12 was closed after {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < DEADLINE / 3, "{slowest:?}");
     stays.ping();
     // One that ends ends without a word.
-    let until_s = crate::tokens::unix_s() + 2;
+    let until_s = crate::tokens::unix_s() + 6;
     block(&server, "device", "late", until_s);
     server.eventually("it holds", |server| server.metric("uproar_blocks_active", "") == 1.0);
     server.eventually("it is over", |server| {
@@ -232,7 +232,7 @@ fn an_engine_apart_keeps_out_who_control_says_and_goes_on_while_it_is_away() {
     is_ended(there, Wire::Tcp, "BANNED");
     let took = begun.elapsed();
     eprintln!("closed over the link after {took:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < DEADLINE / 3, "{took:?}");
     control.kill();
     first.eventually("the breaker is open", |engine| engine.metric("uproar_link_up", "") == 0.0);
     is_ended(origin("stolen", &first), Wire::Tcp, "BANNED");

@@ -396,7 +396,8 @@ impl Client {
         self.try_send(body).unwrap();
     }
 
-    fn try_send(&mut self, body: client_frame::Body) -> Result<(), String> {
+    /// The same, where the connection may be over.
+    pub(crate) fn try_send(&mut self, body: client_frame::Body) -> Result<(), String> {
         match &mut self.way {
             Way::Tcp(link, _) => {
                 let frame = v1::ClientFrame { body: Some(body) };

@@ -121,7 +121,7 @@ fn a_message_is_let_through_rewritten_or_refused() {
 
 #[test]
 fn without_a_decision_a_closed_gate_refuses_and_a_retry_is_stored_once() {
-    let more = format!("{CLOSED}\ntimeout_ms = 200");
+    let more = format!("{CLOSED}\ntimeout_ms = 2000");
     let (server, receiver) = decided(&more, |_| Reply::Hang);
     let mut alice = device(&server, Wire::Tcp, "alice");
     let garbage: [fn(&Request) -> Reply; 7] = [
@@ -159,7 +159,12 @@ fn without_a_decision_an_open_gate_lets_through_and_counts() {
     }
     assert_eq!(server.metric("uproar_webhook_before_total", "open"), 40.0);
     receiver.answers(|request| Reply::decision(request, &json!({"allow": false})));
-    alice.is_told(text("bob", 50, "x"), Code::Refused);
+    // In time, the answer counts; a machine that is busy may be late.
+    let end = std::time::Instant::now() + DEADLINE;
+    let mut late = 50..;
+    while alice.told(text("bob", late.next().unwrap(), "x")).code != Code::Refused.number() {
+        assert!(std::time::Instant::now() < end, "never");
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub(crate) fn the_muted_are_told_and_a_group_that_ended_is_none(on: On) {
     bob.is_told(text(&group, 2, "x"), Code::Muted);
     // A token that is over stores nothing: the connection ends with it.
     let mut brief = Client::open(&server, on.wire);
-    let token = hs256(&claims("alice", json!({"exp": unix_s() + 2})));
+    let token = hs256(&claims("alice", json!({"exp": unix_s() + 5})));
     brief.send(client_frame::Body::Connect(v1::Connect {
         token,
         inbox: true,

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::receiver::{Receiver, Reply, Request, SECRET, address, events};
 use crate::server::Server;
 use crate::tokens::{claims, config, hs256};
-use crate::{On, Wire};
+use crate::{DEADLINE, On, Wire};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn asking(address: SocketAddr, setting: &str, wait_ms: u32) -> String {
         "{}guests = true\n[engine.rooms]\nbefore_publish_ms = {wait_ms}\n\
          [engine.rooms.defaults]\nbefore_publish = \"{setting}\"\n[[webhooks]]\n\
          name = \"platform\"\nurl = \"http://{address}/hook?of=uproar\"\nsecret = \"{SECRET}\"\n\
-         events = [\"publish.before\"]\ntimeout_ms = 1000\n",
+         events = [\"publish.before\"]\ntimeout_ms = 20000\n",
         config()
     )
 }
@@ -112,7 +112,8 @@ pub(crate) fn a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared(on:
     let wait = Duration::from_millis(700);
     let receiver = Receiver::start();
     receiver.answers(|_| Reply::Hang);
-    let server = Server::start(on.io, &asking(receiver.address, "open", 700));
+    let server =
+        Server::start(on.io, &asking(receiver.address, "open", 700).replace("= 20000", "= 1000"));
     server.post("/v1/rooms", &json!({"room": "strict", "before_publish": "closed"}));
     let (mut viewer, _) = Client::viewer(&server, on.wire, "free");
     let mut speaker = Client::guest(&server, on.wire);
@@ -137,8 +138,16 @@ pub(crate) fn a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared(on:
     server.eventually("what hangs is given up", |server| {
         server.metric("uproar_webhook_failed_total", "\"timeout\"") >= 1.0
     });
-    speaker.say("strict", "20", "spam");
-    assert_eq!(speaker.verdict("20").text, "calm down");
+    let end = Instant::now() + DEADLINE;
+    let mut late = 20..;
+    let mut said = || {
+        let id = late.next().unwrap_or(0).to_string();
+        speaker.say("strict", &id, "spam");
+        speaker.verdict(&id).text
+    };
+    while said() != "calm down" {
+        assert!(Instant::now() < end, "never");
+    }
     drop(server);
     // Nobody listens: that is known at once, and nobody waits.
     let server = Server::start(on.io, &asking(address(), "open", 5_000));
@@ -154,7 +163,7 @@ pub(crate) fn a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared(on:
 pub(crate) fn where_control_is_gone_a_room_does_as_it_has_declared(on: On) {
     let receiver = Receiver::start();
     receiver.answers(decides);
-    let config = asking(receiver.address, "closed", 700);
+    let config = asking(receiver.address, "closed", 5_000);
     let mut control = Server::control(&config);
     let engine = control.engine(on.io, &config);
     let mut speaker = Client::guest(&engine, on.wire);
@@ -167,7 +176,7 @@ pub(crate) fn where_control_is_gone_a_room_does_as_it_has_declared(on: On) {
     engine.eventually("it knows", |engine| engine.metric("uproar_link_up", "") == 0.0);
     let (refused, took) = time(|| speaker.is_refused("stage", "3", "x"));
     assert_eq!(refused.0, code(Code::HookDown));
-    assert!(took < Duration::from_millis(600), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(engine.metric("uproar_link_unasked_total", "") >= 1.0);
     let _control = control.start_in_its_place();
     engine.is_linked(2);
@@ -178,7 +187,7 @@ pub(crate) fn where_control_is_gone_a_room_does_as_it_has_declared(on: On) {
 fn a_room_may_ask_though_others_do_not() {
     let receiver = Receiver::start();
     receiver.answers(decides);
-    let server = Server::start(crate::Io::Epoll, &asking(receiver.address, "off", 500));
+    let server = Server::start(crate::Io::Epoll, &asking(receiver.address, "off", 5_000));
     let (mut speaker, _) = Client::viewer(&server, Wire::Tcp, "stage");
     assert_eq!(speaker.is_accepted("stage", "1", "spam"), 1);
     let set = server.request("PATCH", "/v1/rooms/stage", &json!({"before_publish": "open"}));

@@ -1,10 +1,10 @@
 //! What a room is for its crowd beside messages, over real sockets: recalls, what may be said,
 //! state that is told as it changes, polls.
 
-use crate::On;
 use crate::client::Client;
 use crate::server::Server;
 use crate::tokens::{claims, config, hs256, plain};
+use crate::{DEADLINE, On};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
@@ -41,7 +41,7 @@ fn voted(client: &mut Client) -> u32 {
     })
 }
 
-pub(crate) fn what_is_recalled_leaves_every_screen_within_a_second(on: On) {
+pub(crate) fn what_is_recalled_leaves_every_screen(on: On) {
     let server = Server::start(on.io, &config());
     let mut viewers: Vec<Client> =
         (0..4).map(|n| member(&server, on, &format!("viewer-{n}")).0).collect();
@@ -54,7 +54,7 @@ pub(crate) fn what_is_recalled_leaves_every_screen_within_a_second(on: On) {
     let answer = server.post("/v1/rooms/stage/recall", &json!({"user": "mallory"}));
     assert_eq!(answer, json!({"seqs": [2, 3]}));
     viewers.iter_mut().for_each(|viewer| assert_eq!(recalled(viewer), [2, 3]));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < DEADLINE / 3, "{:?}", begun.elapsed());
     server.post("/v1/rooms/stage/recall", &json!({"seqs": [1, 77]}));
     assert_eq!(recalled(&mut viewers[0]), [1]);
     let (_, late) = member(&server, on, "late");
@@ -80,15 +80,22 @@ pub(crate) fn a_muted_room_hears_its_list_alone_and_no_text_twice(on: On) {
     let change = |body: Value| {
         let answer = server.request("PATCH", "/v1/rooms/stage", &body);
         assert_eq!(answer.status, 200, "{}", answer.body);
-        // The shards are told.
-        std::thread::sleep(Duration::from_millis(50));
     };
     change(json!({"mute_all": true, "slow_mode_s": 0}));
     assert_eq!(ann.is_refused("stage", "3", "may I?").0, 2024, "ROOM_MUTED");
     host.is_accepted("stage", "3", "I may");
     server.says("stage", "and so may the backend");
     change(json!({"mute_all": false, "unique_s": 60}));
-    ann.is_accepted("stage", "4", "666");
+    // A shard hears of a change a moment after it is answered.
+    let end = Instant::now() + DEADLINE;
+    loop {
+        ann.say("stage", "4", "666");
+        let verdict = ann.verdict("4");
+        if verdict.outcome() == v1::Outcome::Accepted {
+            break;
+        }
+        assert!(verdict.code == 2024 && Instant::now() < end, "{verdict:?}");
+    }
     for client in [&mut host, &mut ann] {
         let (code, retry_after_ms) = client.is_refused("stage", "5", "666");
         assert_eq!(code, 2025, "DUPLICATE");
@@ -248,8 +255,15 @@ pub(crate) fn gifts_of_a_name_are_one_line_that_counts_up(on: On) {
 }
 
 pub(crate) fn with_a_delay_moderators_see_first(on: On) {
+    // A machine that is too busy for the shortest delay has time within a longer one.
+    let is_seen = |delay_s| moderators_see_first(on, Duration::from_secs(delay_s));
+    assert!([1, 2, 5].into_iter().any(is_seen), "the machine is too slow for this test");
+}
+
+/// Whether there was time enough to hold it all against that delay.
+fn moderators_see_first(on: On, delay: Duration) -> bool {
     let server = Server::start(on.io, &config());
-    server.post("/v1/rooms", &json!({"room": "stage", "delay_ms": 1_000}));
+    server.post("/v1/rooms", &json!({"room": "stage", "delay_ms": delay.as_millis() as u64}));
     let token = hs256(&claims("mod", json!({"moderate": true})));
     let mut moderator = Client::user(&server, on.wire, &token);
     moderator.join("stage");
@@ -263,16 +277,19 @@ pub(crate) fn with_a_delay_moderators_see_first(on: On) {
     });
     assert_eq!((held.seq, held.gone, held.content.is_some()), (seq, false, true));
     let answer = server.post("/v1/rooms/stage/recall", &json!({"seqs": [seq]}));
+    if begun.elapsed() >= delay {
+        return false;
+    }
     assert_eq!(answer, json!({"seqs": [seq]}));
-    assert!(begun.elapsed() < Duration::from_secs(1), "the machine is too slow for this test");
     for client in [&mut viewer, &mut moderator] {
         let seen = client.messages("stage", 2);
         let blank: Vec<(bool, bool)> = seen.iter().map(|m| (m.gone, m.content.is_some())).collect();
         assert_eq!(blank, [(true, false), (false, true)]);
-        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= delay, "{:?}", begun.elapsed());
     }
     viewer.ping();
     assert!(!viewer.has_unread(|body| matches!(body, Body::Held(_))));
+    true
 }
 
 pub(crate) fn a_room_tells_who_is_in_it(on: On) {

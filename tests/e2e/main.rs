@@ -306,10 +306,10 @@ mod every_wire {
                 who_begins_to_follow_renews_its_token_in_place,
                 an_account_follows_a_room_through_its_owner;
             blocking: a_ban_takes_devices_and_addresses_along_until_it_is_ended,
-                whoever_is_blocked_is_closed_within_a_second_and_comes_no_more;
+                whoever_is_blocked_is_closed_at_once_and_comes_no_more;
             reporting: a_report_counts_once_whatever_door_it_comes_by,
                 a_report_that_is_not_taken_is_told_why_and_closes_nothing;
-            live: what_is_recalled_leaves_every_screen_within_a_second,
+            live: what_is_recalled_leaves_every_screen,
                 a_muted_room_hears_its_list_alone_and_no_text_twice,
                 a_rooms_state_is_told_as_it_changes,
                 a_poll_counts_each_user_once,
@@ -442,7 +442,7 @@ mod every_driver {
                 another_key_or_version_is_refused,
                 each_process_tells_where_the_rest_is,
                 both_processes_end_when_told_to;
-            operator: a_banned_user_is_closed_within_a_second_and_stays_out,
+            operator: a_banned_user_is_closed_at_once_and_stays_out,
                 an_erased_user_is_gone_for_whoever_is_online_and_whoever_comes_later,
                 an_erasure_that_was_cut_off_is_finished_after_a_restart,
                 the_terminal_does_what_http_does;

@@ -161,9 +161,9 @@ fn what_a_room_recalls_is_in_no_replay() {
     assert_eq!((seqs, &closed["lines_lost"]), (vec![1, 3, 4], &json!(0)));
     // From a segment that is closed, too.
     server.post("/v1/rooms/stage/recall", &json!({"user": "host"}));
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + DEADLINE;
     while !lines(&server, "stage", &closed).is_empty() {
-        assert!(Instant::now() < end, "recalled everywhere within a second");
+        assert!(Instant::now() < end, "recalled everywhere, and soon");
         std::thread::sleep(Duration::from_millis(10)); // between two looks
     }
 }
@@ -209,7 +209,7 @@ fn a_room_that_wants_none_has_none() {
 }
 
 #[test]
-fn a_killed_server_has_lost_no_line_of_more_than_a_second_ago() {
+fn a_killed_server_has_lost_no_line_of_a_while_ago() {
     let name = format!("danmaku-{}", std::process::id());
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let config = format!("{}folder = {folder:?}\n", CONFIG.replace("= 2", "= 3600"));
@@ -218,7 +218,8 @@ fn a_killed_server_has_lost_no_line_of_more_than_a_second_ago() {
     for count in 1..=20 {
         server.says("stage", &format!("line {count}"));
     }
-    std::thread::sleep(Duration::from_secs(1)); // what is promised: within it, it is written down
+    // Within one it is written down, on a machine that has the time.
+    std::thread::sleep(Duration::from_secs(3));
     server.kill();
     let again = server.start_in_its_place();
     let before = recording(&again, "stage", |_| true);

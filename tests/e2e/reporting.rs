@@ -89,6 +89,7 @@ pub(crate) fn a_report_that_is_not_taken_is_told_why_and_closes_nothing(on: On) 
     let refused = guest.reports(1, reports(vec![session("a", 1, 1)]));
     assert_eq!((refused.code, refused.next_ms), (2005, 10_000), "TOKEN_REQUIRED");
     let mut user = Client::user(&server, on.wire, &plain("ann"));
+    let begun = Instant::now();
     let no_side = v1::QualityReport { side: 0, ..session("a", 1, 1) };
     for (id, body, code, text) in [
         (2, reports(vec![session("a", 1, 1), no_side]), 2015, "reports[1]: side is 0"),
@@ -101,12 +102,14 @@ pub(crate) fn a_report_that_is_not_taken_is_told_why_and_closes_nothing(on: On) 
         assert!(refused.text.contains(text), "{}", refused.text);
     }
     // Ten at once, then one a second.
+    // Four were taken, and with these there are fourteen.
     let mut refused = Vec::new();
     for id in 10..20 {
         let reported = user.reports(id, reports(vec![session("b", id, 1)]));
         refused.extend((reported.code == 1001).then_some(reported.next_ms)); // SLOW_DOWN
     }
-    assert!((3..=4).contains(&refused.len()), "{refused:?}");
+    let refilled = begun.elapsed().as_secs() as usize + 1;
+    assert!(refused.len() <= 4 && refused.len() + refilled >= 4, "{refused:?}");
     assert!(refused.iter().all(|wait_ms| (1..=1_000).contains(wait_ms)), "{refused:?}");
     user.ping();
     guest.ping();

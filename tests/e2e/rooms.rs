@@ -111,10 +111,10 @@ pub(crate) fn an_empty_room_ends_and_begins_anew(on: On) {
 }
 
 pub(crate) fn old_messages_leave_the_history(on: On) {
-    let server = Server::start(on.io, "[engine.rooms]\nhistory_ms_max = 300\n");
+    let server = Server::start(on.io, "[engine.rooms]\nhistory_ms_max = 3000\n");
     let (mut keeper, joined) = Client::viewer(&server, on.wire, "stage");
     let old = server.says("stage", "soon forgotten");
-    std::thread::sleep(Duration::from_millis(400)); // older than the bound by now
+    std::thread::sleep(Duration::from_millis(3_200)); // older than the bound by now
     let new = server.says("stage", "what came after");
     keeper.messages("stage", 2);
     let (_, snapshot) = Client::viewer(&server, on.wire, "stage");

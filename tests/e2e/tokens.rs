@@ -28,6 +28,10 @@ pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
 /// Claims of a user for an hour, with more over them.
 pub(crate) fn claims(user: &str, more: Value) -> Value {
     let mut claims = json!({"sub": user, "exp": unix_s() + 3_600});

@@ -118,6 +118,17 @@ fn a_watchdog_is_fed_while_every_shard_answers() {
     let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
     assert!(shard.filter(|task| name(task).is_ok_and(|n| n.starts_with("shard"))).count() >= 2);
     server.signal("STOP");
+    // Each thread of its own, in its own time.
+    let is_still = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().flatten();
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !tasks().all(is_still) {
+        assert!(std::time::Instant::now() < end, "it does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     while supervisor.socket.set_nonblocking(true).is_ok()
         && supervisor.socket.recv(&mut [0; 512]).is_ok()
     {}

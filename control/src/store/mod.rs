@@ -551,18 +551,21 @@ mod tests {
     fn what_waited_too_long_is_not_written_under_its_old_moment() {
         on_both(|store| async move {
             let before = facts(&store).await;
-            let slow = Arc::clone(&store);
+            let begun = Arc::new(tokio::sync::Notify::new());
+            let (slow, begins) = (Arc::clone(&store), Arc::clone(&begun));
             let slow = tokio::spawn(async move {
-                let slept = slow.write(|conn| {
+                let slept = slow.write(move |conn| {
+                    let begins = Arc::clone(&begins);
                     Box::pin(async move {
                         insert("slow")(conn).await?;
-                        tokio::time::sleep(TRANSACTION_MAX + Duration::from_millis(200)).await;
+                        begins.notify_one();
+                        tokio::time::sleep(TRANSACTION_MAX + Duration::from_secs(3)).await;
                         Ok(())
                     })
                 });
                 slept.await
             });
-            tokio::time::sleep(Duration::from_millis(100)).await; // it is under way
+            begun.notified().await;
             let behind = store.write(insert("behind")).await;
             let slow = slow.await.unwrap();
             match store.dialect() {

@@ -122,7 +122,7 @@ fn a_banned_user_is_out_until_the_ban_is_over() {
         world.operate("DELETE", path, &Value::Null);
         world.log_in("ann", "correct horse");
         // One that ends by itself.
-        let ban = world.operate("PUT", path, &json!({"ban_s": 1}));
+        let ban = world.operate("PUT", path, &json!({"ban_s": 4}));
         assert!(ban["until_unix_ms"].as_i64() > ban["made_unix_ms"].as_i64(), "{ban}");
         world.open("POST", "/v1/sessions", &log_in).error(403, "BANNED");
         let begun = Instant::now();

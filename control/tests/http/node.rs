@@ -348,7 +348,7 @@ fn whoever_sends_half_of_many_requests_keeps_nobody_away() {
     }
     let begun = Instant::now();
     assert_eq!(server.raw("GET", "/healthz", "", "").status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     let metrics = server.raw("GET", "/metrics", "", "").body;
     assert!(metrics.contains("uproar_http_crowded_total 86\n"), "{metrics}");
     drop(half);

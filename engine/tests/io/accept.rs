@@ -73,7 +73,8 @@ fn no_listener_is_left_when_threads_end() {
     });
 }
 
-fn refuses_soon(address: SocketAddr) {
+/// A process that another test starts has a copy of a listener for a moment.
+pub(crate) fn refuses_soon(address: SocketAddr) {
     let start = Instant::now();
     while TcpStream::connect(address).is_ok() {
         assert!(start.elapsed() < Duration::from_secs(5), "nobody accepts on {address} any more");

@@ -1,5 +1,6 @@
 //! Opening connections, as the load tester does.
 
+use crate::accept::refuses_soon;
 use crate::puppet::{Seen, Stage};
 use crate::{launch_of, on_each_driver};
 use std::io::{Read, Write};
@@ -46,6 +47,7 @@ fn a_closed_port_gives_its_errno_and_the_slot_back() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address");
         drop(listener);
+        refuses_soon(address);
         let stage = dialling(io, address);
         let baseline = stage.descriptors();
         let conn = ConnSlot(3);

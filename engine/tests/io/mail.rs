@@ -1,14 +1,14 @@
 //! Messages between threads, and the wake-ups they cause.
 
 use crate::{launch_of, on_each_driver};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use uproar_engine::io::{Launch, Running, ThreadInfo, launch, relay};
 use uproar_engine::seam::{Actions, Events, Frames, Machine, Now, Tick};
 
 /// A message: passes `hops` threads, then is told to the test.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Mail {
     Pass {
         number: u32,
@@ -19,8 +19,8 @@ enum Mail {
         to: u16,
         count: u32,
     },
-    /// Do nothing for a while, as a long turn would.
-    Sleep(Duration),
+    /// Tell that nothing else is done until this is told, as in a long turn.
+    Hold(Arc<Mutex<Receiver<()>>>),
     /// Want a turn after this time, and tell it.
     Alarm {
         after_ms: u64,
@@ -30,6 +30,7 @@ enum Mail {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
+    Holding,
     Arrived { at: u16, number: u32 },
     Undeliverable { to: u16, number: u32 },
     Alarm { late_us: u64 },
@@ -70,7 +71,10 @@ impl Machine for Clerk {
                 Mail::Burst { to, count } => {
                     outbox.extend((0..count).map(|number| (to, Mail::Pass { number, hops: 0 })));
                 }
-                Mail::Sleep(time) => std::thread::sleep(time),
+                Mail::Hold(until) => {
+                    let _ = self.told.send(Told::Holding);
+                    let _ = until.lock().expect("no panic").recv_timeout(PATIENCE);
+                }
                 Mail::Alarm { after_ms } => self.alarm = now.tick.after_ms(after_ms),
                 Mail::Finish => self.finished = true,
             }
@@ -95,7 +99,7 @@ impl Machine for Clerk {
     }
 }
 
-fn office(options: Launch) -> (Running<Mail>, std::sync::mpsc::Receiver<Told>) {
+fn office(options: Launch) -> (Running<Mail>, Receiver<Told>) {
     let (told, tellings) = channel();
     let told = Arc::new(Mutex::new(told));
     let running = launch(options, move |info| Clerk {
@@ -137,11 +141,14 @@ fn a_message_wakes_a_sleeping_thread() {
 fn threads_sleep_while_nothing_happens() {
     on_each_driver(|io| {
         let (running, _tellings) = office(launch_of(io, 2));
-        std::thread::sleep(Duration::from_millis(50));
-        let before: Vec<_> = (0..2).map(|t| running.figures(t).turns).collect();
-        std::thread::sleep(Duration::from_millis(200));
-        let after: Vec<_> = (0..2).map(|t| running.figures(t).turns).collect();
-        assert_eq!(before, after, "no turn without a reason");
+        let turns = || (0..2).map(|t| running.figures(t).turns).collect::<Vec<_>>();
+        // Their first turns come when their threads do.
+        let is_still = |_| {
+            let before = turns();
+            std::thread::sleep(Duration::from_millis(200));
+            before == turns()
+        };
+        assert!((0..50).any(is_still), "no turn without a reason");
         finish(running);
     });
 }
@@ -166,10 +173,18 @@ fn messages_of_one_thread_arrive_in_order_even_past_a_full_queue() {
 fn what_no_queue_holds_comes_back_to_the_sender() {
     on_each_driver(|io| {
         let (running, tellings) = office(Launch { queue_messages_max: 64, ..launch_of(io, 2) });
-        running.post(1, Mail::Sleep(Duration::from_millis(300))).expect("room");
-        std::thread::sleep(Duration::from_millis(50));
+        let (release, held) = channel();
+        running.post(1, Mail::Hold(Arc::new(Mutex::new(held)))).expect("room");
+        assert_eq!(tellings.recv_timeout(PATIENCE), Ok(Told::Holding));
         running.post(0, Mail::Burst { to: 1, count: 1000 }).expect("room");
         let (mut arrived, mut back) = (Vec::new(), Vec::new());
+        while back.len() < 680 {
+            match tellings.recv_timeout(PATIENCE).expect("in time") {
+                Told::Undeliverable { to: 1, number } => back.push(number),
+                other => panic!("{other:?} was not expected"),
+            }
+        }
+        release.send(()).expect("it waits");
         while arrived.len() + back.len() < 1000 {
             match tellings.recv_timeout(PATIENCE).expect("in time") {
                 Told::Arrived { number, .. } => arrived.push(number),
@@ -216,7 +231,7 @@ fn a_post_to_a_finished_thread_comes_back() {
         let (running, _tellings) = office(launch_of(io, 2));
         let poster = running.poster();
         finish(running);
-        assert_eq!(poster.post(1, Mail::Finish), Err(Mail::Finish));
+        assert!(matches!(poster.post(1, Mail::Finish), Err(Mail::Finish)));
     });
 }
 

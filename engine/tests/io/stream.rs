@@ -147,7 +147,7 @@ fn nothing_but_closed_follows_a_close() {
         // Bytes and an end that came during the turn.
         let mut second = connected(&stage);
         let conn = stage.accepted();
-        stage.order(Order::After(Duration::from_millis(100), Action::Close { conn }));
+        stage.order(Order::After(Duration::from_millis(1_000), Action::Close { conn }));
         assert_eq!(stage.next(), Seen::Busy);
         second.write_all(&[1; 5000]).expect("written");
         second.shutdown(Shutdown::Write).expect("half closed");

@@ -45,7 +45,7 @@ fn perform(driver: &mut UringDriver, frames: &Frames, list: impl IntoIterator<It
 /// Polls for at most a tenth of a second.
 fn poll(driver: &mut UringDriver) -> Events {
     let mut events = Events::default();
-    driver.poll(Tick(sys::monotonic_us()).after_ms(100), &mut events);
+    driver.poll(Tick(sys::monotonic_us()).after_ms(5_000), &mut events);
     events
 }
 
