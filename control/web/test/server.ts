@@ -104,7 +104,8 @@ export class Server {
 
   private async end(): Promise<void> {
     await this.kill();
-    rmSync(this.files, { recursive: true });
+    // Somebody may have cleaned up before: that is nothing a test is about.
+    rmSync(this.files, { recursive: true, force: true });
   }
 
   /** A request to its HTTP interface. */
