@@ -128,7 +128,7 @@ export function ending<Kind>(what: Kind, end: (what: Kind) => unknown): Kind {
 }
 
 /** A test that ends what it began, and itself. */
-export function check(name: string, story: () => Promise<void>, timeout = 60_000): void {
+export function check(name: string, story: () => Promise<void>, timeout = 120_000): void {
   test(name, { timeout }, async () => {
     try {
       await story();
@@ -142,9 +142,13 @@ const absolute = (path: string) => new URL(path, `file://${process.cwd()}/`).pat
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Waits until something is so. */
-export async function until(what: string, is: () => boolean, ms = 15_000): Promise<void> {
-  for (const end = Date.now() + ms; !is(); await sleep(10)) {
+/** Waits until something is so; long, for a machine that is busy with something else. */
+export async function until(
+  what: string,
+  is: () => boolean | Promise<boolean>,
+  ms = 30_000,
+): Promise<void> {
+  for (const end = Date.now() + ms; !(await is()); await sleep(10)) {
     if (Date.now() > end) throw new Error(`it never came to be that ${what}`);
   }
 }
