@@ -107,7 +107,7 @@ check(
     assert.equal(await page.$("#lines .note"), null, "no gap is shown");
     assert.equal(await page.isHidden("#banner"), true);
   },
-  120_000,
+  240_000,
 );
 
 check("a gap is shown where the history was passed", async () => {

@@ -127,14 +127,28 @@ export function ending<Kind>(what: Kind, end: (what: Kind) => unknown): Kind {
   return what;
 }
 
-/** A test that ends what it began, and itself. */
-export function check(name: string, story: () => Promise<void>, timeout = 120_000): void {
-  test(name, { timeout }, async () => {
-    try {
-      await story();
-    } finally {
-      for (const end of ends.splice(0).reverse()) await end();
-    }
+/**
+ * A test that ends what it began, and itself. It fails for the first thing that went wrong: one
+ * that takes too long ends here too, so that it takes nothing away from the next one.
+ */
+export function check(name: string, story: () => Promise<void>, ms_max = 120_000): void {
+  test(name, async () => {
+    const failures: unknown[] = [];
+    const tried = async (what: () => unknown) => {
+      try {
+        await what();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    let late: NodeJS.Timeout | undefined;
+    const tooLong = new Promise<never>((_, reject) => {
+      late = setTimeout(() => reject(new Error(`it took longer than ${ms_max} ms`)), ms_max);
+    });
+    await tried(() => Promise.race([story(), tooLong]));
+    clearTimeout(late);
+    for (const end of ends.splice(0).reverse()) await tried(end);
+    if (failures.length > 0) throw failures[0];
   });
 }
 
