@@ -175,7 +175,7 @@ check("a seek costs two requests at most, and none or no body where it was befor
     );
     return { whole, known };
   };
-  /** What was answered once no request has come for a while: none counts where it does not belong. */
+  /** What was answered once none has come for a while: each counts where it belongs. */
   const settled = async () => {
     let [all, since_ms] = [await answered(), Date.now()];
     await until("no request comes any more", async () => {
