@@ -140,6 +140,10 @@ check("everybody is told after a second thought", async () => {
   await page.goto(page.url().replace("#room/stage", "#overview"));
   assert.equal(await act(page, "Tell everybody", { text: "back at nine" }), "it is on its way");
   await until("it is told", () => told[0] === "uproar back at nine");
-  for (let n = 0; n < 2; n += 1) await act(page, "Tell everybody", { text: `${n}` });
-  assert.match(await act(page, "Tell everybody", { text: "too much" }), /slow|many|often|wait/i);
+  // Three at once, and one more every 10 s: on a machine that is busy the fourth may be in time.
+  let answer = "";
+  for (let n = 0; n < 10 && !/slow|many|often|wait/i.test(answer); n += 1) {
+    answer = await act(page, "Tell everybody", { text: `${n}` });
+  }
+  assert.match(answer, /slow|many|often|wait/i);
 });

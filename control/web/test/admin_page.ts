@@ -46,6 +46,6 @@ export async function act(
   }
   await form.locator("button[type=submit]").click();
   const told = form.locator("output:not(:empty)");
-  await told.waitFor({ timeout: 10_000 });
+  await told.waitFor();
   return (await told.textContent()) ?? "";
 }

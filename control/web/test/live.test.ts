@@ -1,6 +1,7 @@
 /** The SDK against a real server, over both WebSocket variants. */
 
 import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
 import { Fate, Heard, Quality, State, Uproar } from "../sdk/index.js";
 import { client } from "./client.js";
 import { check, mint, Server, sleep, until, Wire, WITH_USERS } from "./server.js";
@@ -85,22 +86,26 @@ for (const variant of ["proto", "json"] as const) {
         const frames = await server.metric("uproar_report_frames_total");
         return [groups.map(({ totals }: any) => [totals.attempts, totals.stalls]), frames];
       };
+      const tells = (stalls: number, frames: number) =>
+        until(`${stalls} stalls are told in ${frames} frames`, async () =>
+          isDeepStrictEqual(await told(), [[[1, stalls]], frames]),
+        );
       await online(live);
       quality.add("attempts");
       quality.sample("ltc", 1_500);
       quality.started({ msd: 700 });
       await quality.report();
-      assert.deepEqual(await told(), [[[1, 0]], 1]);
+      await tells(0, 1);
       quality.add("stalls", 2);
       await quality.report();
-      assert.deepEqual(await told(), [[[1, 2]], 2]);
+      await tells(2, 2);
       const bad = await live.report([{ sid: "short", batch: 1, side: "play" }]);
       assert.equal(bad!.code, 2015);
       assert.match(bad!.text, /^reports\[0\]: sid/);
       live.close();
       quality.add("stalls");
       await quality.report();
-      assert.deepEqual(await told(), [[[1, 3]], 3]);
+      await tells(3, 3);
       quality.close();
     },
   );
@@ -114,7 +119,7 @@ for (const variant of ["proto", "json"] as const) {
     await until("both are in", () => ann.room("stage").joined && room.joined);
     for (let tap = 0; tap < 350; tap += 1) ann.room("stage").like();
     await until("all of them are told", () => room.likes === 350);
-    assert.ok(frames < 10, `${frames} frames told of 350 taps`);
+    assert.ok(frames < 35, `${frames} frames told of 350 taps`);
   });
 
   check(`${variant}: after a cut it goes on where it was, without a duplicate`, async () => {
@@ -202,6 +207,7 @@ for (const variant of ["proto", "json"] as const) {
     await until("the question is there", () => room.polls.length === 1);
     assert.ok(room.vote(poll, 1) && other.vote(poll, 0));
     await until("both are counted", () => room.polls[0].votes.join() === "1,1");
+    await until("it is answered", () => codes.length === 1);
     assert.deepEqual([codes, room.polls[0].options], [[0], ["red", "blue"]]);
 
     // Who was away learns all of it by its next join.
@@ -248,7 +254,8 @@ check("a connection that hangs is found out when the network is said to be back"
   await until("it is in", () => ann.room("stage").joined);
   line.freeze();
   ann.reconnect();
-  await until("it noticed", () => ann.state.is === "waiting", 6_000);
+  // Its next heartbeat would find it out as well, minutes later.
+  await until("it noticed", () => ann.state.is === "waiting");
   line.mend();
   await until("it is back", () => ann.room("stage").joined);
 });
@@ -388,15 +395,13 @@ check("a room that is left is not joined again, and one that is closed says why"
   lobby.on("left", ({ code }) => codes.push(code));
   await until("it is in", () => lobby.joined);
   line.cut();
+  await until("it noticed", () => ann.state.is === "waiting");
   line.mend();
   await until("it is in again", () => lobby.joined);
-  let viewers = 1; // counted about once a second
-  for (let looks = 0; viewers > 0 && looks < 50; looks += 1) {
+  await until("nobody is in the other one", async () => {
     const { rooms } = await server.ask("GET", "/v1/rooms");
-    viewers = rooms.find((room: { room: string }) => room.room === "stage")?.viewers ?? 0;
-    await sleep(100);
-  }
-  assert.equal(viewers, 0);
+    return !rooms.find((room: { room: string }) => room.room === "stage")?.viewers;
+  });
   await server.ask("DELETE", "/v1/rooms/lobby");
   await until("it is told", () => codes.length === 2);
   assert.deepEqual(codes, [0, 2012]);

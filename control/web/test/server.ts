@@ -104,7 +104,8 @@ export class Server {
 
   private async end(): Promise<void> {
     await this.kill();
-    rmSync(this.files, { recursive: true });
+    // Somebody may have cleaned up before: that is nothing a test is about.
+    rmSync(this.files, { recursive: true, force: true });
   }
 
   /** A request to its HTTP interface. */
@@ -126,14 +127,28 @@ export function ending<Kind>(what: Kind, end: (what: Kind) => unknown): Kind {
   return what;
 }
 
-/** A test that ends what it began, and itself. */
-export function check(name: string, story: () => Promise<void>, timeout = 60_000): void {
-  test(name, { timeout }, async () => {
-    try {
-      await story();
-    } finally {
-      for (const end of ends.splice(0).reverse()) await end();
-    }
+/**
+ * A test that ends what it began, and itself. It fails for the first thing that went wrong: one
+ * that takes too long ends here too, so that it takes nothing away from the next one.
+ */
+export function check(name: string, story: () => Promise<void>, ms_max = 120_000): void {
+  test(name, async () => {
+    const failures: unknown[] = [];
+    const tried = async (what: () => unknown) => {
+      try {
+        await what();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    let late: NodeJS.Timeout | undefined;
+    const tooLong = new Promise<never>((_, reject) => {
+      late = setTimeout(() => reject(new Error(`it took longer than ${ms_max} ms`)), ms_max);
+    });
+    await tried(() => Promise.race([story(), tooLong]));
+    clearTimeout(late);
+    for (const end of ends.splice(0).reverse()) await tried(end);
+    if (failures.length > 0) throw failures[0];
   });
 }
 
@@ -141,9 +156,13 @@ const absolute = (path: string) => new URL(path, `file://${process.cwd()}/`).pat
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Waits until something is so. */
-export async function until(what: string, is: () => boolean, ms = 15_000): Promise<void> {
-  for (const end = Date.now() + ms; !is(); await sleep(10)) {
+/** Waits until something is so; long, for a machine that is busy with something else. */
+export async function until(
+  what: string,
+  is: () => boolean | Promise<boolean>,
+  ms = 30_000,
+): Promise<void> {
+  for (const end = Date.now() + ms; !(await is()); await sleep(10)) {
     if (Date.now() > end) throw new Error(`it never came to be that ${what}`);
   }
 }
