@@ -8,7 +8,9 @@
 use crate::Failure;
 use crate::config::Config;
 use crate::signals::{Drained, Signals, drained};
-use crate::start::{Base, Kept, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, announce, failed};
+use crate::start::{
+    Base, Kept, RUNTIME_END, Serving, THREADS_BESIDE_SHARDS, Whole, announce, failed,
+};
 use crate::start_block::Started;
 use crate::supervisor::Supervisor;
 use std::net::SocketAddr;
@@ -30,12 +32,17 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let open_files = uproar_engine::io::raise_open_file_limit();
     let mut base = Base::begin(config, THREADS_BESIDE_SHARDS)?;
     let kept = base.keep()?;
-    let control = kept.as_ref().map(|kept| Arc::clone(&kept.conversations) as Arc<dyn Control>);
     let danmaku = base.keep_danmaku()?;
     let blocks = base.keep_blocks(kept.as_ref())?;
     let filter = kept.as_ref().map(|kept| Arc::clone(&kept.filters.current().list));
     let archive = danmaku.clone().map(archive_in);
     let gate = base.room_gate();
+    let control = kept.as_ref().map(|kept| {
+        let conversations = Arc::clone(&kept.conversations);
+        let (danmaku, penalties) = (danmaku.clone(), Arc::clone(&kept.penalties));
+        let (gate, reports) = (Arc::clone(&gate), Arc::clone(&base.reports));
+        Arc::new(Whole { conversations, danmaku, penalties, gate, reports }) as Arc<dyn Control>
+    });
     let asked = Arc::clone(&gate);
     let questions = gate.decides().then(|| Box::new(move |one| asked.question(one)) as Questions);
     let counted = Arc::clone(&base.reports);

@@ -55,7 +55,8 @@ pub(crate) fn control(config: Config) -> Result<ExitCode, Failure> {
     nodes.decides(gate.decides());
     gate.serve(Arc::clone(&nodes) as Arc<dyn Engine>, kept.store.generation());
     let reports = Arc::clone(&base.reports);
-    let whole = Whole { conversations, danmaku: danmaku.clone(), gate, reports };
+    let penalties = Arc::clone(&kept.penalties);
+    let whole = Whole { conversations, danmaku: danmaku.clone(), penalties, gate, reports };
     let asked = Arc::new(whole) as Arc<dyn Control>;
     let (nodes_of, key) = (Arc::clone(&nodes), base.config.link.key.clone());
     let link = base.serve(link, |listener, stopped| async move {

@@ -15,10 +15,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uproar_control::tokens::SigningKey;
 use uproar_control::{
-    AdminLogin, Api, Blocks, Conversations, Danmaku, Filters, Reports, RoomGate, Rules, Store,
-    Webhooks,
+    AdminLogin, Api, Blocks, Conversations, Danmaku, Figures, Filters, Penalties, Reports,
+    RoomGate, Rules, Store, Webhooks,
 };
-use uproar_proto::control::{Ask, Control, Engine, Lines, Question, Report, Seen};
+use uproar_proto::control::{
+    Ask, Control, Engine, KeptQuestion, Lines, Penalties as Decided, Question, Report, Seen,
+};
 use uproar_proto::issuers::Issuers;
 
 /// Threads of HTTP, and of control, where there are shards too: they are not on the live path, and
@@ -55,19 +57,28 @@ pub(crate) struct Kept {
     pub(crate) store: Arc<Store>,
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) filters: Arc<Filters>,
+    pub(crate) penalties: Arc<Penalties>,
 }
 
 impl Kept {
     /// Begins to answer what `engine` asks, and to tell it what it is to know.
     pub(crate) fn serve(&self, runtime: &Runtime, engine: &Arc<dyn Engine>) {
         self.conversations.serve(Arc::clone(engine));
+        self.penalties.serve(Arc::clone(engine));
         let _on = runtime.enter();
         self.filters.serve(Arc::clone(engine));
+    }
+
+    /// Of what rooms hold against users.
+    fn figures(&self) -> Figures {
+        let penalties = Arc::clone(&self.penalties);
+        Box::new(move || penalties.samples())
     }
 
     /// Ends it: what webhooks have under way first, the store last.
     pub(crate) async fn end(&self) {
         self.conversations.end().await;
+        self.penalties.end().await;
         self.store.close().await;
     }
 }
@@ -79,11 +90,12 @@ pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
 }
 
-/// Control as engines see it: conversations, who keeps danmaku, who decides about rooms, and who
-/// counts reports.
+/// Control as engines see it: conversations, who keeps danmaku, and bans and mutes of rooms, who
+/// decides about rooms, and who counts reports.
 pub(crate) struct Whole {
     pub(crate) conversations: Arc<Conversations>,
     pub(crate) danmaku: Option<Arc<Danmaku>>,
+    pub(crate) penalties: Arc<Penalties>,
     pub(crate) gate: Arc<RoomGate>,
     pub(crate) reports: Arc<Reports>,
 }
@@ -105,6 +117,14 @@ impl Control for Whole {
 
     fn question(&self, question: Question) {
         self.gate.question(question);
+    }
+
+    fn penalties(&self, penalties: Decided) {
+        self.penalties.decided(penalties);
+    }
+
+    fn kept(&self, question: KeptQuestion) {
+        self.penalties.asked(question);
     }
 
     fn report(&self, report: Report) {
@@ -157,11 +177,13 @@ impl Base {
             groups: config.groups,
         };
         let webhooks = Arc::clone(&self.webhooks);
+        let bans_max = config.engine.rooms.bans_max;
         let opened = self.runtime.block_on(async {
             let store = Store::serve(&config.store).await?;
             let filters = Filters::open(&store).await?;
             let conversations = Conversations::new(Arc::clone(&store), rules, webhooks);
-            Ok(Kept { store, conversations, filters })
+            let penalties = Penalties::new(Arc::clone(&store), bans_max);
+            Ok(Kept { store, conversations, filters, penalties })
         });
         opened.map(Some).map_err(Failure::Failed)
     }
@@ -208,7 +230,7 @@ impl Base {
             control: None,
             unready: Box::new(|| None),
             decides: Box::new(|| true),
-            figures: Vec::new(),
+            figures: kept.into_iter().map(|kept| kept.figures()).collect(),
             room_defaults: config.engine.rooms.defaults.clone(),
             payload_bytes_max: config.engine.payload_bytes_max,
             store: kept.map(|kept| Arc::clone(&kept.store)),

@@ -1,11 +1,11 @@
 //! What there is of one user, page by page: what a person may ask to be given.
 //!
-//! Owns what belongs to it: the account, its log-ins, what it is to others, the conversations it is
-//! or was in with its cursors, what it wrote anywhere, its reactions, and what was written to it
-//! one-to-one. What others wrote in groups, and whom others block, is theirs; events that tell
-//! counts of reactions are nobody's. No secret is in it. Each page is read
-//! by itself, so an export of any length holds neither memory nor a connection of the store; what
-//! is written meanwhile may be in it or not.
+//! Owns what belongs to it: the account, its log-ins, what rooms hold against it, what it is to
+//! others, the conversations it is or was in with its cursors, what it wrote anywhere, its
+//! reactions, and what was written to it one-to-one. What others wrote in groups, and whom others
+//! block, is theirs; events that tell counts of reactions are nobody's. No secret is in it. Each
+//! page is read by itself, so an export of any length holds neither memory nor a connection of the
+//! store; what is written meanwhile may be in it or not.
 
 use crate::conversations::words;
 use crate::groups::OPERATOR;
@@ -16,8 +16,9 @@ use crate::store::admin::{self as rows, Account, Stay};
 use crate::store::bans::{self, Ban};
 use crate::store::conversations::{self, GROUP};
 use crate::store::relations::{self, Listed};
-use crate::store::{Store, StoreError, reactions, users};
+use crate::store::{Store, StoreError, penalties, reactions, users};
 use std::sync::Arc;
+use uproar_proto::control::{Penalty, PenaltyKind};
 
 /// Entries of one page.
 const PAGE: i64 = 200;
@@ -29,6 +30,8 @@ const REQUESTS: i64 = 1_000;
 pub(crate) enum Piece {
     Account(Account, Option<Ban>),
     Session(Session),
+    /// What a room holds against it.
+    Penalty(String, Penalty),
     /// What the user is to another one: its name, the edge, when it changed.
     Relation(String, Edge, i64),
     Follower(Listed),
@@ -42,9 +45,11 @@ pub(crate) enum Piece {
 }
 
 /// Where an export is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum At {
     Account,
+    /// Behind this room and kind.
+    Penalties(String, Option<PenaltyKind>),
     Relations(i64),
     Followers(i64),
     Stays(i64, i64),
@@ -68,8 +73,9 @@ impl Export {
 
     /// The next pieces, perhaps none; `None`: that was all.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Piece>>, StoreError> {
-        let (pieces, at) = match self.at {
+        let (pieces, at) = match self.at.clone() {
             At::Account => self.account().await?,
+            At::Penalties(room, kind) => self.penalties(&room, kind).await?,
             At::Relations(after) => self.relations(after).await?,
             At::Followers(after) => self.followers(after).await?,
             At::Stays(conv, since) => self.stays(conv, since).await?,
@@ -87,7 +93,21 @@ impl Export {
         let mut pieces = vec![Piece::Account(self.account.clone(), ban)];
         let sessions = sessions(&self.store, self.account.id).await?;
         pieces.extend(sessions.into_iter().map(Piece::Session));
-        Ok((pieces, At::Relations(0)))
+        Ok((pieces, At::Penalties(String::new(), None)))
+    }
+
+    async fn penalties(
+        &self,
+        room: &str,
+        kind: Option<PenaltyKind>,
+    ) -> Result<(Vec<Piece>, At), StoreError> {
+        let mut conn = self.store.reader().await?;
+        let (name, now_ms) = (&self.account.name, crate::process::unix_ms());
+        let held = penalties::of_user(&mut conn, name, (room, kind), now_ms, PAGE).await?;
+        let next = held
+            .last()
+            .map_or(At::Relations(0), |(room, last)| At::Penalties(room.clone(), Some(last.kind)));
+        Ok((held.into_iter().map(|(room, held)| Piece::Penalty(room, held)).collect(), next))
     }
 
     async fn relations(&self, after: i64) -> Result<(Vec<Piece>, At), StoreError> {
@@ -161,5 +181,39 @@ impl Export {
             }
         }
         Ok((pieces, next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::on_both;
+
+    #[test]
+    fn an_export_tells_in_which_rooms_the_user_is_banned_or_muted() {
+        on_both(|store| async move {
+            let until_ms = crate::process::unix_ms() + 60_000;
+            let held = |n: i64, user: &str| {
+                let kind = if n % 2 == 0 { PenaltyKind::Ban } else { PenaltyKind::Mute };
+                ((format!("r{:03}", n / 2), kind, user.to_owned()), until_ms)
+            };
+            let decided: Vec<_> = (0..2 * PAGE + 1).map(|n| held(n, "ann")).collect();
+            let others: Vec<_> = (0..3).map(|n| held(n, "bob")).collect();
+            for part in [&decided, &others] {
+                penalties::keep(&store, part[..].into(), 9, 1).await.unwrap();
+            }
+            let name = "ann".to_owned();
+            let account =
+                Account { id: 7, name, created_ms: 1, has_password: false, erased: false };
+            let mut export = Export::of(Arc::clone(&store), account);
+            let mut told = Vec::new();
+            while let Some(pieces) = export.next().await.unwrap() {
+                told.extend(pieces.into_iter().filter_map(|piece| match piece {
+                    Piece::Penalty(room, held) => Some(((room, held.kind, held.user), until_ms)),
+                    _ => None,
+                }));
+            }
+            assert_eq!(told, decided);
+        });
     }
 }

@@ -199,7 +199,8 @@ pub struct Rooms {
     /// Users a room remembers for limits, slow mode and mutes. Full: the longest idle is forgotten.
     pub users_max: u32,
     /// Users, devices and addresses that are banned from one room, about 100 bytes each. Full: the
-    /// ban that ends first makes room, counted.
+    /// ban that ends first makes room, counted. A store keeps as many bans of a room, and as many
+    /// mutes.
     pub bans_max: u32,
     /// Users who may answer one poll: 9 to 20 bytes each while it is open, 36 MiB at the default.
     /// More: their answers are refused with `LIMIT_REACHED`.

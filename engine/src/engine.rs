@@ -271,6 +271,8 @@ pub fn relay_asks(control: Arc<dyn control::Control>) -> Result<Relay<Upward>, S
     let take = move |upward| match upward {
         Upward::Ask(ask) => control.ask(ask),
         Upward::Seen(seen) => control.seen(seen),
+        Upward::Penalties(penalties) => control.penalties(penalties),
+        Upward::Kept(question) => control.kept(question),
     };
     io::relay("asks", ASKS_MAX, take).map_err(|e| e.to_string())
 }
@@ -348,6 +350,7 @@ impl control::Engine for Engine {
                 vec![home(&McastId::user(user)), home(&McastId::group(group))]
             }
             Tell::Judged { room, .. } => vec![home_of(room, shards, self.seed).0],
+            Tell::Kept(kept) => vec![home_of(&kept.room, shards, self.seed).0],
             Tell::Filter(list) => {
                 self.filters.told(Arc::clone(list));
                 return Ok(());

@@ -10,7 +10,7 @@ use crate::shard::Shard;
 use crate::shard::message::Message;
 use std::sync::Arc;
 use uproar_proto::blocks::BlockList;
-use uproar_proto::control::{Ask, FilterList, Question, Report, Seen};
+use uproar_proto::control::{Ask, FilterList, KeptQuestion, Penalties, Question, Report, Seen};
 
 /// What a shard has for control.
 pub enum Upward {
@@ -18,6 +18,10 @@ pub enum Upward {
     Ask(Ask),
     /// To be known.
     Seen(Seen),
+    /// To be kept; nothing that is handed over later overtakes it.
+    Penalties(Penalties),
+    /// To be answered, or asked again.
+    Kept(KeptQuestion),
 }
 
 /// What the shard threads run.
@@ -29,7 +33,8 @@ pub(crate) struct Hosted {
 /// Where a shard's words go; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Ways {
-    /// What connections with an inbox ask; without it there are no inboxes.
+    /// What connections with an inbox ask, and what rooms have kept; without it there are no
+    /// inboxes, and bans and mutes end with their room.
     pub asks: Option<Relay<Upward>>,
     /// What archived rooms admit; without it no room is archived.
     pub archive: Option<Relay<Arc<Batch>>>,
@@ -47,6 +52,7 @@ impl Hosted {
     pub(crate) fn new(mut shard: Shard, ways: Ways) -> Hosted {
         if ways.asks.is_some() {
             shard.serve_inboxes();
+            shard.keep_penalties();
         }
         if ways.archive.is_some() {
             shard.archive_rooms();
@@ -72,6 +78,24 @@ impl Hosted {
             if let Err(batch) = archive.hand(batch) {
                 self.shard.archive_lost(&batch);
             }
+        }
+    }
+
+    /// In order: what a room has decided is kept before its next life asks.
+    fn hand_penalties(&mut self) {
+        let Some(control) = &self.ways.asks else { return };
+        let mut penalties = self.shard.take_penalties();
+        let questions = self.shard.take_kept_questions();
+        while let Some(first) = penalties.pop_front() {
+            if let Err(Upward::Penalties(first)) = control.hand(Upward::Penalties(first)) {
+                penalties.push_front(first);
+                // The questions are asked again.
+                return self.shard.penalties_back(penalties);
+            }
+        }
+        for question in questions {
+            // Full: it is asked again.
+            let _ = control.hand(Upward::Kept(question));
         }
     }
 
@@ -102,6 +126,7 @@ impl Machine for Hosted {
         self.hand_archived();
         self.hand_questions();
         self.hand_reports();
+        self.hand_penalties();
         let Some(control) = &self.ways.asks else { return };
         let asks = self.shard.take_asks();
         for ask in hand_over(asks, |ask| match control.hand(Upward::Ask(ask)) {

@@ -77,6 +77,10 @@ figures! {
     JudgeRefused, Counter, "uproar_publish_before_refused_total", "of those, refused";
     JudgeOpen, Counter, "uproar_publish_before_open_total", "of those, passed without a decision";
     JudgeClosed, Counter, "uproar_publish_before_closed_total", "of those, refused for want of one";
+    PenaltiesTold, Counter, "uproar_room_penalties_told_total", "bans and mutes to be kept";
+    PenaltiesLost, Counter, "uproar_room_penalties_lost_total", "of those that found no way";
+    KeptAsked, Counter, "uproar_room_kept_asked_total", "questions of rooms what is kept of them";
+    KeptHeld, Counter, "uproar_room_kept_held_total", "bans and mutes of a room's former lives";
     JudgeLate, Counter, "uproar_publish_before_late_total", "answers that nothing waited for";
     JudgeUnasked, Counter, "uproar_publish_before_unasked_total", "questions there was no way for";
     ReportsIn, Counter, "uproar_report_frames_total", "frames with reports of quality received";

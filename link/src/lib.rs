@@ -40,6 +40,11 @@
 //! comes while asks are refused, is answered on this side by `Undecided`; one that was on its way
 //! when the breaker opened, or is answered late, is the room's own deadline's to decide.
 //!
+//! **Bans and mutes** that rooms have decided travel in the batches too, as lines do: in order,
+//! also those that were decided while control could not be reached, and again where it is not known
+//! whether they arrived. A room that begins asks what is kept behind all that was to be kept
+//! before; a question that is lost is the room's to ask again.
+//!
 //! **The breaker.** Where the stream is silent for three heartbeats, or three tries in a row fail,
 //! everything owed is refused and so is, at once, whatever is asked from then on. Hello is tried
 //! each second; once the stream stands again, asks pass. Connections, and rooms, go on untouched.
@@ -76,7 +81,7 @@ use std::time::Duration;
 
 /// The version of the link's protocol. Both sides must speak the same: it rises with every change
 /// of what is said.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The version of the program, told to the other side for people.
 const BUILD: &str = env!("CARGO_PKG_VERSION");

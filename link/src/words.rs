@@ -3,6 +3,8 @@
 //! The node of a connection does not travel: an engine knows none, and control says which node a
 //! message came from.
 
+mod penalties;
+
 use crate::v1::{self, ask, block, close, judged, tell};
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -15,6 +17,8 @@ use uproar_proto::control::{
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, McastId, RoomId};
 use uproar_proto::v1::{ClientFrame, ServerFrame, server_frame::Body};
+
+pub(crate) use penalties::{from_kept_question, from_penalties, to_kept_question, to_penalties};
 
 /// What a message lacks or has too much of.
 pub(crate) type Bad = &'static str;
@@ -244,6 +248,7 @@ pub(crate) fn from_tell(tell: Tell) -> Option<v1::Tell> {
             };
             tell::What::Close(v1::Close { of: Some(of), code: code.number() })
         }
+        Tell::Kept(kept) => tell::What::Kept(penalties::from_kept(*kept)),
         Tell::Judged { node: _, room, epoch, number, judgement } => {
             let (room, judgement) = (room.as_str().to_owned(), Some(from_judgement(judgement)));
             tell::What::Judged(v1::Judged { room, epoch: epoch.0, number, judgement })
@@ -289,6 +294,7 @@ pub(crate) fn to_tell(tell: v1::Tell) -> Result<Tell, Bad> {
         tell::What::Announce(v1::Announce { id, message }) => {
             Tell::Announce { id, message: Box::new(message.ok_or("an announcement of nothing")?) }
         }
+        tell::What::Kept(kept) => Tell::Kept(Box::new(penalties::to_kept(kept)?)),
         tell::What::Judged(v1::Judged { room, epoch, number, judgement }) => {
             let room = RoomId::new(&room).ok_or("a room of no such name")?;
             let judgement = to_judgement(judgement.ok_or("a judgement of no kind")?)?;
@@ -366,6 +372,7 @@ mod tests {
             judged(Judgement::Replace(String::new())),
             judged(Judgement::Refuse(Code::Muted, "calm down".into())),
             judged(Judgement::Undecided),
+            penalties::tests::told(),
             Tell::Join { user: "a".into(), membership: group() },
             Tell::Leave { user: "a".into(), group: "x".into(), seq: 7 },
             Tell::Resync { mcast: McastId::user("user:a") },

@@ -603,6 +603,84 @@ impl Question {
     }
 }
 
+/// What a room may hold against a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PenaltyKind {
+    /// It may not enter.
+    Ban,
+    /// It may not speak.
+    Mute,
+}
+
+/// What a room holds against a user, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// Which.
+    pub kind: PenaltyKind,
+    /// Whose; never a guest's, whose name is another one's after a restart.
+    pub user: String,
+    /// Until when, milliseconds since 1970; 0: it has ended before its time.
+    pub until_ms: u64,
+}
+
+/// What the home of a room has decided about users, for whoever keeps it beyond the room's life: in
+/// order, and each decision in place of an earlier one of its kind about its user. May come twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Penalties {
+    /// Which room.
+    pub room: RoomId,
+    /// As decided.
+    pub list: Vec<Penalty>,
+}
+
+/// Where a page of what is kept begins: behind this one.
+pub type PenaltyMark = (PenaltyKind, String);
+
+/// A room that begins asks what is kept of its former lives. Asked behind everything that it was
+/// told to keep. Best effort: a room that is not told asks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptQuestion {
+    /// The node of the room, as in [`ConnectionId`].
+    pub node: u16,
+    /// Which room.
+    pub room: RoomId,
+    /// Which life of it.
+    pub epoch: Epoch,
+    /// Counts the questions of that life; comes back with the answer.
+    pub number: u32,
+    /// Behind what it was told already; `None`: from the beginning on.
+    pub after: Option<PenaltyMark>,
+}
+
+impl KeptQuestion {
+    /// The answer to it.
+    #[must_use]
+    pub fn told(&self, list: Vec<Penalty>, is_all: bool) -> Tell {
+        let KeptQuestion { node, epoch, number, .. } = *self;
+        Tell::Kept(Box::new(Kept { node, room: self.room.clone(), epoch, number, list, is_all }))
+    }
+}
+
+/// What is kept of a room's former lives, a page of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// As in the question.
+    pub node: u16,
+    /// As in the question.
+    pub room: RoomId,
+    /// As in the question.
+    pub epoch: Epoch,
+    /// As in the question.
+    pub number: u32,
+    /// By kind and user; at most [`KEPT_PAGE`].
+    pub list: Vec<Penalty>,
+    /// There is no more behind them.
+    pub is_all: bool,
+}
+
+/// What is kept of a room is told in pages of so many, 40 KiB with the longest names.
+pub const KEPT_PAGE: usize = 500;
+
 /// What a platform says of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -676,6 +754,8 @@ pub enum Tell {
     Generation(u64),
     /// The answer to a [`Question`]; one that comes too late is not looked at.
     Judged { node: u16, room: RoomId, epoch: Epoch, number: u64, judgement: Judgement },
+    /// The answer to a [`KeptQuestion`]; one for another life of the room is not looked at.
+    Kept(Box<Kept>),
     /// What messages of rooms are held against from now on, once it is compiled: on a thread of the
     /// engine's own, while what was told before goes on. Told to every node, and again to each that
     /// begins anew; of two, the last one told counts.
@@ -713,6 +793,14 @@ pub trait Control: Send + Sync {
     /// Learns of a message that its room's platform is to decide about, without blocking. Who asks
     /// nobody need not listen: the room waits its time and does as it is set to.
     fn question(&self, _question: Question) {}
+
+    /// Learns whom rooms keep out or silence, to keep it beyond their lives, without blocking. Who
+    /// keeps nothing need not listen.
+    fn penalties(&self, _penalties: Penalties) {}
+
+    /// Learns that a room begins and wants to know what is kept of it, without blocking. Who does
+    /// not answer is asked again.
+    fn kept(&self, _question: KeptQuestion) {}
 
     /// Learns how the streams of a connection are, without blocking. Who counts nothing need not
     /// listen; what is dropped is in the totals of the next report.

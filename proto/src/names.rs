@@ -54,6 +54,13 @@ pub fn is_local(wire: &str) -> bool {
 /// What a guest's name begins with; the server makes the rest.
 pub const GUEST: &str = "guest-";
 
+/// Whether a name is one that a server gives to a guest: another's at each start of the process.
+#[must_use]
+pub fn is_guest(name: &str) -> bool {
+    let rest = name.strip_prefix(GUEST);
+    rest.is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// Characters that show nothing or turn the text around them: controls, formats, fillers, tags.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {

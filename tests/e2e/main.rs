@@ -32,6 +32,7 @@ mod filtering;
 mod following;
 mod hooks;
 mod judging;
+mod keeping;
 mod limits;
 mod live;
 mod malformed;
@@ -429,6 +430,8 @@ mod every_driver {
             judging: a_receiver_that_hangs_or_is_gone_ends_as_the_room_has_declared,
                 where_control_is_gone_a_room_does_as_it_has_declared;
             blocking: the_address_a_proxy_tells_is_the_one_that_counts;
+            keeping: they_outlive_the_room_and_a_kill,
+                they_outlive_an_engine_and_what_it_decides_without_control;
             ending: the_last_client_that_goes_ends_a_drain,
                 a_drain_refuses_who_comes,
                 a_second_process_on_the_port_is_an_error;

@@ -19,10 +19,10 @@ use uproar_proto::error::Code;
 use uproar_proto::v1::{self, client_frame, server_frame::Body};
 
 /// A store that outlives its process, for one test.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(on: On, name: &str) -> Folder {
+    pub(crate) fn new(on: On, name: &str) -> Folder {
         let name = format!("e2e-{name}-{}-{}", std::process::id(), on.io.name());
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -30,7 +30,7 @@ impl Folder {
     }
 
     /// A configuration with it.
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let url = format!("sqlite:{}/chat.db", self.0.display());
         let accounts = "[accounts]\nregistration_open = true\nhash_memory_kib = 64\n\
             account_burst = 1000\naddress_burst = 100000\n";
@@ -330,7 +330,7 @@ pub(crate) fn another_key_or_version_is_refused(on: On) {
     assert_eq!(on_link(&control, "no-key", "/link/hello", hello).status, 401);
     let refused = on_link(&control, LINK_KEY, "/link/hello", hello);
     assert_eq!(refused.status, 409);
-    for part in ["version 99", "uproar 9.9", "version 5"] {
+    for part in ["version 99", "uproar 9.9", "version 6"] {
         assert!(refused.body.contains(part), "{part:?} is missing in: {}", refused.body);
     }
 }

@@ -1,8 +1,9 @@
 //! Who is banned from a room: told, and let in again. (Banning is a kick with a time, see
 //! [`super::moderation`].)
 //!
-//! Owns the routes. Bans live with their room, at its home; where banned devices and addresses are
-//! is told to nobody, since the home itself has hashes alone.
+//! Owns the routes. Bans live with their room, at its home; where there is a store, those of users
+//! come back with the room's next life ([`crate::penalties`]). Where banned devices and addresses
+//! are is told to nobody, since the home itself has hashes alone.
 
 use super::Context;
 use super::actor::Actor;
@@ -56,8 +57,10 @@ pub(crate) struct BanParams {
     limit: Option<usize>,
 }
 
-/// Lists who is banned from a room (in memory, as long as the room lives): for backends, and for
-/// who has a role there.
+/// Lists who is banned from a room that lives: for backends, and for who has a role there. Where
+/// there is a store, a user's ban outlives the room and the engine: it comes back with the room's
+/// next life, a moment after that has begun, without the devices and addresses, which are known to
+/// the life that banned them alone. Without a store bans end with the room.
 #[utoipa::path(get, path = "/v1/rooms/{room}/bans", tag = "moderation",
     params(("room" = String, Path, description = "the room's name"), BanParams),
     responses((status = 200, body = BanPage), (status = 404, body = ErrorBody)),

@@ -141,9 +141,10 @@ impl FromRequestParts<Arc<Shared>> for RoomsAreHere {
     }
 }
 
-/// Removes a user's connections from a room, and refuses the user for `ban_s` seconds. With an
-/// access token: by who has a role in the room, of those who have none there (an owner of
-/// moderators too).
+/// Removes a user's connections from a room, and refuses the user for `ban_s` seconds: also in
+/// later lives of the room, and after a restart, where there is a store. (Devices and addresses are
+/// refused as long as the room lives; guests have no name that outlives it.) With an access token:
+/// by who has a role in the room, of those who have none there (an owner of moderators too).
 #[utoipa::path(post, path = "/v1/rooms/{room}/kick", tag = "moderation", request_body = Kick,
     params(("room" = String, Path, description = "the room's name")),
     responses(
@@ -171,8 +172,8 @@ pub(crate) async fn kick(
     Ok(Json(Kicked { connections, devices, addresses }))
 }
 
-/// Refuses a user's messages in a room for `mute_s` seconds; the user goes on watching. Who may, as
-/// for a kick.
+/// Refuses a user's messages in a room for `mute_s` seconds; the user goes on watching. It outlives
+/// the room as a ban does. Who may, as for a kick.
 #[utoipa::path(post, path = "/v1/rooms/{room}/mute", tag = "moderation", request_body = Mute,
     params(("room" = String, Path, description = "the room's name")),
     responses(

@@ -13,7 +13,7 @@
 //! recalls. Answers that are kept for other callers' idempotency keys may name it until their day
 //! is over.
 
-use super::{Store, StoreError, admin, audit, bans, roles, users};
+use super::{Store, StoreError, admin, audit, bans, penalties, roles, users};
 use crate::conversations::words;
 use crate::store::conversations::Kept;
 use sqlx::AnyConnection;
@@ -118,6 +118,7 @@ async fn bury(
     sqlx::query("DELETE FROM sessions WHERE user_id = ?").bind(user).execute(&mut *conn).await?;
     bans::delete(conn, user).await?;
     roles::forget(conn, user).await?;
+    penalties::forget(conn, wire).await?;
     // The audit log goes on without the name: alone, and behind its mark.
     let erased = users::erased_name(wire);
     audit::rename(conn, (wire, &erased)).await?;

@@ -23,9 +23,11 @@ pub(crate) enum Removed {
     Pins,
     /// What ended between two users so long ago that no sync tells it.
     Ended,
+    /// Bans and mutes of rooms that are over.
+    Penalties,
 }
 
-const FROM: [(Removed, &str); 7] = [
+const FROM: [(Removed, &str); 8] = [
     (Removed::Messages, "messages"),
     (Removed::Sessions, "sessions"),
     (Removed::Links, "links"),
@@ -33,6 +35,7 @@ const FROM: [(Removed, &str); 7] = [
     (Removed::Reactions, "reactions"),
     (Removed::Pins, "pins"),
     (Removed::Ended, "ended_relations"),
+    (Removed::Penalties, "room_penalties"),
 ];
 
 /// What is done in the background.

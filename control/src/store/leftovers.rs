@@ -1,5 +1,5 @@
-//! What is over and would stay for ever: log-ins nobody uses, links, idempotency keys, and news of
-//! what ended between two users.
+//! What is over and would stay for ever: log-ins nobody uses, links, idempotency keys, bans and
+//! mutes of rooms, and news of what ended between two users.
 //!
 //! Owns the walk through their tables, a page at a time by primary key, so that no index by time
 //! costs every write. (Requests to join a group end with the group, in its transaction.)
@@ -18,6 +18,7 @@ pub(super) async fn run(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> 
     keys(upkeep, now_ms).await?;
     sessions(upkeep, now_ms).await?;
     links(upkeep, now_ms).await?;
+    penalties(upkeep, now_ms).await?;
     ended(upkeep, now_ms - relations::ENDED_KEPT_MS).await
 }
 
@@ -108,6 +109,53 @@ async fn links(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> {
         }
         match page.last() {
             Some((token, ..)) if page.len() == PAGE as usize => after.clone_from(token),
+            _ => return Ok(()),
+        }
+        if upkeep.is_ending() {
+            return Ok(());
+        }
+    }
+}
+
+async fn penalties(upkeep: &Upkeep, now_ms: i64) -> Result<(), StoreError> {
+    let mut after = (String::new(), -1, Vec::new());
+    loop {
+        let page = sqlx::query_as::<_, (String, i64, Vec<u8>, i64)>(
+            "SELECT room, kind, user, until_ms FROM room_penalties
+                WHERE room > ? OR (room = ? AND (kind > ? OR (kind = ? AND user > ?)))
+                ORDER BY room, kind, user LIMIT ?",
+        );
+        let page = page.bind(after.0.as_str()).bind(after.0.as_str()).bind(after.1).bind(after.1);
+        let page = page.bind(after.2.as_slice()).bind(PAGE);
+        let page = page.fetch_all(&mut *upkeep.store.reader().await?).await?;
+        let over = page.iter().filter(|(.., until_ms)| *until_ms <= now_ms);
+        let over: Vec<_> =
+            over.map(|(room, kind, user, _)| (room.clone(), *kind, user.clone())).collect();
+        if !over.is_empty() {
+            let over = Arc::new(over);
+            let removed = upkeep.store.write(move |conn| {
+                let over = Arc::clone(&over);
+                Box::pin(async move {
+                    let mut rows = 0;
+                    for (room, kind, user) in over.iter() {
+                        // It may have been decided anew meanwhile.
+                        let delete = sqlx::query(
+                            "DELETE FROM room_penalties
+                                WHERE room = ? AND kind = ? AND user = ? AND until_ms <= ?",
+                        );
+                        let delete = delete.bind(room.as_str()).bind(*kind).bind(user.as_slice());
+                        let delete = delete.bind(now_ms).execute(&mut *conn).await?;
+                        rows += delete.rows_affected();
+                    }
+                    Ok(rows)
+                })
+            });
+            upkeep.remove(Removed::Penalties, removed).await?;
+        }
+        match page.last().cloned() {
+            Some((room, kind, user, _)) if page.len() == PAGE as usize => {
+                after = (room, kind, user);
+            }
             _ => return Ok(()),
         }
         if upkeep.is_ending() {

@@ -35,6 +35,7 @@ mod migrate;
 mod moments;
 pub(crate) mod outbox;
 mod partitions;
+pub(crate) mod penalties;
 mod place;
 #[cfg(test)]
 mod plans;

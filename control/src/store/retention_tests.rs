@@ -321,6 +321,12 @@ fn what_is_over_goes_and_what_is_not_stays() {
                     );
                     let made_ms = if id % 3 == 0 { START - day + 1 } else { START - day };
                     key.bind(format!("k{id}")).bind(made_ms).execute(&mut *conn).await?;
+                    let held = sqlx::query(
+                        "INSERT INTO room_penalties (room, kind, user, until_ms)
+                            VALUES (?, ?, ?, ?)",
+                    );
+                    let held = held.bind(format!("r{}", id / 100)).bind(id % 2);
+                    held.bind(&id.to_be_bytes()[..]).bind(expires_ms).execute(&mut *conn).await?;
                 }
                 Ok(())
             })
@@ -331,7 +337,10 @@ fn what_is_over_goes_and_what_is_not_stays() {
         assert_eq!(count(&store, "SELECT MIN(expires_ms) FROM sessions").await, START + 1);
         assert_eq!(count(&store, "SELECT COUNT(*) FROM group_links").await, 100);
         assert_eq!(count(&store, "SELECT COUNT(*) FROM idempotency").await, 200);
+        assert_eq!(count(&store, "SELECT COUNT(*) FROM room_penalties").await, 200);
+        assert_eq!(count(&store, "SELECT MIN(until_ms) FROM room_penalties").await, START + 1);
         let figures = &store.figures;
+        assert_eq!(figures.removed(Removed::Penalties), 400);
         assert_eq!(figures.removed(Removed::Sessions), 400);
         assert_eq!(figures.removed(Removed::Links), 500);
         assert_eq!(figures.removed(Removed::Keys), 400);

@@ -10,6 +10,7 @@ use super::books::Books;
 use super::combos::{Combos, Folding};
 use super::count::Counter;
 use super::delay::Delay;
+use super::former::Former;
 use super::history::History;
 use super::judge::{Fate, Judge, Judged};
 use super::live::Live;
@@ -73,6 +74,8 @@ pub struct Home {
     users: Users,
     /// Who may not enter; the shards with members see to it.
     pub bans: Bans,
+    /// What former lives of the room have decided; the shard asks for it.
+    pub former: Former,
     /// Number of the admission window under way, and what it has seen.
     window: u64,
     offered: u64,
@@ -136,6 +139,7 @@ impl Home {
             live: Live::new(room.clone(), epoch, settings.attributes.clone(), polls),
             unique: Unique::new(seed),
             bans: Bans::new(rules.bans_max),
+            former: Former::default(),
             rules: rules.clone(),
             room,
             settings,

@@ -12,6 +12,7 @@ pub mod combos;
 pub mod count;
 pub mod delay;
 pub mod entries;
+pub mod former;
 pub mod history;
 pub mod home;
 pub mod judge;

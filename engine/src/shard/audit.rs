@@ -18,6 +18,13 @@ impl Shard {
         books
     }
 
+    /// Rooms that are at home here and have not been told what is kept of them.
+    #[must_use]
+    pub fn asking(&self) -> usize {
+        let homes = self.homes.slab.iter();
+        homes.filter(|(_, hosted)| hosted.home.former.is_awaited()).count()
+    }
+
     /// Messages that members here are still to be sent, by class.
     #[must_use]
     pub fn undelivered(&self) -> [u64; CLASSES] {

@@ -8,6 +8,7 @@ use super::slab::Slab;
 use crate::hash::{Seeded, hash_bytes};
 use crate::metrics::Figure;
 use crate::router::bans::{Changes, Origin as From};
+use crate::router::former::Former;
 use crate::router::home::Home;
 use crate::router::{Books, Candidate, Gift, Offer, Origin, Output, Sender, ShardId, Verdict};
 use crate::seam::{Now, Tick};
@@ -17,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use uproar_proto::control::{BackendMessage, BanWith, Command, Kicked, Published, Reply};
-use uproar_proto::control::{RoomInfo, RoomSettings, Which};
+use uproar_proto::control::{PenaltyKind, RoomInfo, RoomSettings, Which};
 use uproar_proto::error::Code;
 use uproar_proto::ids::{Epoch, RoomId, Seq};
 use uproar_proto::v1::{Class, Outcome};
@@ -25,7 +26,7 @@ use uproar_proto::v1::{Class, Outcome};
 /// One room at home here.
 pub(super) struct Hosted {
     pub(super) home: Home,
-    room: RoomId,
+    pub(super) room: RoomId,
     pub(super) booked: Books,
 }
 
@@ -73,11 +74,14 @@ impl Shard {
         let (epoch, seed) = (Epoch(self.rng.next_u64()), hash::mix(self.seed ^ 0xed6e));
         let rules = &self.config.rooms;
         let now = self.now.tick;
-        let home = Home::new(room.clone(), Arc::new(settings), rules, epoch, seed, now, automatic);
+        let mut home =
+            Home::new(room.clone(), Arc::new(settings), rules, epoch, seed, now, automatic);
+        home.former = Former::new(self.keeping.is_kept());
         let hosted = Hosted { home, room: room.clone(), booked: Books::default() };
         let number = self.homes.slab.insert(hosted);
         self.homes.by_name.insert(room.clone(), number);
         self.metrics.set(Figure::Rooms, self.homes.slab.used() as u64);
+        self.keep_of(number, epoch);
         Ok(number)
     }
 
@@ -257,8 +261,12 @@ impl Shard {
                 let now_ms = self.now.unix_ms;
                 let until = now_ms + u64::from(mute_s) * 1000;
                 let key = hash_bytes(self.seed, user.as_bytes());
-                let muted = self.hosted(&room);
-                reply(muted.map(|n| self.homes.slab.get_mut(n).home.mute(key, until, now_ms)));
+                let muted = self.hosted(&room).map(|number| {
+                    self.homes.slab.get_mut(number).home.mute(key, until, now_ms);
+                    let until_ms = if mute_s > 0 { until } else { 0 };
+                    self.decided(number, PenaltyKind::Mute, &user, until_ms);
+                });
+                reply(muted);
             }
             Command::Recall { room, what, reply } => {
                 self.live_command(&room, reply, |home, now, out| home.recall(what, now, out));
@@ -348,6 +356,7 @@ impl Shard {
             let bans = &mut self.homes.slab.get_mut(number).home.bans;
             let changes = bans.ban(user, key, until_unix_ms, now_ms);
             self.tell_bans(number, changes);
+            self.decided(number, PenaltyKind::Ban, user, until_unix_ms);
         }
         let (room, epoch, shards) = self.hosted_by(number);
         if shards.is_empty() {
@@ -361,12 +370,16 @@ impl Shard {
         }
     }
 
-    /// Whether the user was banned.
+    /// Whether the user was banned; or may have been, as long as it is not known who is.
     fn home_unban(&mut self, number: u32, user: &str) -> bool {
         let now_ms = self.now.unix_ms;
-        let changes = self.homes.slab.get_mut(number).home.bans.lift(user, now_ms);
-        let was_banned = changes.is_some();
+        let home = &mut self.homes.slab.get_mut(number).home;
+        let changes = home.bans.lift(user, now_ms);
+        let was_banned = changes.is_some() || home.former.is_awaited();
         self.tell_bans(number, changes.unwrap_or_default());
+        if was_banned {
+            self.decided(number, PenaltyKind::Ban, user, 0);
+        }
         was_banned
     }
 
@@ -438,6 +451,7 @@ impl Shard {
         self.book_home(number);
         self.homes.slab.remove(number);
         self.homes.by_name.remove(&room);
+        self.keeping.ends(number);
         self.homes.schedule.set(number, Tick::NEVER);
         self.metrics.set(Figure::Rooms, self.homes.slab.used() as u64);
     }

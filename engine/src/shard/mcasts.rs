@@ -266,6 +266,7 @@ impl Shard {
             Tell::Judged { room, epoch, number, judgement, .. } => {
                 self.home_judged(&room, epoch, number, judgement);
             }
+            Tell::Kept(kept) => self.home_kept(*kept),
             Tell::Anew { number } => self.begin_anew(number),
             // Compiled first, beside the shards; what comes here is made of it.
             Tell::Filter(_) | Tell::Blocks(_) => {}

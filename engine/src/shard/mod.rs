@@ -17,6 +17,7 @@ pub mod filter;
 pub mod frames;
 mod homes;
 mod inbox;
+mod keeping;
 pub mod lag;
 mod mcasts;
 pub mod members;
@@ -52,6 +53,7 @@ use connections::{Connections, Membership, State};
 use filter::Filtering;
 use homes::Homes;
 use inbox::Inboxes;
+use keeping::Keeping;
 use lag::Lag;
 use mcasts::Mcasts;
 use message::Message;
@@ -139,6 +141,7 @@ pub struct Shard {
     homes: Homes,
     archive: archive::Archive,
     questions: Questions,
+    keeping: Keeping,
     reports: reports::Reports,
     announcements: announce::Announcements,
     verdicts: Verdicts,
@@ -213,6 +216,7 @@ impl Shard {
             homes: Homes::new(seed),
             archive: archive::Archive::default(),
             questions: Questions::default(),
+            keeping: Keeping::default(),
             reports: reports::Reports::default(),
             announcements: announce::Announcements::default(),
             verdicts: Verdicts::default(),
@@ -500,6 +504,7 @@ impl Machine for Shard {
         self.fire_deadlines();
         self.tick_rooms();
         self.tick_homes();
+        self.ask_kept();
         self.drain_step();
         self.announce_step();
         self.block_step();
@@ -527,6 +532,7 @@ impl Machine for Shard {
             .next_due()
             .min(self.room_schedule.next_due())
             .min(self.homes.schedule.next_due())
+            .min(self.keeping.next_due())
             .min(self.verdicts.next_due())
             .min(self.unsent.next_due())
             .min(self.presence.next_due())

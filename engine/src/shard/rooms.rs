@@ -521,7 +521,8 @@ impl Shard {
     }
 
     /// The home says until when some are banned now. Whoever is here and comes from where nobody
-    /// may come from any more leaves.
+    /// may come from any more leaves; of `whole` also who is banned itself: a kick that says so
+    /// was lost, or it is a former life that has banned it.
     pub(super) fn bans_changed(
         &mut self,
         id: &RoomId,
@@ -550,7 +551,11 @@ impl Shard {
         }
         let members: Vec<ConnSlot> = room.members.iter().map(|m| ConnSlot(m.conn)).collect();
         for conn in members {
-            if self.is_from_banned(conn, number) {
+            let is_out = match whole {
+                true => self.is_banned(conn, number),
+                false => self.is_from_banned(conn, number),
+            };
+            if is_out {
                 self.leave(conn, id.as_str(), Some(Code::Banned)); // S-62
             }
         }

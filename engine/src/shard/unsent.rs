@@ -117,7 +117,11 @@ impl Shard {
                 self.unsent.keep_state(to, room, State::Updated, now);
             }
             Message::Ended { .. } => self.unsent.keep(to, message, 0, now),
-            Message::Kick { gather, .. } if full => gather.add(Vec::new()),
+            Message::Kick { room, gather, .. } if full => {
+                // Whoever is banned leaves by this.
+                self.unsent.keep_state(to, room, State::Bans, now);
+                gather.add(Vec::new());
+            }
             Message::Found { .. } if full => {}
             Message::Found { .. } => self.unsent.keep(to, message, 1, now),
             Message::Bans { room, .. } => {

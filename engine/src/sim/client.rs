@@ -41,6 +41,8 @@ pub(crate) struct Stream {
 pub(crate) struct Client {
     pub(crate) end: End,
     pub(crate) open: bool,
+    /// Whom it has signed in as.
+    pub(crate) account: Option<usize>,
     pub(crate) variant: Variant,
     /// Bytes of the upgrade's answer, until it is whole.
     opening: Option<Vec<u8>>,
@@ -104,6 +106,7 @@ impl Client {
         Client {
             end,
             open: true,
+            account: None,
             variant,
             opening: variant.is_websocket().then(Vec::new),
             decoder: ClientDecoder::new(variant, FRAME_BYTES_MAX),

@@ -3,6 +3,7 @@
 
 use super::World;
 use super::crowd::{content, gift_of};
+use super::keeping::LONG_S;
 use crate::cluster::home::home_of;
 use crate::shard::message::{Gather, Message};
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(test)]
 use uproar_proto::control::{AttributeChange, AttributesOutcome, NewPoll, Pin, PollInfo};
 use uproar_proto::control::{
-    BackendMessage, BanWith, Command, Content, Kicked, Published, Recall, Reply, RoomInfo,
-    RoomSettings, Which,
+    BackendMessage, BanWith, Command, Content, Kicked, PenaltyKind, Published, Recall, Reply,
+    RoomInfo, RoomSettings, Which,
 };
 use uproar_proto::error::Code;
 use uproar_proto::ids::RoomId;
@@ -27,7 +28,21 @@ pub(crate) struct Answers {
     /// Rooms that began.
     created: Vec<RoomInfo>,
     pub(crate) rooms_closed: u64,
+    /// What homes have decided about users, and how many orders to do so were given.
+    decided: Vec<Decided>,
+    orders: u64,
     list: Vec<RoomInfo>,
+}
+
+/// A ban, a mute or the end of one that took place.
+pub(crate) struct Decided {
+    /// Homes carry them out in this order.
+    pub(crate) order: u64,
+    pub(crate) room: String,
+    pub(crate) kind: PenaltyKind,
+    pub(crate) user: String,
+    /// It holds until the end of the world.
+    pub(crate) is_long: bool,
 }
 
 /// Shared with the replies, which shards call.
@@ -48,6 +63,24 @@ fn reply<T: 'static>(
         let mut answers = lock(&answers);
         answers.answered += 1;
         then(&mut answers, answer);
+    })
+}
+
+/// A reply that tells of a decision, where it took place.
+fn decision<T: 'static>(
+    world: &World,
+    (room, kind, user): (&str, PenaltyKind, &str),
+    long_s: u32,
+) -> Reply<T> {
+    let (room, user, is_long) = (room.to_owned(), user.to_owned(), long_s >= LONG_S);
+    let order = {
+        let mut answers = lock(&world.answers);
+        answers.orders += 1;
+        answers.orders
+    };
+    reply(world, move |answers, answer: Result<T, Code>| {
+        let decided = Decided { order, room, kind, user, is_long };
+        answers.decided.extend(answer.is_ok().then_some(decided));
     })
 }
 
@@ -119,21 +152,24 @@ pub(crate) fn kick(world: &mut World, room: &str, user: &str, ban_s: u32) {
 
 /// The same, with where the user comes from.
 pub(crate) fn kick_with(world: &mut World, room: &str, user: &str, ban_s: u32, with: BanWith) {
-    let reply = reply(world, |_, _: Result<Kicked, Code>| {});
+    let reply = match ban_s {
+        0 => reply(world, |_, _: Result<Kicked, Code>| {}),
+        _ => decision::<Kicked>(world, (room, PenaltyKind::Ban, user), ban_s),
+    };
     let (room_id, user) = (room_id(room), user.to_owned());
     hand(world, room, Command::Kick { room: room_id, user, ban_s, with, reply });
 }
 
 /// A backend ends a ban.
 pub(crate) fn unban(world: &mut World, room: &str, user: &str) {
-    let reply = reply(world, |_, _: Result<bool, Code>| {});
+    let reply = decision::<bool>(world, (room, PenaltyKind::Ban, user), 0);
     let (room_id, user) = (room_id(room), user.to_owned());
     hand(world, room, Command::Unban { room: room_id, user, reply });
 }
 
 /// A backend silences a user.
 pub(crate) fn mute(world: &mut World, room: &str, user: &str, mute_s: u32) {
-    let reply = reply(world, |_, _: Result<(), Code>| {});
+    let reply = decision::<()>(world, (room, PenaltyKind::Mute, user), mute_s);
     let (room_id, user) = (room_id(room), user.to_owned());
     hand(world, room, Command::Mute { room: room_id, user, mute_s, reply });
 }
@@ -192,6 +228,8 @@ pub(crate) fn hear(world: &mut World) {
         let epoch = u64::from_str_radix(&info.epoch, 16).expect("an epoch is 16 hex digits");
         world.ledger.begins(info.room, epoch);
     }
+    let decided = std::mem::take(&mut lock(&world.answers).decided);
+    world.keeper.are_decided(decided);
     let published = std::mem::take(&mut lock(&world.answers).published);
     for (id, outcome) in published {
         let told = world.ledger.verdict(&id, outcome.outcome, outcome.seq);
@@ -224,7 +262,11 @@ pub(crate) fn act(world: &mut World) {
     } else if pick < h.backend_publish + h.backend_room + h.backend_user {
         let place = world.rng.below(world.accounts.len() as u64) as usize;
         let user = world.accounts[place].user.clone();
-        let long_s = world.rng.below(4) as u32;
+        let long_s = match world.rng.below(4) as u32 {
+            // Somebody keeps it: it is to hold in every life that follows.
+            3 if world.plan.keeps.is_there => LONG_S,
+            short_s => short_s,
+        };
         match world.rng.below(3) {
             0 => {
                 let [devices, addresses] = [2, 3].map(|of| world.rng.below(of) == 0);

@@ -63,6 +63,7 @@ pub(crate) fn connect(
     };
     world.net.send(end, &opening);
     let mut client = Client::new(end, variant, world.now.tick);
+    client.account = account;
     for join in &joins {
         client.asked.insert(join.room.clone(), join.resume);
     }

@@ -46,6 +46,10 @@ pub(super) fn tell(world: &mut World, tell: Tell) {
         Tell::Leave { user, group, .. } => {
             vec![home(world, &McastId::user(user)), home(world, &McastId::group(group))]
         }
+        Tell::Kept(kept) => {
+            let config = &world.plan.config;
+            vec![usize::from(home_of(&kept.room, world.plan.shards, config.seed).0)]
+        }
         Tell::Judged { room, .. } => {
             let config = &world.plan.config;
             vec![usize::from(home_of(room, world.plan.shards, config.seed).0)]

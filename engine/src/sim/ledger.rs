@@ -227,7 +227,6 @@ impl Ledger {
     }
 
     /// What a sender was told of a message.
-    #[cfg(test)]
     pub(crate) fn outcome(&self, id: &[u8]) -> Option<Outcome> {
         self.verdicts.get(id).map(|(outcome, _)| *outcome)
     }

@@ -17,6 +17,9 @@ mod inboxes;
 #[cfg(test)]
 mod judged;
 mod judging;
+mod keeping;
+#[cfg(test)]
+mod kept;
 mod ledger;
 #[cfg(test)]
 mod live;
@@ -76,6 +79,8 @@ pub struct World {
     pub(crate) ledger: Ledger,
     /// What the platform was asked and has not answered.
     pub(crate) questions: Vec<Question>,
+    /// Who keeps what rooms decide about users.
+    pub(crate) keeper: keeping::Keeper,
     /// A hash of every action of every turn and every byte any client got: two runs of a seed
     /// agree on it.
     pub(crate) trace: u64,
@@ -118,7 +123,7 @@ impl World {
         let verifier = Arc::new(Verifier::new(&config.tokens).expect("the secret is a good one"));
         let node = |id: u16| {
             let metrics = Arc::new(ShardMetrics::default());
-            let shard = Shard::new(
+            let mut shard = Shard::new(
                 ShardId(id),
                 plan.shards,
                 config.clone(),
@@ -127,6 +132,9 @@ impl World {
                 metrics.clone(),
                 plan.connections_max,
             );
+            if plan.keeps.is_there {
+                shard.keep_penalties();
+            }
             let (last_turn, stalled_until) = (now.tick, Tick(0));
             Node { shard, metrics, cpu_us: 0, last_turn, stalled_until, turns: 0 }
         };
@@ -142,6 +150,7 @@ impl World {
             answers: control::Shared::default(),
             ledger: Ledger::of(plan.config.rooms.defaults.before_publish),
             questions: Vec::new(),
+            keeper: keeping::Keeper::default(),
             trace: plan.seed,
             ids: 0,
             was_late: false,
@@ -183,6 +192,7 @@ impl World {
         self.heal();
         self.come_to_rest();
         check::at_rest(self);
+        keeping::at_rest(self);
         if self.plan.drains {
             self.drain()
         } else {
@@ -202,6 +212,7 @@ impl World {
         crowd::act(self);
         control::act(self);
         judging::act(self);
+        keeping::act(self);
         for _ in 0..self.nodes.len() {
             let shard = self.rng.below(self.nodes.len() as u64) as usize;
             if self.rng.below(1000) < faults.shard_slow {
@@ -262,6 +273,7 @@ impl World {
         driver.perform(node.shard.frames(), actions);
         actions.clear();
         judging::hear(self, number);
+        keeping::hear(self, number);
         self.carry(number, outbox);
         control::hear(self);
         check::after_turn(self, number);
@@ -288,6 +300,8 @@ impl World {
     /// Faults off, queues large, everybody awake; who has vanished or broken the rules is gone.
     fn heal(&mut self) {
         self.net.faults = Faults::default();
+        let keeps = &mut self.plan.keeps;
+        (keeps.answers, keeps.loses, keeps.full) = (1_000, 0, 0);
         self.mail.queue_max = 16_384;
         self.plan.inbox_max = 1024;
         self.nodes.iter_mut().for_each(|node| node.stalled_until = Tick(0));

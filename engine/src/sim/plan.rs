@@ -4,6 +4,7 @@
 
 use super::World;
 use super::judging::{self, Platform};
+use super::keeping::{self, Keeps};
 use crate::config::{Config, Rooms, Tokens, Window};
 use crate::hash::{Rng, mix};
 use uproar_proto::control::RoomSettings;
@@ -69,6 +70,7 @@ pub struct Plan {
     pub(crate) faults: Faults,
     pub(crate) habits: Habits,
     pub(crate) platform: Platform,
+    pub(crate) keeps: Keeps,
     pub(crate) rooms: Vec<String>,
     /// Socket buffers are drawn between these.
     pub(crate) buffer_bytes: (u64, u64),
@@ -99,6 +101,7 @@ impl Plan {
             faults: Faults::default(),
             habits: Habits::default(),
             platform: Platform::default(),
+            keeps: Keeps::default(),
             rooms: vec!["room".into()],
             buffer_bytes: (256 * 1024, 256 * 1024),
             queue_max: 16_384,
@@ -132,6 +135,7 @@ impl Plan {
             faults,
             habits: habits(&mut rng),
             platform,
+            keeps: keeping::drawn(&mut Rng::new(mix(seed ^ 0x6b65_6570))),
             rooms: {
                 let many = if rng.below(8) == 0 { 12 } else { 1 + rng.below(4) as u8 };
                 (0..many).map(|n| char::from(b'a' + n).to_string()).collect()

@@ -39,6 +39,7 @@ impl Marks {
             figure("refused without a decision", Figure::JudgeClosed),
             figure("decided too late", Figure::JudgeLate),
             figure("nobody asked", Figure::JudgeUnasked),
+            figure("kept of a former life", Figure::KeptHeld),
             closes("handshake timeout", Code::HandshakeTimeout),
             closes("idle timeout", Code::IdleTimeout),
             closes("token expired", Code::TokenExpired),

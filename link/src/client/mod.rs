@@ -22,8 +22,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use uplink::{SILENT, Uplink};
 use uproar_proto::control::{
-    Ask, Control, Engine, FilterList, Lines, NodeLoad, Question, Report, Sample, SampleKind,
-    SampleValue, Seen, Tell, unreported,
+    Ask, Control, Engine, FilterList, KeptQuestion, Lines, NodeLoad, Penalties, Question, Report,
+    Sample, SampleKind, SampleValue, Seen, Tell, unreported,
 };
 
 /// What waits to be told to the shards. Reached: whoever tells waits, asks among them; shards
@@ -74,6 +74,8 @@ struct Figures {
     anew: AtomicU64,
     seen_lost: AtomicU64,
     lines_lost: AtomicU64,
+    penalties_lost: AtomicU64,
+    kept_unasked: AtomicU64,
     unasked: AtomicU64,
     reports_refused: AtomicU64,
     unremembered: Arc<AtomicU64>,
@@ -179,6 +181,16 @@ impl Client {
             ),
             count("uproar_link_presence_lost_total", "notices of presence dropped", &f.seen_lost),
             count("uproar_link_lines_lost_total", "archived lines dropped", &f.lines_lost),
+            count(
+                "uproar_link_penalties_lost_total",
+                "bans and mutes of rooms dropped",
+                &f.penalties_lost,
+            ),
+            count(
+                "uproar_link_kept_unasked_total",
+                "questions what is kept of rooms dropped, to be asked again",
+                &f.kept_unasked,
+            ),
             count("uproar_link_unasked_total", "questions of rooms nobody was asked", &f.unasked),
             count(
                 "uproar_link_reports_refused_total",
@@ -229,6 +241,25 @@ impl Control for Client {
             self.shared.work.notify_one();
         } else {
             self.shared.figures.lines_lost.fetch_add(many, Relaxed);
+        }
+    }
+
+    fn penalties(&self, penalties: Penalties) {
+        let many = penalties.list.len() as u64;
+        let taken = self.shared.link().penalties(penalties);
+        if taken {
+            self.shared.work.notify_one();
+        } else {
+            self.shared.figures.penalties_lost.fetch_add(many, Relaxed);
+        }
+    }
+
+    fn kept(&self, question: KeptQuestion) {
+        let taken = self.shared.link().kept(question);
+        if taken {
+            self.shared.work.notify_one();
+        } else {
+            self.shared.figures.kept_unasked.fetch_add(1, Relaxed);
         }
     }
 

@@ -4,7 +4,10 @@
 //! Owns the promise that each ask gets exactly one answer. Never opens a connection.
 
 use crate::v1::{self, Told};
-use crate::words::{from_ask, from_lines, from_question, from_report, from_seen, to_tell};
+use crate::words::{
+    from_ask, from_kept_question, from_lines, from_penalties, from_question, from_report,
+    from_seen, to_tell,
+};
 use crate::{BATCH_ASKS_MAX, BATCH_BYTES_MAX, BATCHES_MAX, BEAT};
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use uproar_proto::control::{
-    Ask, Asked, ConnectionId, Judgement, Lines, Question, Report, Seen, Tell, refusal,
+    Ask, Asked, ConnectionId, Judgement, KeptQuestion, Lines, Penalties, Question, Report, Seen,
+    Tell, refusal,
 };
 use uproar_proto::error::Code;
 use uproar_proto::lanes::{Lanes, Stop};
@@ -32,6 +36,12 @@ const SEEN_USERS_MAX: usize = 65_536;
 /// Bytes of archived lines that wait to be sent, also while control cannot be reached. Reached:
 /// dropped; the archive sees the hole by seq.
 const LINES_BYTES_MAX: usize = 16 << 20;
+/// Bytes of bans and mutes that wait to be sent, also while control cannot be reached; about 60
+/// each. Reached: dropped, and they end with their room's life.
+const PENALTIES_BYTES_MAX: usize = 8 << 20;
+/// Bytes of questions what is kept of a room that wait to be sent. Reached, or while control cannot
+/// be reached: dropped; the room asks again.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of rooms' questions that wait to be sent. Reached: nobody is asked.
 const QUESTIONS_BYTES_MAX: usize = 4 << 20;
 /// Bytes of reports of quality that wait to be sent. Reached, or while control cannot be reached:
@@ -59,6 +69,10 @@ pub(super) struct Uplink {
     seen_users: usize,
     lines: VecDeque<v1::Lines>,
     lines_bytes: usize,
+    penalties: VecDeque<v1::Penalties>,
+    penalties_bytes: usize,
+    kept: VecDeque<v1::KeptQuestion>,
+    kept_bytes: usize,
     questions: VecDeque<v1::Question>,
     questions_bytes: usize,
     reports: VecDeque<v1::Report>,
@@ -87,6 +101,7 @@ struct Batch {
     tries: u32,
     /// To be sent again where the batch goes on without what is asked.
     lines: Vec<v1::Lines>,
+    penalties: Vec<v1::Penalties>,
 }
 
 /// An ask without an answer: as much of it as a refusal needs. `None`: it opens an inbox.
@@ -209,6 +224,29 @@ impl Uplink {
         true
     }
 
+    /// Takes what a room has decided in; false: it was dropped.
+    pub(super) fn penalties(&mut self, penalties: Penalties) -> bool {
+        let penalties = from_penalties(penalties);
+        let bytes = penalties.encoded_len();
+        if self.penalties_bytes + bytes > PENALTIES_BYTES_MAX {
+            return false;
+        }
+        self.penalties_bytes += bytes;
+        self.penalties.push_back(penalties);
+        true
+    }
+
+    /// Takes a question in what is kept of a room; false: it was dropped.
+    pub(super) fn kept(&mut self, question: KeptQuestion) -> bool {
+        if !self.is_up() || self.kept_bytes >= KEPT_BYTES_MAX {
+            return false;
+        }
+        let question = from_kept_question(question);
+        self.kept_bytes += question.encoded_len();
+        self.kept.push_back(question);
+        true
+    }
+
     /// Takes a question of a room in.
     ///
     /// # Errors
@@ -245,6 +283,8 @@ impl Uplink {
         let is_due = !self.waiting.is_empty()
             || !self.seen.is_empty()
             || !self.lines.is_empty()
+            || !self.penalties.is_empty()
+            || !self.kept.is_empty()
             || !self.questions.is_empty()
             || !self.reports.is_empty()
             || session.heard >= session.said + HEARD_EVERY
@@ -264,16 +304,30 @@ impl Uplink {
         self.seen_users = 0;
         let seen = std::mem::take(&mut self.seen);
         let questions = fill(&mut bytes, &mut self.questions, &mut self.questions_bytes);
+        let penalties = fill(&mut bytes, &mut self.penalties, &mut self.penalties_bytes);
+        // Behind them: where not all of them found room, nothing else does.
+        let kept_questions = fill(&mut bytes, &mut self.kept, &mut self.kept_bytes);
         let lines = fill(&mut bytes, &mut self.lines, &mut self.lines_bytes);
         let reports = fill(&mut bytes, &mut self.reports, &mut self.reports_bytes);
         let session = self.session.as_mut()?;
         let (name, number, heard) = (session.name, session.next_number, session.heard);
         let load = Some(load);
-        let mut batch =
-            v1::Asks { session: name, number, heard, load, asks, seen, lines, questions, reports };
+        let batch = v1::Asks {
+            session: name,
+            number,
+            heard,
+            load,
+            asks,
+            seen,
+            lines,
+            questions,
+            reports,
+            penalties,
+            kept_questions,
+        };
         let body = batch.encode_to_vec().into();
-        let lines = std::mem::take(&mut batch.lines);
-        session.in_flight.insert(number, Batch { body, tries: 0, lines });
+        let v1::Asks { lines, penalties, .. } = batch;
+        session.in_flight.insert(number, Batch { body, tries: 0, lines, penalties });
         (session.said, session.last_batch, session.next_number) = (heard, now, number + 1);
         Some((name, number))
     }
@@ -380,13 +434,18 @@ impl Uplink {
         Ok(place.and_then(|place| self.owed.remove(&place)).map(|_| tell))
     }
 
-    /// Lines of batches under way go again: control knows by seq what it has.
+    /// Lines of batches under way go again: control knows by seq what it has. So do bans and mutes:
+    /// the last one about a user holds, however often they come.
     fn keep_lines(&mut self) {
         let Some(session) = &mut self.session else { return };
         for batch in session.in_flight.values_mut().rev() {
             for lines in batch.lines.drain(..).rev() {
                 self.lines_bytes += lines.encoded_len();
                 self.lines.push_front(lines);
+            }
+            for penalties in batch.penalties.drain(..).rev() {
+                self.penalties_bytes += penalties.encoded_len();
+                self.penalties.push_front(penalties);
             }
         }
     }
@@ -400,6 +459,9 @@ impl Uplink {
         self.reports.clear();
         self.reports_bytes = 0;
         self.places.clear();
+        // Their rooms ask again.
+        self.kept.clear();
+        self.kept_bytes = 0;
         // Their rooms wait no longer than they have said.
         self.questions.clear();
         (self.waiting_bytes, self.seen_users, self.questions_bytes) = (0, 0, 0);

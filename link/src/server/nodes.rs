@@ -6,7 +6,10 @@
 use super::batches::{Arrived, Batches};
 use super::buffer::Buffer;
 use crate::v1::{Asks, Hello, Linked, Load};
-use crate::words::{from_tell, to_ask, to_lines, to_question, to_report, to_seen};
+use crate::words::{
+    Bad, from_tell, to_ask, to_kept_question, to_lines, to_penalties, to_question, to_report,
+    to_seen,
+};
 use crate::{BUILD, VERSION, random_name};
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uproar_proto::control::{
-    Ask, Command, Control, Engine, Lines, NodeInfo, NodeLoad, Question, Reply, Report, RoomInfo,
-    Sample, SampleKind, SampleValue, Seen, Tell, Which,
+    Ask, Command, Control, Engine, KeptQuestion, Lines, NodeInfo, NodeLoad, Penalties, Question,
+    Reply, Report, RoomInfo, Sample, SampleKind, SampleValue, Seen, Tell, Which,
 };
 use uproar_proto::error::Code;
 
@@ -110,6 +113,40 @@ struct Said {
     lines: Vec<Lines>,
     questions: Vec<Question>,
     reports: Vec<Report>,
+    penalties: Vec<Penalties>,
+    kept_questions: Vec<KeptQuestion>,
+}
+
+impl Said {
+    fn of(node: u16, asks: Asks) -> Result<Said, Bad> {
+        let asks_of = asks.asks.into_iter().map(|ask| to_ask(node, ask));
+        let seen = asks.seen.into_iter().map(|seen| to_seen(node, seen));
+        let lines = asks.lines.into_iter().map(to_lines);
+        let questions = asks.questions.into_iter().map(|question| to_question(node, question));
+        let reports = asks.reports.into_iter().map(|report| to_report(node, report));
+        let penalties = asks.penalties.into_iter().map(to_penalties);
+        let kept = asks.kept_questions.into_iter().map(|one| to_kept_question(node, one));
+        Ok(Said {
+            asks: asks_of.collect::<Result<_, _>>()?,
+            seen: seen.collect::<Result<_, _>>()?,
+            lines: lines.collect::<Result<_, _>>()?,
+            questions: questions.collect::<Result<_, _>>()?,
+            reports: reports.collect::<Result<_, _>>()?,
+            penalties: penalties.collect::<Result<_, _>>()?,
+            kept_questions: kept.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn tell(self, control: &dyn Control) {
+        self.asks.into_iter().for_each(|ask| control.ask(ask));
+        self.seen.into_iter().for_each(|seen| control.seen(seen));
+        self.lines.into_iter().for_each(|lines| control.lines(lines));
+        self.questions.into_iter().for_each(|question| control.question(question));
+        self.reports.into_iter().for_each(|report| control.report(report));
+        // What is to be kept before what is asked of it.
+        self.penalties.into_iter().for_each(|penalties| control.penalties(penalties));
+        self.kept_questions.into_iter().for_each(|question| control.kept(question));
+    }
 }
 
 /// Why an engine's request came to nothing.
@@ -228,36 +265,24 @@ impl Nodes {
         control: &dyn Control,
         now: Instant,
     ) -> Result<(), Refused> {
-        let Asks { session, number, heard, load, asks, seen, lines, questions, reports } = asks;
+        let (session, number) = (asks.session, asks.number);
         let (node, batches) = {
             let mut state = self.state();
             let (node_number, node) = state.of(session).ok_or(Refused::Gone)?;
-            node.buffer.heard(heard);
-            (node.load, node.said) = (load.unwrap_or(node.load), now);
+            node.buffer.heard(asks.heard);
+            (node.load, node.said) = (asks.load.unwrap_or(node.load), now);
             (node_number, Arc::clone(&node.batches))
         };
         let bad = |what: &str| Refused::Bad(format!("batch {number}: {what}"));
-        let asks = asks.into_iter().map(|ask| to_ask(node, ask));
-        let asks = asks.collect::<Result<Vec<_>, _>>().map_err(bad)?;
-        let seen = seen.into_iter().map(|seen| to_seen(node, seen));
-        let seen = seen.collect::<Result<Vec<_>, _>>().map_err(bad)?;
-        let lines = lines.into_iter().map(to_lines).collect::<Result<Vec<_>, _>>().map_err(bad)?;
-        let questions = questions.into_iter().map(|question| to_question(node, question));
-        let questions = questions.collect::<Result<Vec<_>, _>>().map_err(bad)?;
-        let reports = reports.into_iter().map(|report| to_report(node, report));
-        let reports = reports.collect::<Result<Vec<_>, _>>().map_err(bad)?;
+        let said = Said::of(node, asks).map_err(bad)?;
         // Held while control takes it in, so that batches do not overtake each other here.
         let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-        match batches.arrive(number, Said { asks, seen, lines, questions, reports }) {
+        match batches.arrive(number, said) {
             Arrived::Now(due) => {
                 self.figures.batches.fetch_add(1, Relaxed);
                 for said in due {
                     self.figures.asks.fetch_add(said.asks.len() as u64, Relaxed);
-                    said.asks.into_iter().for_each(|ask| control.ask(ask));
-                    said.seen.into_iter().for_each(|seen| control.seen(seen));
-                    said.lines.into_iter().for_each(|lines| control.lines(lines));
-                    said.questions.into_iter().for_each(|question| control.question(question));
-                    said.reports.into_iter().for_each(|report| control.report(report));
+                    said.tell(control);
                 }
             }
             Arrived::Before => drop(self.figures.repeats.fetch_add(1, Relaxed)),
@@ -395,6 +420,7 @@ impl Engine for Nodes {
                 Some(to.node)
             }
             Tell::Judged { node, .. } => Some(*node),
+            Tell::Kept(kept) => Some(kept.node),
             _ => None,
         };
         let place = First::place_of(&tell);

@@ -7,11 +7,12 @@ use crate::store::append::Target;
 use crate::store::reactions::{React, react};
 use crate::store::settings::{self, Wanted};
 use crate::store::testing::on_both;
-use crate::store::{Store, erasures, users};
+use crate::store::{Store, erasures, penalties, users};
 use sqlx::{AssertSqlSafe, Column as _, Row as _};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use uproar_proto::control::PenaltyKind;
 use uproar_proto::error::Code;
 use uproar_proto::v1::{self, Kind};
 
@@ -34,7 +35,7 @@ const TOMBSTONE: [&str; 10] = [
 ];
 
 /// Where something of hers stands before.
-const GONE: [&str; 18] = [
+const GONE: [&str; 19] = [
     "bans.reason as text",
     "bans.user_id",
     "ended_relations.user_id",
@@ -49,6 +50,7 @@ const GONE: [&str; 18] = [
     "relation_counts.user_id",
     "relations.peer_id",
     "relations.user_id",
+    "room_penalties.user as text",
     "sessions.device as text",
     "sessions.user_id",
     "user_settings.user_id",
@@ -118,6 +120,8 @@ async fn leave_rows(desk: &Desk, user: i64) {
         })
     });
     written.await.unwrap();
+    let key = ("stage".to_owned(), PenaltyKind::Ban, "alice".to_owned());
+    penalties::keep(&desk.store, Arc::new([(key, 9)]), 9, 1).await.unwrap();
 }
 
 async fn set(desk: &Desk, user: i64, private: bool) {

@@ -27,6 +27,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use uproar_proto::control::PenaltyKind;
 use utoipa::ToSchema;
 
 /// Pages that wait for the client, of 200 messages at most each.
@@ -55,6 +56,8 @@ pub(crate) enum ExportLine {
         used_unix_ms: i64,
         expires_unix_ms: i64,
     },
+    /// A room keeps the user out (`ban`) or silent (`mute`), as far as that was stored.
+    Penalty { room: String, kind: &'static str, until_unix_ms: u64 },
     /// What the user is to another one.
     Relation {
         peer: String,
@@ -120,6 +123,14 @@ impl ExportLine {
                 used_unix_ms: session.turned_ms,
                 expires_unix_ms: session.expires_ms,
             },
+            Piece::Penalty(room, held) => ExportLine::Penalty {
+                room,
+                kind: match held.kind {
+                    PenaltyKind::Ban => "ban",
+                    PenaltyKind::Mute => "mute",
+                },
+                until_unix_ms: held.until_ms,
+            },
             Piece::Relation(peer, edge, changed_unix_ms) => ExportLine::Relation {
                 peer,
                 friend: edge.has(Edge::FRIEND),
@@ -163,9 +174,9 @@ impl ExportLine {
 }
 
 /// Everything there is of a user, one JSON object a line: the account, its log-ins (without
-/// secrets), what it is to others, its conversations with its cursors, what it wrote, its
-/// reactions, and what was written to it one-to-one. What others wrote in groups is theirs. The
-/// last line is of type `end`; an export without it is not whole.
+/// secrets), where it is banned or muted, what it is to others, its conversations with its cursors,
+/// what it wrote, its reactions, and what was written to it one-to-one. What others wrote in groups
+/// is theirs. The last line is of type `end`; an export without it is not whole.
 #[utoipa::path(get, path = "/v1/admin/users/{user}/export", tag = "admin",
     params(("user" = String, Path, description = "a user's name")),
     responses(

@@ -6,6 +6,11 @@ use crate::store::migrate::Migration;
 ///
 /// `audit`: one row for each thing that was done, never changed but for the names of who was
 /// erased. `id` is random; `at_ms` the moment. It is read from the newest on, by all or by room.
+///
+/// `room_penalties`: what a room holds against a user (`kind` 0: it may not enter, 1: it may not
+/// speak) until `until_ms`, whether the room is open now or not; a row that is over goes with the
+/// upkeep. `user` is the name on the wire, which need be nobody's here, as bytes: a server would
+/// take names for equal that differ in their last spaces.
 pub(super) const ALL: &[Migration] = &[
     Migration {
         name: "room_roles",
@@ -49,6 +54,21 @@ pub(super) const ALL: &[Migration] = &[
     Migration {
         name: "audit_by_whom",
         sqlite: "CREATE INDEX IF NOT EXISTS audit_by_whom ON audit (whom)",
+        mysql: "DO 0",
+    },
+    Migration {
+        name: "room_penalties",
+        sqlite: "CREATE TABLE IF NOT EXISTS room_penalties (
+            room TEXT NOT NULL, kind BIGINT NOT NULL, user BLOB NOT NULL,
+            until_ms BIGINT NOT NULL, PRIMARY KEY (room, kind, user)) WITHOUT ROWID",
+        mysql: "CREATE TABLE IF NOT EXISTS room_penalties (
+            room VARCHAR(64) NOT NULL, kind BIGINT NOT NULL, user VARBINARY(64) NOT NULL,
+            until_ms BIGINT NOT NULL, PRIMARY KEY (room, kind, user), KEY by_user (user))
+            ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    },
+    Migration {
+        name: "room_penalties_by_user",
+        sqlite: "CREATE INDEX IF NOT EXISTS room_penalties_by_user ON room_penalties (user)",
         mysql: "DO 0",
     },
 ];

@@ -432,3 +432,68 @@ fn reports_are_bounded_and_not_sent_again() {
     link.stands(now);
     assert!(batch(&mut link, now).is_none());
 }
+
+fn room() -> uproar_proto::ids::RoomId {
+    uproar_proto::ids::RoomId::new("stage").unwrap()
+}
+
+fn ban(user: &str, until_ms: u64) -> Penalties {
+    let kind = uproar_proto::control::PenaltyKind::Ban;
+    let list = vec![uproar_proto::control::Penalty { kind, user: user.into(), until_ms }];
+    Penalties { room: room(), list }
+}
+
+fn kept(number: u32) -> KeptQuestion {
+    let epoch = uproar_proto::ids::Epoch(7);
+    KeptQuestion { node: 0, room: room(), epoch, number, after: None }
+}
+
+#[test]
+fn what_rooms_decide_goes_again_after_a_break_in_its_order_and_is_bounded() {
+    let (mut link, now) = up();
+    let untils = |batch: v1::Asks| {
+        batch.penalties.iter().map(|one| one.list[0].until_ms).collect::<Vec<_>>()
+    };
+    (1..=2).for_each(|until_ms| assert!(link.penalties(ban("ann", until_ms))));
+    assert_eq!(untils(batch(&mut link, now).unwrap()), [1, 2]);
+    assert!(link.penalties(ban("ann", 3)));
+    assert_eq!(untils(batch(&mut link, now).unwrap()), [3]);
+    // Neither was taken in; what is decided while nothing passes is kept too.
+    let later = now + SILENT;
+    link.broken(later);
+    assert!(link.penalties(ban("ann", 0)));
+    link.begin(78, later);
+    link.stands(later);
+    assert_eq!(untils(batch(&mut link, later).unwrap()), [1, 2, 3, 0]);
+    link.taken(78, 1);
+    link.forget(78);
+    assert_eq!(link.penalties_bytes, 0, "what was taken in goes once");
+    let many = (0..u64::MAX).take_while(|n| link.penalties(ban(&"x".repeat(64), *n))).count();
+    assert!((90_000..110_000).contains(&many), "{many}");
+}
+
+#[test]
+fn a_room_asks_behind_what_is_to_be_kept_and_not_while_nobody_hears() {
+    let (mut link, now) = up();
+    assert!(link.kept(kept(1)));
+    // More than one batch takes.
+    let many = (0..20_000).filter(|n| link.penalties(ban(&"x".repeat(64), *n))).count();
+    let (mut penalties, mut asked) = (0, Vec::new());
+    let mut number = 0;
+    while penalties < many || asked.is_empty() {
+        let batch = batch(&mut link, now).unwrap();
+        number += 1;
+        link.taken(77, number);
+        penalties += batch.penalties.len();
+        asked.extend(batch.kept_questions.iter().map(|one| (one.number, penalties)));
+    }
+    assert_eq!(asked, [(1, many)], "in {number} batches");
+    assert!(number > 1);
+    assert!(link.kept(kept(2)));
+    link.broken(now + SILENT);
+    assert!(!link.kept(kept(3)), "the room asks again");
+    link.begin(78, now + SILENT);
+    link.stands(now + SILENT);
+    let next = batch(&mut link, now + SILENT);
+    assert!(next.is_none(), "nor is what was asked before: {next:?}");
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frames::Reader;
-use crate::v1::{self, Place, ask};
+use crate::v1::{self, Place, ask, penalty};
 use crate::words::to_tell;
 use uproar_proto::blocks::BlockList;
 use uproar_proto::control::{Asked, ConnectionId, FilterList};
@@ -13,6 +13,8 @@ use uproar_proto::ids::McastId;
 struct Recorder {
     asks: Mutex<Vec<(u16, u32)>>,
     seen: Mutex<Vec<Seen>>,
+    /// What is to be kept, by user, and what is asked of it, by number.
+    kept: Mutex<Vec<String>>,
 }
 
 impl Control for Recorder {
@@ -23,6 +25,16 @@ impl Control for Recorder {
 
     fn seen(&self, seen: Seen) {
         self.seen.lock().unwrap().push(seen);
+    }
+
+    fn penalties(&self, penalties: Penalties) {
+        let users = penalties.list.into_iter().map(|one| one.user);
+        self.kept.lock().unwrap().extend(users);
+    }
+
+    fn kept(&self, question: KeptQuestion) {
+        self.kept.lock().unwrap().push(format!("{} of {}", question.number, question.node));
+        assert_eq!(question.after, None);
     }
 }
 
@@ -273,4 +285,28 @@ fn a_session_begins_with_what_was_told_last() {
     }
     let node = linked(&nodes, 1, now);
     assert_eq!(heard(&nodes, node, 0).0, [Tell::Generation(7), list(2), blocks(4)]);
+}
+
+#[test]
+fn what_is_to_be_kept_is_told_before_what_is_asked_of_it_and_the_answer_goes_to_its_node() {
+    let (nodes, now, control) = (Nodes::default(), Instant::now(), Recorder::default());
+    let (one, two) = (linked(&nodes, 1, now), linked(&nodes, 2, now));
+    let room = || "stage".to_owned();
+    let ban = |user: &str| v1::Penalty { of: Some(penalty::Of::Ban(user.into())), until_ms: 9 };
+    let penalties = vec![v1::Penalties { room: room(), list: vec![ban("ann"), ban("bob")] }];
+    let kept_questions = vec![v1::KeptQuestion { room: room(), number: 5, ..Default::default() }];
+    let batch = Asks { penalties, kept_questions, ..asks(two.0, 1, &[]) };
+    nodes.asked(batch, &control, now).unwrap();
+    let kept = control.kept.lock().unwrap().clone();
+    assert_eq!(kept, ["ann", "bob", "5 of 2"]);
+    let room = uproar_proto::ids::RoomId::new("stage").unwrap();
+    let epoch = uproar_proto::ids::Epoch(0);
+    let question = KeptQuestion { node: 2, room, epoch, number: 5, after: None };
+    nodes.tell(question.told(Vec::new(), true)).unwrap();
+    let at_node = KeptQuestion { node: 0, ..question };
+    assert_eq!(heard(&nodes, one, 0).0, []);
+    assert_eq!(heard(&nodes, two, 0).0, [at_node.told(Vec::new(), true)]);
+    let nobody = vec![v1::Penalties { room: "a b".into(), list: Vec::new() }];
+    let bad = Asks { penalties: nobody, ..asks(two.0, 2, &[]) };
+    assert!(matches!(nodes.asked(bad, &control, now), Err(Refused::Bad(_))));
 }
