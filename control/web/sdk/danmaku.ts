@@ -132,7 +132,9 @@ export class Replay {
   /** The lines from one moment on, up to another one and without it, as far as they are here. */
   between(from_ms: number, to_ms: number): DanmakuLine[] {
     const found: DanmakuLine[] = [];
-    const [first, last] = [this.numberOf(from_ms), this.numberOf(Math.max(to_ms - 1, from_ms))];
+    // Offsets are whole milliseconds, a player's clock is not.
+    const end_ms = Math.max(Math.ceil(to_ms) - 1, from_ms);
+    const [first, last] = [this.numberOf(from_ms), this.numberOf(end_ms)];
     for (let number = first ?? 1; number <= (last ?? 0); number += 1) {
       const lines = this.held.get(number)?.lines ?? [];
       for (let at = placeOf(lines, from_ms); at < lines.length; at += 1) {
