@@ -212,3 +212,27 @@ fn a_crowd_of_rooms_asks_as_fast_as_it_is_answered() {
     assert_eq!(told.len(), 500);
     assert!(world.nodes.iter().all(|node| node.shard.asking() == 0));
 }
+
+/// The world of a seed, but that rooms end and moderators decide far more often.
+fn restless(seed: u64) -> World {
+    let mut plan = Plan::drawn(seed);
+    plan.keeps.is_there = true;
+    (plan.habits.backend_room, plan.habits.backend_user) = (40, 40);
+    // None has to make room for another.
+    plan.config.rooms.bans_max = 10_000;
+    World::new(plan)
+}
+
+// S-71
+#[test]
+fn worlds_whose_rooms_begin_anew_again_and_again_hold_what_was_decided() {
+    let mut held = 0;
+    for seed in 1..=300 {
+        let mut world = restless(seed);
+        world.run();
+        held += world.figure(Figure::KeptHeld);
+    }
+    assert!(held > 1_000, "{held}");
+    let (mut one, mut two) = (restless(7), restless(7));
+    assert_eq!((one.run(), one.trace()), (two.run(), two.trace()));
+}
