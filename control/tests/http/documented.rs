@@ -580,8 +580,9 @@ fn quality(run: &mut Run) {
     let quality = QualityConfig { requests_per_s_max: 1, ..QualityConfig::default() };
     let hurried = Server::reporting(quality);
     // Ten at once and one a second more.
+    let body = reports.to_string();
     let taken = (0..500).take_while(|_| {
-        let answer = hurried.raw("POST", REPORTS, "", &reports.to_string());
+        let answer = hurried.raw("POST", REPORTS, "Content-Type: application/json\r\n", &body);
         answer.status == 200
     });
     assert!((10..500).contains(&taken.count()), "the pace is kept");
