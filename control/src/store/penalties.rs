@@ -42,7 +42,7 @@ pub(crate) async fn keep(
         Box::pin(async move {
             let mut grown = BTreeSet::new();
             for ((room, kind, user), until_ms) in decided.iter() {
-                let row = (room.as_str(), number(*kind), user.as_str());
+                let row = (room.as_str(), number(*kind), user.as_bytes());
                 if *until_ms > now_ms {
                     put(conn, dialect, row, *until_ms).await?;
                     grown.insert((row.0, row.1));
@@ -60,10 +60,13 @@ pub(crate) async fn keep(
     write.await
 }
 
+/// A row's key: the room, what it holds, and the user's name as it is stored.
+type Place<'a> = (&'a str, i64, &'a [u8]);
+
 async fn put(
     conn: &mut AnyConnection,
     dialect: Dialect,
-    (room, kind, user): (&str, i64, &str),
+    (room, kind, user): Place<'_>,
     until_ms: i64,
 ) -> Result<(), StoreError> {
     let upsert = sqlx::query(dialect.pick(
@@ -72,20 +75,18 @@ async fn put(
         "INSERT INTO room_penalties (room, kind, user, until_ms) VALUES (?, ?, ?, ?)
             ON DUPLICATE KEY UPDATE until_ms = VALUES(until_ms)",
     ));
-    upsert.bind(room).bind(kind).bind(user.as_bytes()).bind(until_ms).execute(conn).await?;
+    upsert.bind(room).bind(kind).bind(user).bind(until_ms).execute(conn).await?;
     Ok(())
 }
 
-async fn delete(
-    conn: &mut AnyConnection,
-    (room, kind, user): (&str, i64, &str),
-) -> Result<(), StoreError> {
+async fn delete(conn: &mut AnyConnection, (room, kind, user): Place<'_>) -> Result<(), StoreError> {
     let delete = sqlx::query("DELETE FROM room_penalties WHERE room = ? AND kind = ? AND user = ?");
-    delete.bind(room).bind(kind).bind(user.as_bytes()).execute(conn).await?;
+    delete.bind(room).bind(kind).bind(user).execute(conn).await?;
     Ok(())
 }
 
-/// Of a room that holds too many, those that are over go, then those that end first.
+/// Of a room that holds too many, those that end first go; how many. What is over does not count,
+/// and is the upkeep's.
 async fn make_room(
     conn: &mut AnyConnection,
     (room, kind): (&str, i64),
@@ -107,9 +108,7 @@ async fn make_room(
     let first = first.bind(room).bind(kind).bind(now_ms).bind(many - max);
     let first = first.fetch_all(&mut *conn).await?;
     for (user,) in &first {
-        let delete =
-            sqlx::query("DELETE FROM room_penalties WHERE room = ? AND kind = ? AND user = ?");
-        delete.bind(room).bind(kind).bind(user.as_slice()).execute(&mut *conn).await?;
+        delete(conn, (room, kind, user)).await?;
     }
     Ok(first.len() as u64)
 }
