@@ -253,6 +253,22 @@ impl Client {
         verdict.seq
     }
 
+    /// Says something until it is accepted, and refused with this code until then: a shard hears of
+    /// a change a moment after it is answered.
+    pub(crate) fn is_accepted_soon(&mut self, room: &str, id: &str, text: &str, until_then: u32) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            self.say(room, id, text);
+            let verdict = self.verdict(id);
+            if verdict.outcome() == v1::Outcome::Accepted {
+                return;
+            }
+            assert_eq!(verdict.code, until_then, "{verdict:?}");
+            assert!(Instant::now() < end, "never");
+            std::thread::sleep(Duration::from_millis(10)); // between two tries
+        }
+    }
+
     /// The next messages of a room, this many, without a gap among them.
     pub(crate) fn messages(&mut self, room: &str, count: usize) -> Vec<v1::Message> {
         let mut messages: Vec<v1::Message> = Vec::new();

@@ -1,33 +1,17 @@
 //! Rooms in which followers alone may chat: who follows, for how long, and who begins to.
 
+use crate::On;
 use crate::client::Client;
 use crate::people::{self, call, person};
 use crate::server::Server;
 use crate::tokens::{claims, config, hs256, unix_s};
-use crate::{DEADLINE, On};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
 use uproar_proto::v1::{Class, Outcome, Renew, client_frame, publish, server_frame::Body};
 
 const FOLLOWERS_ONLY: u32 = 2035;
 
 fn token(user: &str, more: Value) -> String {
     hs256(&claims(user, more))
-}
-
-/// Says something until it is accepted: a shard hears of a change a moment after it is answered.
-fn is_accepted_soon(client: &mut Client, id: &str) {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        client.say("stage", id, "may I now?");
-        let verdict = client.verdict(id);
-        if verdict.outcome() == Outcome::Accepted {
-            return;
-        }
-        assert_eq!(verdict.code, FOLLOWERS_ONLY, "{verdict:?}");
-        assert!(Instant::now() < end, "never");
-        std::thread::sleep(Duration::from_millis(10)); // between two tries
-    }
 }
 
 pub(crate) fn only_who_follows_for_long_enough_may_chat(on: On) {
@@ -67,10 +51,10 @@ pub(crate) fn only_who_follows_for_long_enough_may_chat(on: On) {
         assert_eq!(answer.status, 200, "{}", answer.body);
     };
     set(json!(0));
-    is_accepted_soon(&mut short, "6");
+    short.is_accepted_soon("stage", "6", "may I now?", FOLLOWERS_ONLY);
     assert_eq!(stranger.is_refused("stage", "7", "and I?").0, FOLLOWERS_ONLY);
     set(Value::Null);
-    is_accepted_soon(&mut stranger, "8");
+    stranger.is_accepted_soon("stage", "8", "may I now?", FOLLOWERS_ONLY);
     server.eventually("it is told to who joins", |server| {
         Client::viewer(server, on.wire, "stage").1.followers_only_s.is_none()
     });
